@@ -1,0 +1,171 @@
+// Package reject holds the permanent codes with which Hanse refuses requests.
+//
+// A rejection is an answer: it is replicated, final, and a retry gets the same one. Codes are part of
+// the public contract. They are never renamed and never reused; docs/errors.md is printed from Codes.
+package reject
+
+import "time"
+
+// Rejection says why a request was refused. Nothing has changed.
+type Rejection struct {
+	// Code is one of the permanent codes.
+	Code string
+	// Field is a JSON pointer to the offending part of the request; empty when it is not about one.
+	Field string
+	// Detail explains this case in a sentence, with the values involved.
+	Detail string
+}
+
+// Error makes a Rejection an error for those who pass it along as one.
+func (r *Rejection) Error() string { return r.Code + ": " + r.Detail }
+
+// The codes.
+const (
+	InvalidRequest     = "invalid_request"
+	InvalidID          = "invalid_id"
+	UnknownField       = "unknown_field"
+	BodyTooLarge       = "body_too_large"
+	TooManyLines       = "too_many_lines"
+	InvalidQuantity    = "invalid_quantity"
+	InvalidAmount      = "invalid_amount"
+	AmountOverflow     = "amount_overflow"
+	InvalidCurrency    = "invalid_currency"
+	MixedCurrencies    = "mixed_currencies"
+	TotalMismatch      = "total_mismatch"
+	KeyMissing         = "idempotency_key_missing"
+	KeyReused          = "idempotency_key_reused"
+	KeyInProgress      = "idempotency_key_in_progress"
+	NotFound           = "not_found"
+	OrderNotFound      = "order_not_found"
+	PaymentNotFound    = "payment_not_found"
+	SKUNotFound        = "sku_not_found"
+	HoldNotFound       = "reservation_not_found"
+	UnknownSKU         = "unknown_sku"
+	OutOfStock         = "out_of_stock"
+	StockNegative      = "stock_negative"
+	HoldCanceled       = "reservation_canceled"
+	HoldExpired        = "reservation_expired"
+	HoldMismatch       = "reservation_mismatch"
+	PaymentDeclined    = "payment_declined"
+	PaymentMismatch    = "payment_mismatch"
+	PaymentState       = "payment_state"
+	OrderState         = "order_state"
+	OrderTerminal      = "order_terminal"
+	UseReturn          = "use_return"
+	RevisionMismatch   = "revision_mismatch"
+	UnknownLine        = "unknown_line"
+	FulfillExceedsOpen = "fulfill_exceeds_open"
+	ReturnExceeds      = "return_exceeds_fulfilled"
+	RefundExceeds      = "refund_exceeds_captured"
+	TooManyObjects     = "too_many_objects"
+	DeadlineExceeded   = "deadline_exceeded"
+	SagaNotStuck       = "saga_not_stuck"
+	MessageExpired     = "message_expired"
+	VersionMismatch    = "version_mismatch"
+	KeyTooLong         = "key_too_long"
+	ValueTooLarge      = "value_too_large"
+	KeyNotFound        = "key_not_found"
+	KeyspaceUnknown    = "keyspace_unknown"
+	EndpointNotFound   = "endpoint_not_found"
+	TooManyEndpoints   = "too_many_endpoints"
+	MalformedCommand   = "malformed_command"
+	Overloaded         = "overloaded"
+	Unavailable        = "unavailable"
+	OutcomeUnknown     = "outcome_unknown"
+	Internal           = "internal"
+)
+
+// Code describes a code for users.
+type Code struct {
+	Code   string
+	Status int // HTTP status
+	// Cause and Remedy are a sentence each.
+	Cause, Remedy string
+}
+
+// Codes lists every code, in the order of the documentation.
+func Codes() []Code { return codes }
+
+// Status returns the HTTP status of a code, 500 for one that is not listed.
+func Status(code string) int {
+	if s, ok := statuses[code]; ok {
+		return s
+	}
+	return 500
+}
+
+var statuses = func() map[string]int {
+	m := make(map[string]int, len(codes))
+	for _, c := range codes {
+		m[c.Code] = c.Status
+	}
+	return m
+}()
+
+var codes = []Code{
+	{InvalidRequest, 400, "The body is not valid JSON, or a value has the wrong type.", "Send the JSON that the operation's schema in /openapi.json describes."},
+	{UnknownField, 400, "The body has a field that the operation does not know.", "Check the spelling against /openapi.json; unknown fields are refused so that typos do not get lost."},
+	{InvalidID, 400, "The identifier is not one that Hanse made.", "Use IDs exactly as they were returned."},
+	{BodyTooLarge, 413, "The body exceeds the size limit.", "Split the request; an order has at most 2,000 lines."},
+	{TooManyLines, 422, "An order has at most 2,000 lines.", "Split the order."},
+	{InvalidQuantity, 422, "A quantity is zero, negative or beyond 1,000,000,000.", "Send whole units between 1 and 1,000,000,000."},
+	{InvalidAmount, 422, "An amount is negative, or zero where it must not be.", "Send minor units as a non-negative integer."},
+	{AmountOverflow, 422, "A line or the total exceeds what an order may be worth.", "Split the order; a total is at most 1,000,000,000,000,000 minor units."},
+	{InvalidCurrency, 422, "The currency is not a three-letter ISO 4217 code.", "Send for example GBP."},
+	{MixedCurrencies, 422, "Lines of one order have different currencies.", "Place one order for each currency."},
+	{TotalMismatch, 422, "The stated total is not the sum of the lines.", "Recompute the total, or leave it out."},
+	{KeyMissing, 400, "The operation moves money or stock and needs an Idempotency-Key header.", "Send a unique key of 1 to 255 visible characters, and the same one when you retry."},
+	{KeyReused, 422, "The idempotency key was used for a different request within 7 days.", "Use a new key for a new request."},
+	{KeyInProgress, 409, "The first request with this key has not finished.", "Wait for Retry-After and send the same request again, or read the order."},
+	{NotFound, 404, "There is nothing at this address.", "Check the path against /openapi.json."},
+	{OrderNotFound, 404, "No order has this ID.", "Check the ID and that it belongs to this cluster."},
+	{PaymentNotFound, 404, "No payment has this ID.", "Check the ID; free orders have no payment."},
+	{SKUNotFound, 404, "The SKU has never been received.", "Receive stock for it first; SKUs are case-sensitive."},
+	{HoldNotFound, 404, "No reservation has this ID.", "Check the ID; ended reservations are forgotten after a while."},
+	{UnknownSKU, 422, "An ordered SKU has never been received here.", "Check its spelling (case matters), receive stock for it, or mark the line untracked."},
+	{OutOfStock, 409, "Less is available than the order asks for, summed over its lines.", "Order less, or wait for a receipt."},
+	{StockNegative, 409, "The adjustment would take away units that are not available.", "Release or fulfill what is held first, or adjust by less."},
+	{HoldCanceled, 409, "The reservation was released before this request came.", "Make a new reservation."},
+	{HoldExpired, 409, "The reservation has expired.", "Make a new reservation."},
+	{HoldMismatch, 409, "The same reservation or operation ID was used with other contents.", "Repeat a request unchanged, or use a new ID."},
+	{PaymentDeclined, 402, "The payment provider declined.", "Ask the customer for another payment method and place a new order."},
+	{PaymentMismatch, 409, "The same payment or operation ID was used with another amount.", "Repeat a request unchanged, or use a new ID."},
+	{PaymentState, 409, "The payment's amounts do not allow the operation.", "Read the payment; captures are bounded by what is authorized, refunds by what is captured."},
+	{OrderState, 409, "The order's state does not allow the operation.", "Read the order; the detail names its state."},
+	{OrderTerminal, 409, "The order has ended.", "Place a new order."},
+	{UseReturn, 409, "The order is fulfilled: there is nothing left to cancel.", "Book a return instead."},
+	{RevisionMismatch, 412, "The order has changed since the revision in If-Match.", "Read it again and decide anew."},
+	{UnknownLine, 422, "The order has no line of this number.", "Use the line numbers of the order."},
+	{FulfillExceedsOpen, 409, "More is fulfilled than is still open on the line.", "Read the order's lines and fulfill at most what is open."},
+	{ReturnExceeds, 409, "More is returned than was fulfilled and not yet returned.", "Read the order's lines and return at most that."},
+	{RefundExceeds, 409, "More is refunded than was charged and not yet refunded.", "Read the order and refund at most that."},
+	{TooManyObjects, 409, "The order has as many fulfillments, returns or refunds as it may have (1,000 each).", "Book larger ones."},
+	{DeadlineExceeded, 409, "The order could not be placed and paid within its deadline.", "Place a new order."},
+	{SagaNotStuck, 409, "The order has no stuck step of this number.", "List the stuck sagas again."},
+	{MessageExpired, 409, "A message between services arrived after its time.", "Nothing to do: its sender compensates."},
+	{VersionMismatch, 412, "The key has another version than expected.", "Read the key and decide anew."},
+	{KeyTooLong, 422, "A key has 1 to 1,024 bytes.", "Shorten it, or hash it."},
+	{ValueTooLarge, 413, "A value has at most 512 KiB.", "Store large objects elsewhere and keep a reference."},
+	{KeyNotFound, 404, "The key has no value.", "Put one first."},
+	{KeyspaceUnknown, 404, "There is no keyspace of this name.", "Use an existing keyspace; \"default\" always exists."},
+	{EndpointNotFound, 404, "No webhook endpoint has this ID.", "List the endpoints."},
+	{TooManyEndpoints, 409, "There are as many webhook endpoints as there may be (100).", "Delete one that is no longer used."},
+	{MalformedCommand, 400, "A node received a command it cannot read.", "Run the same version on all nodes."},
+	{Overloaded, 429, "The cluster has as much work queued as it accepts.", "Retry after Retry-After, with the same idempotency key."},
+	{Unavailable, 503, "No leader answers for the shard just now.", "Retry after Retry-After, with the same idempotency key."},
+	{OutcomeUnknown, 504, "The request may or may not have been carried out.", "Retry with the same idempotency key: it is carried out at most once."},
+	{Internal, 500, "A node met a fault.", "Look at the node's log for the request ID; a retry with the same key is safe."},
+}
+
+// Failure is the opposite of a Rejection: no answer. The request may be retried with the same
+// idempotency key; only with OutcomeUnknown may it have been carried out already.
+type Failure struct {
+	// Code is Overloaded, Unavailable, OutcomeUnknown or KeyInProgress.
+	Code string
+	// Detail names the shard and what is missing.
+	Detail string
+	// RetryAfter is when a retry is worth it.
+	RetryAfter time.Duration
+}
+
+func (f *Failure) Error() string { return f.Code + ": " + f.Detail }

@@ -1,0 +1,2 @@
+// Package rest is the HTTP door: JSON in, JSON out, described by OpenAPI 3.1.
+package rest
