@@ -1,9 +1,12 @@
 package memtransport
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"hanse/internal/transport"
 )
@@ -158,4 +161,24 @@ func TestInterceptOwnsTheMessage(t *testing.T) {
 	if p := one.Peers()[0]; p.Dropped != 1 || !p.Connected {
 		t.Errorf("Peers()[0] = %+v, want connected with 1 dropped", p)
 	}
+}
+
+func TestRunPumpsUntilItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, one, _, got := pair(Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		one.Send(2, transport.Call, request("a"))
+		one.Send(2, transport.Call, request("b"))
+		synctest.Wait()
+		expect(t, got, "1/call:a", "1/call:b")
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want %v", err, context.Canceled)
+		}
+		one.Send(2, transport.Call, request("late"))
+		synctest.Wait()
+		expect(t, got)
+	})
 }
