@@ -2,6 +2,7 @@ package grpctransport
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -20,6 +21,7 @@ type lab struct {
 	mu        sync.Mutex
 	listeners map[string]*bufconn.Listener
 	dialled   []time.Time
+	tls       map[transport.NodeID]*tls.Config
 }
 
 func newLab() *lab { return &lab{listeners: map[string]*bufconn.Listener{}} }
@@ -59,7 +61,7 @@ func (l *lab) Start(t *testing.T, o transporttest.Options) (transporttest.Node, 
 
 func (l *lab) start(t *testing.T, o transporttest.Options) (*Transport, func()) {
 	cfg := DefaultConfig()
-	cfg.Cluster, cfg.Node, cfg.Incarnation, cfg.Dial = "hanse", o.ID, 42, l.dial
+	cfg.Cluster, cfg.Node, cfg.Incarnation, cfg.Dial, cfg.TLS = "hanse", o.ID, 42, l.dial, l.tls[o.ID]
 	if o.Cluster != "" {
 		cfg.Cluster = o.Cluster
 	}
