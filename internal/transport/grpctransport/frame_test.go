@@ -98,6 +98,9 @@ func TestDecodeRefuses(t *testing.T) {
 		head := []byte{byte(4 + 1 + len(content)), byte(transport.KindRaft), 1, 11, 12, 0}
 		return seal(append(head, content...)...)
 	}
+	entries := binary.AppendUvarint([]byte{byte(transport.KindRaft), 1, 11, 12, 0, byte(raftpb.MsgApp), maskEntries}, maxFrameEntries+1)
+	entries = append(entries, bytes.Repeat([]byte{0, 1, 1, 0}, maxFrameEntries+1)...)
+	tooManyEntries := seal(appendBytes(nil, entries)...)
 	const app = byte(raftpb.MsgApp)
 	tests := []struct {
 		name  string
@@ -119,6 +122,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"empty context", raft(app, maskContext, 0), "present and is zero"},
 		{"no entries", raft(app, maskEntries, 0), "present and is zero"},
 		{"more entries than bytes", raft(app, maskEntries, 0xff, 0xff, 0x03, 0, 1, 1, 0), "65535 entries in 4 bytes"},
+		{"more entries than a frame may hold", tooManyEntries, "the frame may hold 1048576 more"},
 		{"unknown entry type", raft(app, maskEntries, 1, 9, 1, 1, 0), "unknown entry type 9"},
 		{"entry cut off", raft(app, maskEntries, 1, 0, 1, 1, 5), "ends within"},
 		{"local type", raft(byte(raftpb.MsgHup), 0), "does not travel"},

@@ -86,6 +86,9 @@ func TestTakeReordersDropsAndDuplicates(t *testing.T) {
 		t.Errorf("Take beyond the end succeeded, or %d wait, want 2", n.Waiting(l))
 	}
 	n.Take(l, 0) // lost
+	if p := one.Peers()[0]; p.Queued != 64+1 {
+		t.Errorf("Queued = %d with one message of 1 byte left, want 65", p.Queued)
+	}
 	n.Deliver(last)
 	n.Deliver(last)
 	n.Pump()
