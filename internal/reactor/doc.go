@@ -1,0 +1,17 @@
+// Package reactor delivers the outboxes of the shards that a node leads: there is one mechanism for
+// "something must happen because something happened".
+//
+//	 applied entry ──emitted──▶ lane (destination, key) ──▶ Deliver ──▶ another shard, a provider
+//	      ▲                        one in flight, in order                        │
+//	      └──── KindReply ◀── Propose ◀──────────────── Answered ◀────────────────┘
+//
+// A message is delivered at least once until its reply is applied, which ends it in the same entry
+// that takes the reply's effect. A new leader starts from the outbox in the shard's state, so nothing
+// is lost with the old one; receivers are idempotent, so nothing happens twice.
+//
+// Messages about one object to one destination go one after the other, in the order they were emitted: a
+// fulfillment never overtakes its allocation. Different objects never wait for each other.
+//
+// The package is a step machine: no goroutines, no clock, no randomness of its own. Time and
+// random numbers are passed in; package node executes the actions, and so does a simulator.
+package reactor

@@ -1,0 +1,352 @@
+package reactor
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+
+	"hanse/internal/hlc"
+	"hanse/internal/shard"
+)
+
+// Config bounds deliveries.
+type Config struct {
+	// FirstBackoff is the longest pause before the first retry; it doubles up to MaxBackoff. The pause is drawn from
+	// zero to that (full jitter), so that what failed together does not come back together. Defaults 100 ms, 30 s.
+	FirstBackoff, MaxBackoff time.Duration
+	// StuckAfterAttempts and StuckAfter say when a message is reported as stuck, whichever comes first;
+	// from then on it is tried every StuckRetry. Defaults 12, 15 min, 5 min.
+	StuckAfterAttempts int
+	StuckAfter         time.Duration
+	StuckRetry         time.Duration
+	// MaxInFlight bounds the deliveries of one shard under way at once; more wait. Default 8192.
+	MaxInFlight int
+}
+
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config {
+	return Config{
+		FirstBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second,
+		StuckAfterAttempts: 12, StuckAfter: 15 * time.Minute, StuckRetry: 5 * time.Minute,
+		MaxInFlight: 8192,
+	}
+}
+
+// Delivery asks the executor to bring Message, from shard From, to Message.To and to report with Answered.
+type Delivery struct {
+	From    shard.ID
+	Term    uint64
+	Message *shard.Message
+}
+
+// Proposal asks the executor to propose Command to shard To, which this node leads. When the
+// proposal fails, the executor calls ProposalFailed.
+type Proposal struct {
+	To      shard.ID
+	Term    uint64
+	Seq     uint64
+	Command shard.Command
+}
+
+// Actions are what the reactor wants done. The order within each list matters, not between them.
+type Actions struct {
+	Deliveries []Delivery
+	Proposals  []Proposal
+}
+
+// Reactor keeps the deliveries of all shards that the node leads. Not for concurrent use.
+type Reactor struct {
+	cfg    Config
+	random func() uint64
+	led    map[shard.ID]*outbox
+	timers timerQueue
+	out    Actions
+}
+
+// New returns a reactor that leads nothing. Random draws the jitter.
+func New(cfg Config, random func() uint64) *Reactor {
+	return &Reactor{cfg: cfg, random: random, led: make(map[shard.ID]*outbox)}
+}
+
+// outbox is the delivery state of one led shard.
+type outbox struct {
+	id       shard.ID
+	term     uint64
+	pending  map[uint64]*delivery
+	lanes    map[laneKey]*lane
+	inFlight int
+	waiting  []*delivery // heads of lanes that wait for room in flight
+}
+
+type laneKey struct {
+	to  shard.ID
+	key string
+}
+
+// lane holds the messages to one destination about one object; only the first is under way.
+type lane struct{ queue []*delivery }
+
+type delivery struct {
+	outbox   *outbox
+	message  *shard.Message
+	state    deliveryState
+	attempts int
+	reported bool
+	due      int64 // ms, of the retry it waits for
+	answer   *shard.Result
+}
+
+type deliveryState uint8
+
+const (
+	queued    deliveryState = iota // behind others of its lane
+	delayed                        // waits for NotBefore or for a retry
+	ready                          // waits for room in flight
+	sent                           // with the executor
+	answered                       // its reply is being proposed
+	abandoned                      // finished, or the shard is no longer led
+)
+
+// Lead starts delivering a shard's outbox: the messages that were not finished when this replica
+// had applied all entries of earlier terms. Leading again under a new term starts over.
+func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now int64) {
+	r.Resign(id)
+	o := &outbox{id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane)}
+	r.led[id] = o
+	for _, m := range messages {
+		r.add(o, m, now)
+	}
+}
+
+// Resign stops delivering a shard's outbox. What is under way may still arrive.
+func (r *Reactor) Resign(id shard.ID) {
+	if o, ok := r.led[id]; ok {
+		for _, d := range o.pending {
+			d.state = abandoned
+		}
+		delete(r.led, id)
+	}
+}
+
+// Leads reports whether the shard's outbox is delivered here.
+func (r *Reactor) Leads(id shard.ID) bool { return r.led[id] != nil }
+
+// Applied takes note of an applied entry: new messages, and finished ones.
+func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint64, now int64) {
+	o := r.led[id]
+	if o == nil {
+		return
+	}
+	for _, m := range emitted {
+		r.add(o, m, now)
+	}
+	for _, seq := range finished {
+		r.finish(o, seq, now)
+	}
+}
+
+func (r *Reactor) add(o *outbox, m *shard.Message, now int64) {
+	if _, known := o.pending[m.Seq]; known {
+		return // emitted between the moment the outbox was listed and now
+	}
+	d := &delivery{outbox: o, message: m}
+	o.pending[m.Seq] = d
+	k := laneKey{m.To, m.Key}
+	l := o.lanes[k]
+	if l == nil {
+		l = &lane{}
+		o.lanes[k] = l
+	}
+	l.queue = append(l.queue, d)
+	if len(l.queue) == 1 {
+		r.head(d, now)
+	}
+}
+
+// head starts a delivery that is the first of its lane.
+func (r *Reactor) head(d *delivery, now int64) {
+	if at := d.message.NotBefore.Millis(); at > now {
+		r.delay(d, at)
+		return
+	}
+	r.send(d)
+}
+
+func (r *Reactor) send(d *delivery) {
+	o := d.outbox
+	if o.inFlight >= r.cfg.MaxInFlight {
+		d.state = ready
+		o.waiting = append(o.waiting, d)
+		return
+	}
+	o.inFlight++
+	d.state = sent
+	r.out.Deliveries = append(r.out.Deliveries, Delivery{From: o.id, Term: o.term, Message: d.message})
+}
+
+func (r *Reactor) delay(d *delivery, until int64) {
+	d.state, d.due = delayed, until
+	heap.Push(&r.timers, timer{until, d})
+}
+
+func (r *Reactor) finish(o *outbox, seq uint64, now int64) {
+	d := o.pending[seq]
+	if d == nil {
+		return
+	}
+	delete(o.pending, seq)
+	if d.state == sent {
+		o.inFlight--
+	}
+	d.state = abandoned
+	k := laneKey{d.message.To, d.message.Key}
+	l := o.lanes[k]
+	wasHead := l.queue[0] == d
+	l.queue = slices.DeleteFunc(l.queue, func(other *delivery) bool { return other == d })
+	switch {
+	case len(l.queue) == 0:
+		delete(o.lanes, k)
+	case wasHead:
+		r.head(l.queue[0], now)
+	}
+	r.refill(o)
+}
+
+// refill sends what waited for room in flight.
+func (r *Reactor) refill(o *outbox) {
+	for len(o.waiting) > 0 && o.inFlight < r.cfg.MaxInFlight {
+		d := o.waiting[0]
+		o.waiting = o.waiting[1:]
+		if d.state == ready {
+			r.send(d)
+		}
+	}
+}
+
+// Answered reports the end of a delivery: a final result, or a failure (err, or a result that is still Pending).
+func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result, err error, now int64) {
+	o := r.led[from]
+	if o == nil || o.term != term {
+		return
+	}
+	d := o.pending[seq]
+	if d == nil || d.state != sent {
+		return
+	}
+	o.inFlight--
+	defer r.refill(o)
+	switch {
+	case err != nil:
+		r.retry(d, err.Error(), now)
+	case result.Pending != "":
+		r.retry(d, "the receiver has not finished", now)
+	default:
+		d.state, d.answer = answered, &result
+		r.propose(d)
+	}
+}
+
+func (r *Reactor) propose(d *delivery) {
+	r.out.Proposals = append(r.out.Proposals, Proposal{
+		To: d.outbox.id, Term: d.outbox.term, Seq: d.message.Seq,
+		Command: shard.Command{Kind: shard.KindReply, Payload: shard.EncodeReply(d.message.Seq, d.answer)},
+	})
+}
+
+// ProposalFailed reports that a reply was not applied, as far as is known. It is proposed again after a pause.
+func (r *Reactor) ProposalFailed(to shard.ID, term, seq uint64, now int64) {
+	o := r.led[to]
+	if o == nil || o.term != term {
+		return
+	}
+	if d := o.pending[seq]; d != nil && d.state == answered {
+		heap.Push(&r.timers, timer{now + r.cfg.FirstBackoff.Milliseconds(), d})
+	}
+}
+
+func (r *Reactor) retry(d *delivery, cause string, now int64) {
+	d.attempts++
+	pause := r.cfg.FirstBackoff << min(d.attempts-1, 20)
+	if pause > r.cfg.MaxBackoff || pause <= 0 {
+		pause = r.cfg.MaxBackoff
+	}
+	wait := int64(r.random()%uint64(pause.Milliseconds()+1)) + 1
+	stuck := d.attempts >= r.cfg.StuckAfterAttempts || now-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds()
+	if stuck {
+		wait = r.cfg.StuckRetry.Milliseconds()
+		if !d.reported {
+			d.reported = true
+			r.out.Proposals = append(r.out.Proposals, Proposal{
+				To: d.outbox.id, Term: d.outbox.term,
+				Command: shard.Command{Kind: shard.KindStuck, Payload: shard.EncodeStuck(&shard.Stuck{
+					Seq: d.message.Seq, Attempts: uint64(d.attempts), NextTry: hlc.FromMillis(now + wait), Cause: cause,
+				})},
+			})
+		}
+	}
+	r.delay(d, now+wait)
+}
+
+// Tick sends what has become due at now.
+func (r *Reactor) Tick(now int64) {
+	for len(r.timers) > 0 && r.timers[0].at <= now {
+		t := heap.Pop(&r.timers).(timer)
+		switch {
+		case t.delivery.state == delayed && t.delivery.due == t.at:
+			r.send(t.delivery)
+		case t.delivery.state == answered:
+			r.propose(t.delivery)
+		}
+	}
+}
+
+// NextDue returns when Tick has something to do, in milliseconds since 1970; 0 when it has not.
+func (r *Reactor) NextDue() int64 {
+	if len(r.timers) == 0 {
+		return 0
+	}
+	return r.timers[0].at
+}
+
+// Take returns the actions since the last Take.
+func (r *Reactor) Take() Actions {
+	out := r.out
+	r.out = Actions{}
+	return out
+}
+
+// Pending returns how many messages of a led shard are not finished.
+func (r *Reactor) Pending(id shard.ID) int {
+	if o := r.led[id]; o != nil {
+		return len(o.pending)
+	}
+	return 0
+}
+
+type timer struct {
+	at       int64
+	delivery *delivery
+}
+
+// timerQueue is a heap by time, then message number, so that a run can be repeated exactly.
+type timerQueue []timer
+
+func (q timerQueue) Len() int { return len(q) }
+func (q timerQueue) Less(i, j int) bool {
+	a, b := q[i], q[j]
+	if a.at != b.at {
+		return a.at < b.at
+	}
+	if a.delivery.outbox.id != b.delivery.outbox.id {
+		return a.delivery.outbox.id < b.delivery.outbox.id
+	}
+	return a.delivery.message.Seq < b.delivery.message.Seq
+}
+func (q timerQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *timerQueue) Push(x any)   { *q = append(*q, x.(timer)) }
+func (q *timerQueue) Pop() any {
+	old := *q
+	t := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return t
+}
