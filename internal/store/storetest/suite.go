@@ -415,8 +415,10 @@ func testIteratorIsolation(t *testing.T, m *machine) {
 	}
 	m.apply(true, "a=2", "-b", "bb=2", "c..z", "d=2")
 	m.replace("a", "z", "b=3")
-	if got := string(it.Key()) + string(it.Value()) + " " + rest(it); got != "a1 b=1 c=1" {
-		t.Errorf("the iterator saw [%s], want [a1 b=1 c=1]", got)
+	got := string(it.Key()) + "=" + string(it.Value())
+	got += " " + rest(it)
+	if want := "a=1 b=1 c=1"; got != want {
+		t.Errorf("the iterator saw [%s], want [%s]", got, want)
 	}
 	if err := it.Close(); err != nil {
 		t.Error(err)
