@@ -1,0 +1,228 @@
+package paymentshard
+
+import (
+	"hanse/api/paymentpb"
+	"hanse/internal/hlc"
+	"hanse/internal/payment"
+	"hanse/internal/reject"
+	"hanse/internal/shard"
+)
+
+const (
+	// keepPayments is how many unchanged payments stay in memory, about 50 MB.
+	keepPayments = 100_000
+	// A page of payments has maxPage rows at most, defaultPage when the query does not say.
+	maxPage     = 1000
+	defaultPage = 100
+
+	tagPayments = 'p'
+	tagStuck    = 's'
+)
+
+type logic struct {
+	state    *shard.State
+	payments *shard.Table[*paymentpb.Payment]
+	// stuck indexes the payments that need a person, so that listing them does not read all others.
+	stuck *shard.Table[struct{}]
+	// calls finds a payment's message in the outbox. It is derived from the outbox, at first use.
+	calls map[string]uint64
+}
+
+// New returns the builder that [shard.Open] takes.
+func New() func(*shard.State) shard.Logic {
+	return func(s *shard.State) shard.Logic {
+		return &logic{
+			state:    s,
+			payments: shard.NewTable(s, tagPayments, shard.ProtoCodec[paymentpb.Payment](), keepPayments),
+			stuck:    shard.NewTable(s, tagStuck, presence, maxPage),
+		}
+	}
+}
+
+// presence is the codec of a row that says all by being there.
+var presence = shard.Codec[struct{}]{
+	Append: func(dst []byte, _ struct{}) []byte { return append(dst, 1) },
+	Decode: func([]byte) (struct{}, error) { return struct{}{}, nil },
+	Size:   func(struct{}) int { return 1 },
+}
+
+func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
+	var c paymentpb.Command
+	if err := c.UnmarshalVT(payload); err != nil {
+		return shard.Result{Code: reject.MalformedCommand, Detail: "payment command: " + err.Error()}
+	}
+	p, _ := l.payments.Find(payment.PaymentID(&c))
+	before := rowOf(p)
+	p, step := payment.Decide(p, &c, tx.Now.Millis())
+	if r := step.Rejection; r != nil {
+		return shard.Result{Code: r.Code, Field: r.Field, Detail: r.Detail}
+	}
+	l.carryOut(tx, p, before, step)
+	if step.Op == nil {
+		return shard.Result{}
+	}
+	r, _ := answer(p.Id, step.Op)
+	return r
+}
+
+func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
+	delete(l.outstanding(), m.Key)
+	call, p, ok := l.callOf(m)
+	if !ok {
+		return
+	}
+	var a paymentpb.ProviderAnswer
+	if r.Code != "" {
+		a = paymentpb.ProviderAnswer{Code: r.Code + ": " + r.Detail}
+	} else if err := a.UnmarshalVT(r.Payload); err != nil {
+		a = paymentpb.ProviderAnswer{Code: "malformed_answer: " + err.Error()}
+	}
+	before := rowOf(p)
+	l.carryOut(tx, p, before, payment.Answer(p, call, &a, tx.Now.Millis()))
+}
+
+func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
+	if call, p, ok := l.callOf(m); ok {
+		before := rowOf(p)
+		l.carryOut(tx, p, before, payment.Undelivered(p, call, s.Cause, s.NextTry.Millis(), tx.Now.Millis()))
+	}
+}
+
+// Due is never called: pauses are delays of outbox messages, and the service sets no timers.
+func (l *logic) Due(*shard.Tx, string) {}
+
+func (l *logic) callOf(m *shard.Message) (*paymentpb.ProviderCall, *paymentpb.Payment, bool) {
+	call := new(paymentpb.ProviderCall)
+	if err := call.UnmarshalVT(m.Payload); err != nil {
+		panic("paymentshard: own outbox message does not decode: " + err.Error())
+	}
+	p, ok := l.payments.Find(call.PaymentId)
+	return call, p, ok
+}
+
+// row is what the tables held of a payment before a change.
+type row struct{ exists, stuck bool }
+
+func rowOf(p *paymentpb.Payment) row { return row{exists: p != nil, stuck: payment.IsStuck(p)} }
+
+func (l *logic) carryOut(tx *shard.Tx, p *paymentpb.Payment, before row, step payment.Step) {
+	if !step.Changed {
+		return
+	}
+	if step.Recall {
+		if seq, ok := l.outstanding()[p.Id]; ok {
+			tx.Finish(seq)
+			delete(l.calls, p.Id)
+		}
+	}
+	if step.Call != nil {
+		seq := tx.Emit(shard.PSP, p.Id, mustMarshal(step.Call), hlc.FromMillis(step.NotBefore))
+		l.outstanding()[p.Id] = seq
+	}
+	for _, key := range step.Settled {
+		tx.Settle(key)
+	}
+	if before.exists {
+		l.payments.Put(p.Id, p)
+	} else {
+		l.payments.Insert(p.Id, p)
+	}
+	switch stuck := payment.IsStuck(p); {
+	case stuck && !before.stuck:
+		l.stuck.Put(p.Id, struct{}{})
+	case !stuck && before.stuck:
+		l.stuck.Delete(p.Id)
+	}
+}
+
+// outstanding returns the payments' messages in the outbox, which was not loaded yet when the logic was made.
+func (l *logic) outstanding() map[string]uint64 {
+	if l.calls == nil {
+		l.calls = make(map[string]uint64)
+		for _, m := range l.state.Outbox() {
+			l.calls[m.Key] = m.Seq
+		}
+	}
+	return l.calls
+}
+
+func (l *logic) Query(payload []byte) shard.Result {
+	var q paymentpb.Query
+	if err := q.UnmarshalVT(payload); err != nil {
+		return shard.Result{Code: reject.MalformedCommand, Detail: "payment query: " + err.Error()}
+	}
+	switch q := q.Body.(type) {
+	case *paymentpb.Query_Find:
+		p, ok := l.payments.Find(q.Find.GetId())
+		if !ok {
+			return shard.Result{Code: reject.PaymentNotFound, Detail: "there is no payment " + q.Find.GetId()}
+		}
+		return shard.Result{Payload: mustMarshal(p)}
+	case *paymentpb.Query_Scan:
+		return shard.Result{Payload: mustMarshal(l.scan(q.Scan))}
+	}
+	return shard.Result{Code: reject.MalformedCommand, Detail: "payment query without body"}
+}
+
+func (l *logic) scan(q *paymentpb.ScanPayments) *paymentpb.PaymentList {
+	limit := int(q.Limit)
+	if limit == 0 {
+		limit = defaultPage
+	}
+	limit = min(limit, maxPage)
+	from := ""
+	if q.After != "" {
+		from = q.After + "\x00"
+	}
+	list := new(paymentpb.PaymentList)
+	add := func(p *paymentpb.Payment) bool {
+		if len(list.Payments) == limit {
+			list.More = true
+			return false
+		}
+		list.Payments = append(list.Payments, p)
+		return true
+	}
+	if !q.Stuck {
+		l.payments.Scan("", from, func(_ string, p *paymentpb.Payment) bool { return add(p) })
+		return list
+	}
+	l.stuck.Scan("", from, func(id string, _ struct{}) bool {
+		p, _ := l.payments.Find(id)
+		return add(p)
+	})
+	return list
+}
+
+func (l *logic) View(key string) (shard.Result, bool) {
+	id, op, _ := payment.SplitKey(key)
+	p, ok := l.payments.Find(id)
+	if !ok {
+		return shard.Result{Code: reject.PaymentNotFound, Detail: "there is no payment " + id}, false
+	}
+	o := payment.Find(p, op)
+	if o == nil {
+		return shard.Result{Code: reject.PaymentNotFound, Detail: "payment " + id + " has no operation " + op}, false
+	}
+	return answer(id, o)
+}
+
+// answer is the result of a command about op, and whether it is final.
+func answer(paymentID string, op *paymentpb.Op) (shard.Result, bool) {
+	outcome := payment.Outcome(op)
+	r := shard.Result{Payload: mustMarshal(outcome)}
+	if outcome.Status == paymentpb.OutcomeStatus_PENDING {
+		r.Pending = payment.Key(paymentID, op.Id)
+		return r, false
+	}
+	return r, true
+}
+
+// mustMarshal encodes a message of ours, which can only fail by a bug of the generated code.
+func mustMarshal(m interface{ MarshalVT() ([]byte, error) }) []byte {
+	data, err := m.MarshalVT()
+	if err != nil {
+		panic("paymentshard: encode: " + err.Error())
+	}
+	return data
+}
