@@ -53,8 +53,8 @@ type Config struct {
 	// nor use the store.
 	OnSlowSync func(elapsed time.Duration)
 	// OnFault is called with the first fault, from any goroutine, perhaps one that holds Pebble's locks: it must not use the
-	// store, and must end the process. Should it return, the store answers only with the fault, and
-	// never lets go of the directory. Nil means to write the fault to stderr and exit with status 1.
+	// store, and must not return but end the process. Should it return, the store answers only with the fault and never
+	// lets go of the directory, and Pebble may panic or hang where it is. Nil means to write the fault to stderr and exit with status 1.
 	OnFault func(err error)
 
 	// FS is the file system. Nil means the operating system's, watched for operations that take SlowSync.

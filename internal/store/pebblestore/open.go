@@ -1,13 +1,15 @@
 package pebblestore
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
-	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -38,67 +40,61 @@ var (
 // Open opens the store in the directory dir, which is made if need be. It starts Pebble's background jobs, which Close
 // ends. An error names dir; besides [ErrLocked], [ErrNewer] and [ErrDamaged] it is the configuration's
 // or the file system's. A damaged directory is never repaired here, for a replica that has forgotten what
-// it acknowledged is worse than one that is gone.
+// it acknowledged is worse than one that is gone. Damage in the last record of the manifest or the last 32 KiB of the log
+// looks like the torn end that a crash leaves, though, and is cut off like one.
 func Open(dir string, cfg Config) (*Store, error) {
-	s, err := open(dir, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
-	}
-	return s, nil
-}
-
-func open(dir string, cfg Config) (s *Store, err error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.OnFault == nil {
 		cfg.OnFault = exit
 	}
-	s = &Store{cfg: cfg, dir: dir, fs: cfg.FS}
-	// What has been acquired is released in reverse order, by Close or if Open fails.
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.release())
-			s = nil
-		}
-	}()
+	s := &Store{cfg: cfg, dir: dir, fs: cfg.FS}
+	if err := s.start(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, errors.Join(err, s.release()))
+	}
+	return s, nil
+}
+
+// start opens the database. When it fails, the caller has to release what it had acquired.
+func (s *Store) start() error {
+	if err := s.cfg.Validate(); err != nil {
+		return err
+	}
 	if s.fs == nil {
 		// With a file system of its own Pebble would watch with a threshold of 5 s.
 		var watch io.Closer
-		s.fs, watch = vfs.WithDiskHealthChecks(vfs.Default, cfg.SlowSync, nil, s.onSlowOperation)
+		s.fs, watch = vfs.WithDiskHealthChecks(vfs.Default, s.cfg.SlowSync, nil, s.onSlowOperation)
 		s.acquired = append(s.acquired, watch)
 	}
-	if err := s.fs.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	s.fs = &logFiles{s.fs, s.fail}
+	if err := s.fs.MkdirAll(s.dir, 0o755); err != nil {
+		return err
 	}
-	lock, err := pebble.LockDirectory(dir, s.fs)
+	lock, err := pebble.LockDirectory(s.dir, s.fs)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", ErrLocked, err)
+		return fmt.Errorf("%w (%w)", ErrLocked, err)
 	}
 	s.acquired = append(s.acquired, lock)
 	if err := s.inspect(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.clearIncoming(); err != nil {
-		return nil, err
+		return err
 	}
 	opts := s.options(lock)
-	s.db, err = pebble.Open(dir, opts)
-	if err == nil {
-		// A fault on the way would have been reported to OnFault only.
-		err = s.faulted()
-	}
-	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (%w)", ErrDamaged, err)
+	db, err := pebble.Open(s.dir, opts)
+	// Pebble marks only some of what it finds wrong as corruption. But what the operating system refuses, apart from
+	// files that should be there, has a number.
+	if errno := syscall.Errno(0); errors.As(err, &errno) && errno != syscall.ENOENT {
+		return err
 	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%w (%w)", ErrDamaged, err)
 	}
-	s.writerOptions = opts.MakeWriterOptions(0, s.db.TableFormat())
-	return s, nil
+	s.db, s.writerOptions = db, opts.MakeWriterOptions(0, db.TableFormat())
+	// What went wrong in the background has been reported to OnFault only.
+	return s.faulted()
 }
 
 // inspect refuses directories that Pebble would misread, or describe in its own terms only.
@@ -121,7 +117,7 @@ func (s *Store) inspect() error {
 		return fmt.Errorf("%w (%w)", ErrDamaged, err)
 	}
 	if desc.Exists {
-		return nil
+		return s.inspectManifest(desc.ManifestFilename)
 	}
 	// No manifest: the directory is new, or a crash interrupted its creation. But when there are data, Pebble would
 	// go on without them, and the replicas would have forgotten their votes.
@@ -135,6 +131,76 @@ func (s *Store) inspect() error {
 		}
 	}
 	return nil
+}
+
+// inspectManifest refuses a manifest that is damaged before its end. Pebble takes the first record it cannot read for the torn
+// last one and goes on with an older list of tables; the tables that only newer records name it deletes.
+func (s *Store) inspectManifest(name string) error {
+	f, err := s.fs.Open(name, vfs.SequentialReadsOption)
+	if err != nil {
+		return fmt.Errorf("%w (%w)", ErrDamaged, err)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	if at := unreadable(content); at >= 0 && anyChunk(content[at+1:]) {
+		return fmt.Errorf("%w (%s is not readable from byte %d on, and does not end there)", ErrDamaged, name, at)
+	}
+	return nil
+}
+
+// A manifest is a sequence of blocks of 32 KiB, in which chunks follow one another: a checksum of 4 bytes, the length of the payload
+// in 2, a type of 1 to 4 in 1, and the payload. The last bytes of a block that cannot hold a chunk's header are zero.
+const (
+	manifestBlockBytes = 32 << 10
+	chunkHeaderBytes   = 7
+)
+
+// unreadable returns where the first chunk begins that is not as it was written, or -1.
+func unreadable(content []byte) int {
+	for at := 0; at < len(content); {
+		if left := manifestBlockBytes - at%manifestBlockBytes; left < chunkHeaderBytes {
+			at += left
+			continue
+		}
+		n := chunkBytes(content[at:])
+		if n == 0 {
+			return at
+		}
+		at += n
+	}
+	return -1
+}
+
+// anyChunk reports whether a sound chunk begins anywhere.
+func anyChunk(content []byte) bool {
+	for i := range content {
+		if chunkBytes(content[i:]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// chunkBytes returns the size of the chunk that p begins with, 0 if it is not sound.
+func chunkBytes(p []byte) int {
+	if len(p) < chunkHeaderBytes || p[6] < 1 || p[6] > 4 {
+		return 0
+	}
+	end := chunkHeaderBytes + int(binary.LittleEndian.Uint16(p[4:]))
+	if end > len(p) {
+		return 0
+	}
+	// LevelDB's mask, for checksums of data that hold checksums.
+	sum := crc32.Checksum(p[6:end], castagnoli)
+	if binary.LittleEndian.Uint32(p) != (sum>>15|sum<<17)+0xa282ead8 {
+		return 0
+	}
+	return end
 }
 
 // clearIncoming removes what replacements left that a crash ended.

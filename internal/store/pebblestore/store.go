@@ -133,20 +133,27 @@ func (s *Store) syncLog() error {
 	return s.faulted()
 }
 
-// commit runs a write. Pebble reports most failures through its logger, some by a panic and few as an error; each is a fault.
+// commit runs a write to the log, all of whose failures are faults.
 func (s *Store) commit(write func() error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if err, ok := p.(error); ok {
-				s.fail(fmt.Errorf("write: %w", err))
-			} else {
-				s.fail(fmt.Errorf("write: %v", p))
-			}
-		}
-	}()
-	if err := write(); err != nil {
+	if err := s.guard(write); err != nil {
 		s.fail(fmt.Errorf("write: %w", err))
 	}
+}
+
+// guard runs a write. Pebble reports some failures through its logger, some by a panic, some as an error. A panic
+// may leave its locks held, so it is a fault.
+func (s *Store) guard(write func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			cause, ok := p.(error)
+			if !ok {
+				cause = fmt.Errorf("%v", p)
+			}
+			s.fail(fmt.Errorf("write: %w", cause))
+			err = s.faulted()
+		}
+	}()
+	return write()
 }
 
 // Snapshot freezes the present state.
@@ -232,9 +239,11 @@ func (s *Store) release() error {
 // excise replaces the span by the tables at paths, in one step that is durable when it returns.
 func (s *Store) excise(lo, hi []byte, paths []string) error {
 	span := pebble.KeyRange{Start: lo, End: hi}
-	if len(paths) == 0 {
-		return s.db.Excise(context.Background(), span)
-	}
-	_, err := s.db.IngestAndExcise(context.Background(), paths, nil, nil, span)
-	return err
+	return s.guard(func() error {
+		if len(paths) == 0 {
+			return s.db.Excise(context.Background(), span)
+		}
+		_, err := s.db.IngestAndExcise(context.Background(), paths, nil, nil, span)
+		return err
+	})
 }

@@ -1,0 +1,82 @@
+package pebblestore
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// logFiles is a file system that reports what fails on the files of the log, the manifest, and directories at once. Pebble would
+// report most of it, but not all: when the next log cannot be made, or the previous one not be closed, it panics, and
+// does so with its locks in a state in which the runtime ends the process without a word to anyone.
+type logFiles struct {
+	vfs.FS
+	fail func(error)
+}
+
+func (l *logFiles) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := l.FS.Create(name, category)
+	return l.watch(name, "create", f, err)
+}
+
+func (l *logFiles) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := l.FS.ReuseForWrite(old, name, category)
+	return l.watch(name, "reuse", f, err)
+}
+
+func (l *logFiles) OpenDir(name string) (vfs.File, error) {
+	f, err := l.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{f, name, l.fail}, nil
+}
+
+func (l *logFiles) watch(name, act string, f vfs.File, err error) (vfs.File, error) {
+	base := filepath.Base(name)
+	if !strings.HasSuffix(base, ".log") && !strings.HasPrefix(base, "MANIFEST-") {
+		return f, err
+	}
+	if err != nil {
+		l.fail(fmt.Errorf("%s %s: %w", act, name, err))
+		return nil, err
+	}
+	return &logFile{f, name, l.fail}, nil
+}
+
+// Unwrap is part of vfs.FS.
+func (l *logFiles) Unwrap() vfs.FS { return l.FS }
+
+type logFile struct {
+	vfs.File
+	name string
+	fail func(error)
+}
+
+func (f *logFile) check(act string, err error) error {
+	if err != nil {
+		f.fail(fmt.Errorf("%s %s: %w", act, f.name, err))
+	}
+	return err
+}
+
+func (f *logFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, f.check("write", err)
+}
+
+func (f *logFile) WriteAt(p []byte, at int64) (int, error) {
+	n, err := f.File.WriteAt(p, at)
+	return n, f.check("write", err)
+}
+
+func (f *logFile) Sync() error     { return f.check("sync", f.File.Sync()) }
+func (f *logFile) SyncData() error { return f.check("sync", f.File.SyncData()) }
+func (f *logFile) Close() error    { return f.check("close", f.File.Close()) }
+
+func (f *logFile) SyncTo(length int64) (fullSync bool, err error) {
+	fullSync, err = f.File.SyncTo(length)
+	return fullSync, f.check("sync", err)
+}
