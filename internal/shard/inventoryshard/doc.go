@@ -1,0 +1,14 @@
+// Package inventoryshard keeps one shard of the stock: it gives package inventory its tables, timers and messages.
+//
+//	order shard ── Reserve, Allocate, Release, Fulfill, Restock ─▶ inventory.* ─▶ items, holds
+//	     ▲                                                            │
+//	     └────────── AskHold ◀── hold is due ◀── timer ◀──────────────┘
+//	                    └─ keep: the timer again    release: inventory.Unwanted
+//
+// Only held holds with a due time have a timer. A free-standing hold expires when it is due. For an order's hold the order
+// is asked, as often as it takes, and the hold stays until it answers: a refusal is no answer.
+//
+// Receipts and adjustments are numbered and kept, so that an audit can add them up.
+//
+// Invariants: a hold has a timer or an unanswered AskHold if and only if it is HELD and has a due time.
+package inventoryshard
