@@ -227,3 +227,20 @@ func DecodeStuck(data []byte) (Stuck, error) {
 	}
 	return s, d.err
 }
+
+// EntryOrigin returns who proposed an encoded entry and the tag of its first command, without decoding the rest.
+// It is false for entries without commands, Raft's own.
+func EntryOrigin(data []byte) (proposer, tag uint64, ok bool) {
+	d := decoder{rest: data}
+	if d.byte() != entryVersion {
+		return 0, 0, false
+	}
+	d.uint64()
+	proposer = d.uint64()
+	if d.uvarint() == 0 {
+		return 0, 0, false
+	}
+	d.byte()
+	tag = d.uvarint()
+	return proposer, tag, d.err == nil
+}

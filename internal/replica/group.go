@@ -1,0 +1,206 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"hanse/internal/hlc"
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+)
+
+type raftProgress = tracker.Progress
+
+// group is the host's side of one replica.
+type group struct {
+	id         shard.ID
+	replica    uint64
+	worker     int // its applier
+	raft       *raft.RawNode
+	log        *groupLog
+	membership membership
+	active     bool // to be looked at in the next turn
+	blocked    bool // Raft took no proposal: not again before the next tick
+
+	// hard is the newest hard state; hardDirty says that it is not in a write yet.
+	hard      hardState
+	hardDirty bool
+	// leader is the replica that leads, 0 when none is known; leadTerm the term in which this one does, or 0.
+	leader   uint64
+	isLeader bool
+	leadTerm uint64
+
+	// queue waits to be proposed, proposed to be seen in the log, logged to be committed.
+	queue      []proposal
+	queueBytes int
+	proposed   []*batch
+	logged     []*batch // by index
+
+	// A Ready that waits for its write: the messages and committed entries that have to wait with it.
+	held  bool
+	ready raft.Ready
+	late  []*pb.Message
+	rest  []*pb.Entry
+
+	// readQueue waits to be asked about, readAsked for Raft's answer, readWaiting for its index to be applied.
+	readQueue, readAsked, readWaiting []*read
+	readContext                       uint64
+
+	// handed is the last index given to the applier, applied the last it has reported, with applyBytes between them.
+	handed, applied uint64
+	applyBytes      int
+	// flushed is the index of the state that the applier has given to the store, durable that which survives a crash.
+	flushed, durable uint64
+	nextDue          hlc.Time
+	tickProposed     bool
+	truncating       bool
+
+	sending   *Sending
+	receiving *Received
+	retryAt   int64    // no snapshot before, ms
+	unsent    []uint64 // replicas whose snapshot could not begin
+}
+
+// commandOverhead is what a command takes besides its payload and keys, roughly.
+const commandOverhead = 40
+
+// proposal is a command with the one who waits for it.
+type proposal struct {
+	command  shard.Command
+	size     int
+	wait     bool
+	deadline int64
+	done     Done
+	first    shard.Result // the answer before it settled, of one that waits
+}
+
+// batch is the proposals of one entry. It passes from the host to the applier with the entry.
+type batch struct {
+	tag         uint64 // of the first command
+	index, term uint64 // once it is logged
+	deadline    int64  // the earliest
+	proposals   []proposal
+}
+
+// fail answers all that still wait.
+func (b *batch) fail(err error) {
+	for i := range b.proposals {
+		b.answer(i, shard.Result{}, err)
+	}
+}
+
+func (b *batch) answer(i int, r shard.Result, err error) {
+	if done := b.proposals[i].done; done != nil {
+		b.proposals[i].done = nil
+		done(r, err)
+	}
+}
+
+// expire gives up proposals whose deadline has passed: they are in the log and may still be applied.
+func (b *batch) expire(now int64) {
+	if b.deadline > now {
+		return
+	}
+	b.deadline = 1<<63 - 1
+	for i := range b.proposals {
+		if p := &b.proposals[i]; p.deadline <= now {
+			b.answer(i, shard.Result{}, ErrOutcomeUnknown)
+		} else {
+			b.deadline = min(b.deadline, p.deadline)
+		}
+	}
+}
+
+type read struct {
+	payload  []byte
+	index    uint64
+	deadline int64
+	done     Done
+}
+
+func readContext(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
+
+func newGroup(cfg Config, s *stored) (*group, error) {
+	g := &group{
+		id: s.id, replica: s.replica, log: s.log, membership: s.applied.membership, hard: s.hard,
+		handed: s.applied.index, applied: s.applied.index, flushed: s.applied.index, durable: s.applied.index,
+	}
+	g.log.snapshot = g.snapshotMetadata
+	var err error
+	g.raft, err = raft.NewRawNode(&raft.Config{
+		ID: s.replica, ElectionTick: cfg.ElectionTicks, HeartbeatTick: cfg.HeartbeatTicks,
+		Storage: s.log, Applied: s.applied.index,
+		MaxSizePerMsg: cfg.MaxMessageBytes, MaxCommittedSizePerReady: uint64(cfg.MaxApplyBytes),
+		MaxUncommittedEntriesSize: cfg.MaxUncommittedBytes,
+		MaxInflightMsgs:           cfg.MaxInflightMessages, MaxInflightBytes: cfg.MaxInflightBytes,
+		CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe,
+		DisableProposalForwarding: true, StepDownOnRemoval: true,
+		Logger: raftLog{s.id},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start replica %d of %s: %w", s.replica, s.id, err)
+	}
+	return g, nil
+}
+
+func (g *group) leads() bool { return g.leadTerm != 0 }
+
+func (g *group) notLeader() error {
+	e := &NotLeaderError{Shard: g.id, Term: g.hard.term}
+	if g.leader != g.replica {
+		e.Leader = g.membership.node(g.leader)
+	}
+	return e
+}
+
+// preferred reports whether this replica is the one to lead after a start: each shard another, in turn.
+func (g *group) preferred() bool {
+	voters := slices.Sorted(slices.Values(g.membership.conf.Voters))
+	return len(voters) > 0 && voters[g.id.Index()%len(voters)] == g.replica
+}
+
+// reconfigure takes a committed change of the membership into force.
+func (g *group) reconfigure(e *pb.Entry) {
+	change := new(pb.ConfChangeV2)
+	if err := proto.Unmarshal(e.Data, change); err != nil {
+		panic(&CorruptError{g.id, e.GetIndex(), "membership change does not decode: " + err.Error()})
+	}
+	conf := g.raft.ApplyConfChange(change)
+	m := membership{conf: proto.Clone(conf).(*pb.ConfState), replicas: slices.Clone(g.membership.replicas)}
+	if len(change.Context) > 0 {
+		d := fields{rest: change.Context}
+		added := Replica{ID: d.uvarint()}
+		added.Node = transport.NodeID(d.uvarint())
+		if !d.end() {
+			panic(&CorruptError{g.id, e.GetIndex(), "membership change names no replica"})
+		}
+		m.replicas = append(m.replicas, added)
+	}
+	m.replicas = slices.DeleteFunc(m.replicas, func(r Replica) bool { return !m.contains(r.ID) })
+	g.membership = m
+}
+
+// raftLog is Raft's logger. What Raft reports is visible in states and counters; only its panics pass on.
+type raftLog struct{ id shard.ID }
+
+func (raftLog) Debug(...any)            {}
+func (raftLog) Debugf(string, ...any)   {}
+func (raftLog) Info(...any)             {}
+func (raftLog) Infof(string, ...any)    {}
+func (raftLog) Warning(...any)          {}
+func (raftLog) Warningf(string, ...any) {}
+func (raftLog) Error(...any)            {}
+func (raftLog) Errorf(string, ...any)   {}
+
+func (l raftLog) Fatal(v ...any)                 { l.Panic(v...) }
+func (l raftLog) Fatalf(format string, v ...any) { l.Panicf(format, v...) }
+func (l raftLog) Panic(v ...any)                 { panic(fmt.Sprintf("raft of %s: %s", l.id, fmt.Sprint(v...))) }
+func (l raftLog) Panicf(format string, v ...any) {
+	panic(fmt.Sprintf("raft of %s: %s", l.id, fmt.Sprintf(format, v...)))
+}
