@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
@@ -654,7 +655,8 @@ func TestNothing_that_was_answered_is_lost(t *testing.T) {
 func torture(t *testing.T, seed uint64) {
 	c := newCluster(t, 3, 2, func(cfg *Config) {
 		cfg.RetainEntries, cfg.RetainBytes, cfg.HoldBytes = 20, 2<<10, 8<<10
-		cfg.MaxEntryCommands = 3
+		cfg.MaxEntryCommands, cfg.TruncateEntries = 3, 10
+		cfg.FlushInterval = time.Duration(seed+1) * 200 * time.Millisecond
 	})
 	c.rng = rand.New(rand.NewPCG(seed, 7))
 	c.loss = c.rng.Float64() * 0.2

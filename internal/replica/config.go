@@ -60,6 +60,10 @@ type Config struct {
 	// so that a replica that was away for a moment needs no snapshot. Defaults 4096 and 2 MiB.
 	RetainEntries int
 	RetainBytes   int
+	// TruncateEntries and TruncateBytes are what a truncation has to bring to be worth its tombstone, whichever is
+	// reached first. Defaults 100 and 64 KiB: log entries then die in the store's memory.
+	TruncateEntries int
+	TruncateBytes   int
 	// HoldBytes is how far a leader lets the log grow for a live follower that is behind. Default 64 MiB.
 	HoldBytes int
 	// CacheBytes is how much of each group's log is kept in memory. Default 4 MiB.
@@ -97,7 +101,7 @@ func DefaultConfig() Config {
 		MaxUncommittedBytes: 16 << 20, MaxMessageBytes: 1 << 20, MaxInflightMessages: 128, MaxInflightBytes: 8 << 20,
 		MaxRoundBytes: 8 << 20, MaxApplyBytes: 4 << 20,
 		FlushInterval: 200 * time.Millisecond, FlushBytes: 4 << 20, IdleSync: time.Second,
-		RetainEntries: 4096, RetainBytes: 2 << 20, HoldBytes: 64 << 20, CacheBytes: 4 << 20,
+		RetainEntries: 4096, RetainBytes: 2 << 20, TruncateEntries: 100, TruncateBytes: 64 << 10, HoldBytes: 64 << 20, CacheBytes: 4 << 20,
 		ApplyWorkers: 2, MaxSettling: 1 << 16,
 		SnapshotBytesPerSecond: 32 << 20, SnapshotTimeout: 10 * time.Minute, SnapshotPause: time.Second,
 		SlowDisk: time.Second, DeadDisk: 10 * time.Second,
@@ -143,6 +147,8 @@ func (c Config) Validate() error {
 	positive("IdleSync", int64(c.IdleSync))
 	positive("RetainEntries", int64(c.RetainEntries))
 	positive("RetainBytes", int64(c.RetainBytes))
+	positive("TruncateEntries", int64(c.TruncateEntries))
+	positive("TruncateBytes", int64(c.TruncateBytes))
 	if c.HoldBytes < c.RetainBytes {
 		errs = append(errs, fmt.Errorf("HoldBytes is %d, want at least RetainBytes (%d)", c.HoldBytes, c.RetainBytes))
 	}

@@ -713,7 +713,7 @@ func (h *Host) truncate(g *group) {
 			}
 		})
 	}
-	if cut <= g.log.trunc.index || int(cut-g.log.trunc.index) < minTruncateEntries && g.log.bytesTo(cut) < minTruncateBytes {
+	if cut <= g.log.trunc.index || int(cut-g.log.trunc.index) < h.cfg.TruncateEntries && g.log.bytesTo(cut) < h.cfg.TruncateBytes {
 		return
 	}
 	g.truncating = true
@@ -721,12 +721,6 @@ func (h *Host) truncate(g *group) {
 		group: g, truncFrom: g.log.trunc.index + 1, trunc: position{cut, g.log.term(cut)},
 	})
 }
-
-// A truncation is worth its tombstone from so many entries or bytes on.
-const (
-	minTruncateEntries = 100
-	minTruncateBytes   = 64 << 10
-)
 
 // stop answers everything that waits, and returns the tasks that nobody will do.
 func (h *Host) stop() []*Task {
