@@ -33,6 +33,8 @@ type Task struct {
 	fn func(shard.Machine)
 	// taskFreeze
 	sending *Sending
+	// taskAdd
+	stored *stored
 }
 
 type memberChange struct {
@@ -50,6 +52,8 @@ const (
 	taskFreeze          // flush, and take the store's snapshot for a stream
 	taskStop            // drop the machine: its state is about to be replaced
 	taskOpen            // open the machine anew
+	taskAdd             // begin with a new replica
+	taskRemove          // forget the replica
 )
 
 // Sending returns the snapshot that is to be sent once the task is done, nil for other tasks.
@@ -124,7 +128,16 @@ func (a *Applier) add(s *stored) error {
 
 // Run does a task at time now, in ms since 1970. A *shard.StoreFault panics, and so does a broken invariant.
 func (a *Applier) Run(t *Task, now int64) (Report, error) {
+	if t.kind == taskAdd {
+		if err := a.add(t.stored); err != nil {
+			return Report{}, err
+		}
+	}
 	r := a.replicas[t.Group]
+	if r == nil { // removed
+		t.Abandon()
+		return Report{Group: t.Group, Bytes: t.bytes}, nil
+	}
 	r.lead(a.observer, t.leadTerm)
 	rep := Report{Bytes: t.bytes}
 	switch t.kind {
@@ -163,6 +176,11 @@ func (a *Applier) Run(t *Task, now int64) (Report, error) {
 	case taskStop:
 		r.machine = nil
 		rep.Stopped = true
+	case taskRemove:
+		delete(a.replicas, r.id)
+		a.order = slices.DeleteFunc(a.order, func(o *applied) bool { return o == r })
+		r.giveUp()
+		return Report{Group: r.id, Stopped: true}, nil
 	case taskOpen:
 		if err := a.reopen(r); err != nil {
 			return rep, err
@@ -369,11 +387,18 @@ func (a *Applier) Close() error {
 		if err := a.flush(r); err != nil {
 			return err
 		}
-		for _, waiting := range r.settling {
-			for _, p := range waiting {
-				p.done(p.first, nil)
-			}
-		}
+		r.giveUp()
 	}
 	return nil
+}
+
+// giveUp answers those who wait for a key to settle with their first answer: the outcome is still pending.
+func (r *applied) giveUp() {
+	for _, key := range slices.Sorted(maps.Keys(r.settling)) {
+		for _, p := range r.settling[key] {
+			p.done(p.first, nil)
+		}
+	}
+	clear(r.settling)
+	r.held = 0
 }

@@ -350,7 +350,7 @@ func (c *cluster) until(what string, ok func() bool) {
 func (c *cluster) leader(id shard.ID) *testNode {
 	var best *testNode
 	for _, n := range c.nodes {
-		if n.host != nil && n.host.groups[id].leads() && (best == nil || n.host.groups[id].leadTerm > best.host.groups[id].leadTerm) {
+		if n.host != nil && n.host.groups[id] != nil && n.host.groups[id].leads() && (best == nil || n.host.groups[id].leadTerm > best.host.groups[id].leadTerm) {
 			best = n
 		}
 	}
@@ -643,6 +643,71 @@ func TestReplica_that_lags_far_gets_a_snapshot(t *testing.T) {
 	lagging.start()
 	c.must(reg, "=k c")
 	c.agree()
+}
+
+// change changes members at the leader until that succeeds.
+func (c *cluster) change(id shard.ID, changes ...MemberChange) {
+	c.t.Helper()
+	result, asked := errors.New("not asked"), false
+	c.until(fmt.Sprint("members ", changes), func() bool {
+		if n := c.leader(id); n != nil && !asked && result != nil {
+			asked = true
+			n.host.ChangeMembers(id, changes, c.now+3000, func(err error) { result, asked = err, false })
+		}
+		return result == nil
+	})
+}
+
+func TestMembers_join_as_learners_and_leave_for_good(t *testing.T) {
+	c := newCluster(t, 4, 1, func(cfg *Config) { cfg.RetainEntries, cfg.RetainBytes, cfg.TruncateEntries = 10, 1<<10, 5 })
+	// The group begins on nodes 1 to 3: node 4's replica is taken away first.
+	c.must(reg, "=k a")
+	c.change(reg, MemberChange{Remove, Replica{ID: 4}})
+	destroyed := errors.New("unanswered")
+	c.nodes[3].host.Destroy(reg, 5, func(err error) { destroyed = err })
+	c.until("destroyed", func() bool { return destroyed == nil })
+	for i := range 60 {
+		c.must(reg, fmt.Sprintf("=k v%d", i))
+	}
+	var refused *RefusedError
+	c.nodes[3].host.Create(reg, 4, func(err error) {
+		if !errors.As(err, &refused) {
+			t.Errorf("a number that was used is created again: %v", err)
+		}
+	})
+	created := errors.New("unanswered")
+	c.nodes[3].host.Create(reg, 5, func(err error) { created = err })
+	c.until("created", func() bool { return created == nil })
+	c.change(reg, MemberChange{AddLearner, Replica{ID: 5, Node: 4}})
+	c.until("caught up", func() bool { return c.leader(reg).host.CaughtUp(reg, 5) })
+	// One goes, one comes, in a joint change.
+	c.change(reg, MemberChange{Promote, Replica{ID: 5}}, MemberChange{Remove, Replica{ID: 1}})
+	c.nodes[0].crash()
+	c.nodes[0].start() // a removed replica that wakes up disturbs nobody
+	c.must(reg, "=k b")
+	c.until("the old one is out", func() bool {
+		n := c.leader(reg)
+		return n != nil && n.id != 1 && !slices.Contains(n.host.groups[reg].membership.members(), 1)
+	})
+	c.nodes[0].crash()
+	c.nodes[3].crash()
+	c.nodes[3].start()
+	c.must(reg, "=k c")
+	c.nodes[1].crash() // two of three: 3 and the new 5 have to carry on
+	c.must(reg, "=k d")
+	want := c.leader(reg).replica(reg).machine.Hash()
+	c.until("equal", func() bool { return c.nodes[3].replica(reg).machine.Hash() == want })
+	leader := c.leader(reg)
+	for _, bad := range [][]MemberChange{
+		nil, {{Promote, Replica{ID: 9}}}, {{Remove, Replica{ID: 1}}}, {{AddLearner, Replica{ID: 6, Node: 4}}},
+		{{Remove, Replica{ID: 2}}, {Remove, Replica{ID: 3}}, {Remove, Replica{ID: 5}}},
+	} {
+		leader.host.ChangeMembers(reg, bad, c.now+1000, func(err error) {
+			if !errors.As(err, &refused) {
+				t.Errorf("ChangeMembers(%v) = %v, want RefusedError", bad, err)
+			}
+		})
+	}
 }
 
 func TestNothing_that_was_answered_is_lost(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
-	"google.golang.org/protobuf/proto"
 )
 
 type raftProgress = tracker.Progress
@@ -25,8 +24,10 @@ type group struct {
 	raft       *raft.RawNode
 	log        *groupLog
 	membership membership
-	active     bool // to be looked at in the next turn
-	blocked    bool // Raft took no proposal: not again before the next tick
+	// heard has the nodes of replicas that write to this one but are not in its membership: a new replica knows nobody.
+	heard   []Replica
+	active  bool // to be looked at in the next turn
+	blocked bool // Raft took no proposal: not again before the next tick
 
 	// hard is the newest hard state; hardDirty says that it is not in a write yet.
 	hard      hardState
@@ -61,6 +62,7 @@ type group struct {
 	tickProposed     bool
 	truncating       bool
 
+	changes   []pendingChange
 	sending   *Sending
 	receiving *Received
 	retryAt   int64    // no snapshot before, ms
@@ -149,6 +151,19 @@ func newGroup(cfg Config, s *stored) (*group, error) {
 	return g, nil
 }
 
+// node returns where a replica is, 0 when that is unknown.
+func (g *group) node(replica uint64) transport.NodeID {
+	if n := g.membership.node(replica); n != 0 {
+		return n
+	}
+	for _, r := range g.heard {
+		if r.ID == replica {
+			return r.Node
+		}
+	}
+	return 0
+}
+
 func (g *group) leads() bool { return g.leadTerm != 0 }
 
 func (g *group) notLeader() error {
@@ -163,27 +178,6 @@ func (g *group) notLeader() error {
 func (g *group) preferred() bool {
 	voters := slices.Sorted(slices.Values(g.membership.conf.Voters))
 	return len(voters) > 0 && voters[g.id.Index()%len(voters)] == g.replica
-}
-
-// reconfigure takes a committed change of the membership into force.
-func (g *group) reconfigure(e *pb.Entry) {
-	change := new(pb.ConfChangeV2)
-	if err := proto.Unmarshal(e.Data, change); err != nil {
-		panic(&CorruptError{g.id, e.GetIndex(), "membership change does not decode: " + err.Error()})
-	}
-	conf := g.raft.ApplyConfChange(change)
-	m := membership{conf: proto.Clone(conf).(*pb.ConfState), replicas: slices.Clone(g.membership.replicas)}
-	if len(change.Context) > 0 {
-		d := fields{rest: change.Context}
-		added := Replica{ID: d.uvarint()}
-		added.Node = transport.NodeID(d.uvarint())
-		if !d.end() {
-			panic(&CorruptError{g.id, e.GetIndex(), "membership change names no replica"})
-		}
-		m.replicas = append(m.replicas, added)
-	}
-	m.replicas = slices.DeleteFunc(m.replicas, func(r Replica) bool { return !m.contains(r.ID) })
-	g.membership = m
 }
 
 // raftLog is Raft's logger. What Raft reports is visible in states and counters; only its panics pass on.

@@ -41,6 +41,7 @@ type Output struct {
 //	Tick, Receive, Propose, Read, Written, Reported ──▶ Host ── Turn ──▶ messages, one write, tasks
 type Host struct {
 	cfg     Config
+	engine  store.Reader
 	reader  store.Reader
 	groups  map[shard.ID]*group
 	order   []*group // by ID: meta first
@@ -59,6 +60,7 @@ type Host struct {
 	scratch    []byte
 	commands   []shard.Command
 	offered    []*group // snapshots offered to Raft
+	removing   []removal
 	out        Output
 }
 
@@ -71,7 +73,7 @@ func Load(cfg Config, e store.Engine, open shard.Opener, o Observer) (*Host, []*
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &Host{cfg: cfg, groups: make(map[shard.ID]*group), next: new(Write)}
+	h := &Host{cfg: cfg, engine: e, groups: make(map[shard.ID]*group), next: new(Write)}
 	appliers := make([]*Applier, cfg.ApplyWorkers)
 	for i := range appliers {
 		appliers[i] = newApplier(cfg, e, open, o)
@@ -92,9 +94,6 @@ func Load(cfg Config, e store.Engine, open shard.Opener, o Observer) (*Host, []*
 	slices.SortFunc(h.order, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
 	return h, appliers, nil
 }
-
-// Hosts reports whether the node has a replica of a shard. It may be called by anybody.
-func (h *Host) Hosts(id shard.ID) bool { return h.groups[id] != nil }
 
 // touch has a group looked at in the next turn.
 func (h *Host) touch(g *group) {
@@ -175,6 +174,9 @@ func (h *Host) Receive(from transport.NodeID, messages []transport.Message) {
 		}
 		if m.Raft.GetType() == pb.MsgSnap {
 			continue // snapshots come as streams, which step their own
+		}
+		if g.node(m.FromReplica) == 0 {
+			g.heard = append(g.heard, Replica{m.FromReplica, from})
 		}
 		// Errors are about messages that have become irrelevant, such as answers to a former leader.
 		_ = g.raft.Step(m.Raft)
@@ -286,8 +288,8 @@ func (h *Host) Written() {
 	w := h.inFlight
 	h.inFlight, h.flightTime = nil, 0
 	if w.Sync {
-		for i, g := range h.order[:len(w.flushed)] {
-			g.durable = max(g.durable, w.flushed[i])
+		for _, f := range w.flushed {
+			f.group.durable = max(f.group.durable, f.index)
 		}
 	}
 	for i := range w.ops {
@@ -300,11 +302,16 @@ func (h *Host) Written() {
 		if op.install != nil {
 			h.installed(g, op.install)
 		}
+		if op.created != nil {
+			op.created()
+		}
 		g.log.append(op.entries)
 		if op.ready {
 			h.release(g)
 		}
-		h.touch(g)
+		if op.destroy == 0 {
+			h.touch(g)
+		}
 	}
 	for _, g := range h.order {
 		if len(g.queue) > 0 {
@@ -317,6 +324,7 @@ func (h *Host) Written() {
 // recycle keeps a write's slice for a later one.
 func (h *Host) recycle(w *Write) {
 	clear(w.ops)
+	clear(w.flushed)
 	*w = Write{ops: w.ops[:0], flushed: w.flushed[:0]}
 	if len(h.next.ops) == 0 && !h.next.Sync {
 		h.next = w
@@ -326,6 +334,12 @@ func (h *Host) recycle(w *Write) {
 // Reported takes what an applier has done.
 func (h *Host) Reported(r Report) {
 	g := h.groups[r.Group]
+	if g == nil {
+		if r.Stopped {
+			h.removed(r.Group)
+		}
+		return
+	}
 	g.applied = max(g.applied, r.Applied)
 	g.applyBytes -= r.Bytes
 	g.flushed = max(g.flushed, r.Flushed)
@@ -378,7 +392,7 @@ func (h *Host) Turn(now int64) Output {
 			h.sinceSync = 0
 		}
 		for _, g := range h.order {
-			w.flushed = append(w.flushed, g.flushed)
+			w.flushed = append(w.flushed, flushedState{g, g.flushed})
 		}
 		h.out.Write = w
 	}
@@ -525,7 +539,7 @@ func (h *Host) send(g *group, m *pb.Message) {
 		h.startSnapshot(g, m)
 		return
 	}
-	if to := g.membership.node(m.GetTo()); to != 0 {
+	if to := g.node(m.GetTo()); to != 0 {
 		h.out.Messages = append(h.out.Messages, Outgoing{To: to, Class: transport.Raft, Message: transport.Message{
 			Kind: transport.KindRaft, Group: uint32(g.id), FromReplica: g.replica, ToReplica: m.GetTo(), Raft: m,
 		}})
@@ -571,7 +585,7 @@ func (h *Host) apply(g *group, entries []*pb.Entry) {
 		g.handed = index
 		t.bytes += entryBytes(e)
 		if e.GetType() != pb.EntryNormal {
-			g.reconfigure(e)
+			g.reconfigure(e, h.cfg.Process)
 			t.members = append(t.members, memberChange{index, g.membership})
 		}
 		for len(g.logged) > 0 && g.logged[0].index <= index {
@@ -684,6 +698,7 @@ func (h *Host) sweep(g *group) {
 	for _, b := range g.logged {
 		b.expire(h.now)
 	}
+	g.expireChanges(h.now)
 	for _, list := range []*[]*read{&g.readQueue, &g.readAsked, &g.readWaiting} {
 		n := 0
 		for _, r := range *list {
@@ -725,20 +740,7 @@ func (h *Host) truncate(g *group) {
 // stop answers everything that waits, and returns the tasks that nobody will do.
 func (h *Host) stop() []*Task {
 	for _, g := range h.order {
-		for _, p := range g.queue {
-			p.done(shard.Result{}, ErrStopped)
-		}
-		for _, b := range append(g.proposed, g.logged...) {
-			b.fail(ErrOutcomeUnknown)
-		}
-		for _, r := range slices.Concat(g.readQueue, g.readAsked, g.readWaiting) {
-			r.done(shard.Result{}, ErrStopped)
-		}
-		if g.receiving != nil {
-			g.receiving.staged.Abort()
-		}
-		g.queue, g.proposed, g.logged, g.readQueue, g.readAsked, g.readWaiting = nil, nil, nil, nil, nil, nil
-		g.isLeader, g.leadTerm = false, 0
+		g.fail(ErrStopped)
 	}
 	return h.out.Tasks
 }

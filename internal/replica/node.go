@@ -223,6 +223,41 @@ func (n *Node) TransferLeader(id shard.ID, to transport.NodeID) error {
 	return <-done
 }
 
+// ChangeMembers changes the members of a group this node leads, and returns when that is in force here; see [Host.ChangeMembers].
+func (n *Node) ChangeMembers(ctx context.Context, id shard.ID, changes []MemberChange) error {
+	deadline := time.Now().Add(changePatience)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	return n.do(ctx, func(h *Host, done func(error)) { h.ChangeMembers(id, changes, deadline.UnixMilli(), done) })
+}
+
+// changePatience bounds the wait for a change of members.
+const changePatience = 10 * time.Second
+
+// CreateReplica makes an empty replica on this node; see [Host.Create].
+func (n *Node) CreateReplica(ctx context.Context, id shard.ID, replica uint64) error {
+	return n.do(ctx, func(h *Host, done func(error)) { h.Create(id, replica, done) })
+}
+
+// DestroyReplica removes this node's replica for good; see [Host.Destroy].
+func (n *Node) DestroyReplica(ctx context.Context, id shard.ID, next uint64) error {
+	return n.do(ctx, func(h *Host, done func(error)) { h.Destroy(id, next, done) })
+}
+
+func (n *Node) do(ctx context.Context, fn func(h *Host, done func(error))) error {
+	done := make(chan error, 1)
+	if !n.ask(func(h *Host) { fn(h, func(err error) { done <- err }) }) {
+		return ErrStopped
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Status returns the state of all replicas as of the last tick.
 func (n *Node) Status() []Status {
 	n.statusMu.Lock()
@@ -482,9 +517,6 @@ func (n *Node) receiveSnapshots(ctx context.Context) error {
 			return nil
 		case b := <-n.bulk:
 			m := &b.message
-			if !n.host.Hosts(shard.ID(m.Group)) {
-				continue
-			}
 			answer, complete := r.Chunk(b.from, m)
 			n.transport.Send(b.from, transport.Bulk, transport.Message{
 				Kind: transport.KindSnapshot, Group: m.Group, FromReplica: m.ToReplica, ToReplica: m.FromReplica, ID: m.ID, Body: answer,

@@ -354,7 +354,7 @@ func (s *Received) commit(hard hardState) error {
 func (h *Host) installed(g *group, s *Received) {
 	g.receiving = nil
 	g.log.reset(s.state.position)
-	g.membership = s.state.membership
+	g.membership, g.heard = s.state.membership, nil
 	g.handed, g.applied, g.flushed, g.durable = s.state.index, s.state.index, s.state.index, s.state.index
 	g.applyBytes = 0
 	for _, b := range g.logged {

@@ -40,7 +40,7 @@ func (h *Host) Status() []Status {
 	all := make([]Status, 0, len(h.order))
 	for _, g := range h.order {
 		s := Status{
-			Shard: g.id, Replica: g.replica, Leader: g.membership.node(g.leader), Term: g.hard.term,
+			Shard: g.id, Replica: g.replica, Leader: g.node(g.leader), Term: g.hard.term,
 			First: g.log.trunc.index + 1, Last: g.log.last(), Commit: max(g.hard.commit, g.handed), Applied: g.applied, Durable: g.durable,
 			LogBytes: g.log.bytes, Queued: len(g.queue), Reads: len(g.readQueue) + len(g.readAsked) + len(g.readWaiting),
 		}

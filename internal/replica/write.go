@@ -12,7 +12,12 @@ type Write struct {
 	Sync bool
 	ops  []writeOp
 	// flushed is, by group, the state that the store had when the round was handed out: a sync makes it durable.
-	flushed []uint64
+	flushed []flushedState
+}
+
+type flushedState struct {
+	group *group
+	index uint64
 }
 
 // writeOp is one group's part of a round.
@@ -31,6 +36,11 @@ type writeOp struct {
 	trunc     position
 	// install, when set, replaces everything that the replica has; it is not part of the batch.
 	install *Received
+	// create is a new replica, destroy removes one for good: later ones have numbers from destroy on. Created is
+	// called when it is written.
+	create  *stored
+	destroy uint64
+	created func()
 }
 
 // Execute applies the round to the engine. A failure is final: the page that was not written may be lost
@@ -59,6 +69,19 @@ func (w *Write) fill(b store.Batch) {
 	for i := range w.ops {
 		op := &w.ops[i]
 		id, replica := op.group.id, op.group.replica
+		if op.destroy > 0 {
+			lo, hi := groupSpan(id)
+			b.DeleteRange(lo, hi)
+			b.Delete(nodeKey(replicaPrefix, id))
+			key := nodeKey(tombstonePrefix, id)
+			b.Set(key, encodeNumber(key, op.destroy))
+			continue
+		}
+		if op.create != nil {
+			lo, hi := groupSpan(id)
+			b.DeleteRange(lo, hi)
+			writeNewReplica(b, id, replica, &op.create.applied)
+		}
 		if op.truncFrom > 0 {
 			b.DeleteRange(logKey(id, op.truncFrom), logKey(id, op.trunc.index+1))
 			key := truncKey(id)
