@@ -275,7 +275,7 @@ func (s *Received) last(rest []byte) error {
 
 // Abort drops all streams that have not come to their end.
 func (r *Receiver) Abort() {
-	for _, s := range r.streams {
+	for _, s := range r.streams { // in any order: they are independent
 		s.staged.Abort()
 	}
 	clear(r.streams)

@@ -59,7 +59,7 @@ func (id ID) String() string { return fmt.Sprintf("%s/%d", id.Service(), id.Inde
 func ParseID(s string) (ID, error) {
 	name, index, ok := strings.Cut(s, "/")
 	if ok {
-		for service, n := range serviceNames {
+		for service, n := range serviceNames { // in any order: names are unique
 			if n != name {
 				continue
 			}
