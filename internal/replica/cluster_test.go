@@ -623,6 +623,19 @@ func TestLeadership_is_handed_over(t *testing.T) {
 	}
 }
 
+func TestLeadership_returns_to_the_preferred_replica(t *testing.T) {
+	c := newCluster(t, 3, 1, nil)
+	c.must(reg, "=k a")
+	c.nodes[0].crash()
+	c.must(reg, "=k b")
+	if n := c.leader(reg); n.id == 1 {
+		t.Fatal("a crashed node leads")
+	}
+	c.nodes[0].start()
+	c.until("node 1 leads again", func() bool { n := c.leader(reg); return n != nil && n.id == 1 })
+	c.must(reg, "=k c")
+}
+
 func TestReplica_that_lags_far_gets_a_snapshot(t *testing.T) {
 	c := newCluster(t, 3, 1, func(cfg *Config) { cfg.RetainEntries, cfg.RetainBytes = 10, 1<<10 })
 	c.must(reg, "=k a")

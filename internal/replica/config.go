@@ -87,8 +87,8 @@ type Config struct {
 	SlowDisk time.Duration
 	DeadDisk time.Duration
 
-	// PreferLeaders makes the first replica in turn (shard index modulo replicas) the leader after a start, so that
-	// leaders are spread. Default true.
+	// PreferLeaders makes the replica whose turn it is (shard index modulo voters) the leader, after a start and when it is
+	// back and has caught up, so that leaders are spread. Default true.
 	PreferLeaders bool
 }
 

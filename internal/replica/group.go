@@ -28,6 +28,8 @@ type group struct {
 	heard   []Replica
 	active  bool // to be looked at in the next turn
 	blocked bool // Raft took no proposal: not again before the next tick
+	// preferredWell counts looks at which the preferred replica could have led.
+	preferredWell int
 
 	// hard is the newest hard state; hardDirty says that it is not in a write yet.
 	hard      hardState
@@ -174,10 +176,13 @@ func (g *group) notLeader() error {
 	return e
 }
 
-// preferred reports whether this replica is the one to lead after a start: each shard another, in turn.
-func (g *group) preferred() bool {
+// preferredReplica is the one that leads while all is well, each shard another in turn; 0 in a group without voters.
+func (g *group) preferredReplica() uint64 {
 	voters := slices.Sorted(slices.Values(g.membership.conf.Voters))
-	return len(voters) > 0 && voters[g.id.Index()%len(voters)] == g.replica
+	if len(voters) == 0 {
+		return 0
+	}
+	return voters[g.id.Index()%len(voters)]
 }
 
 // raftLog is Raft's logger. What Raft reports is visible in states and counters; only its panics pass on.

@@ -116,11 +116,14 @@ func (h *Host) Tick() {
 		h.touch(g)
 		g.blocked = false
 		g.reportUnsent()
-		if h.cfg.PreferLeaders && h.ticks == preferredTick && g.leader == 0 && g.preferred() {
+		if h.cfg.PreferLeaders && h.ticks == preferredTick && g.leader == 0 && g.preferredReplica() == g.replica {
 			_ = g.raft.Campaign() // an error means that an election is not possible yet: the timeout brings the next
 		}
 		if h.ticks%sweepTicks == 0 {
 			h.sweep(g)
+		}
+		if h.cfg.PreferLeaders && h.ticks%preferTicks == 0 {
+			h.giveBack(g)
 		}
 		h.proposeTick(g)
 		if h.ticks%truncateTicks == 0 {
@@ -139,7 +142,11 @@ const (
 	// preferredTick is when preferred replicas campaign after a start, unless a leader has been heard of by then.
 	preferredTick = 4
 	// sweepTicks and truncateTicks are the times between looks at deadlines and at the log's length.
-	sweepTicks    = 2
+	sweepTicks = 2
+	// preferTicks is the time between looks at whether the preferred replica could lead again, and it has to be so
+	// preferLooks times in a row: one that comes and goes does not get the leadership each time.
+	preferTicks   = 20
+	preferLooks   = 3
 	truncateTicks = 4
 )
 
@@ -268,6 +275,20 @@ func (h *Host) TransferLeader(id shard.ID, to transport.NodeID) error {
 		return nil
 	}
 	return &RefusedError{id, fmt.Sprintf("node %d has no replica", to)}
+}
+
+// giveBack hands the leadership to the preferred replica when that has been well for a while, so that a node that was away
+// carries its share again.
+func (h *Host) giveBack(g *group) {
+	preferred := g.preferredReplica()
+	if !g.leads() || preferred == g.replica || !h.CaughtUp(g.id, preferred) {
+		g.preferredWell = 0
+		return
+	}
+	if g.preferredWell++; g.preferredWell >= preferLooks {
+		g.preferredWell = 0
+		g.raft.TransferLeader(preferred)
+	}
 }
 
 // giveAway hands the leadership to the voter that is furthest, because this node's disk is slow.
