@@ -208,8 +208,9 @@ func TestReplaceIsOldOrNewAfterFailure(t *testing.T) {
 					t.Fatal("the replacement never ends")
 				}
 			}
-			if failed < 3 || fatal < 3 {
-				t.Errorf("%d failures ended the replacement and %d the store, want more of each", failed, fatal)
+			// How many of each depends on which goroutine of Pebble's writes first.
+			if failed == 0 || fatal == 0 {
+				t.Errorf("%d failures ended the replacement and %d the store, want some of each", failed, fatal)
 			}
 		})
 	}
@@ -336,6 +337,7 @@ func TestCorruptTableIsAFault(t *testing.T) {
 func TestSlowSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hang atomic.Int64
+		var mu sync.Mutex // one call does not wait for the other
 		var heard []time.Duration
 		cfg := testConfig(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if strings.HasSuffix(op.Path, ".log") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
@@ -343,7 +345,11 @@ func TestSlowSync(t *testing.T) {
 			}
 			return nil
 		})))
-		cfg.OnSlowSync = func(elapsed time.Duration) { heard = append(heard, elapsed) }
+		cfg.OnSlowSync = func(elapsed time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, elapsed)
+		}
 		s := mustOpen(t, "data", cfg)
 		for _, c := range []struct {
 			hang time.Duration

@@ -26,6 +26,9 @@ func (it *iterator) Next() bool {
 
 func (it *iterator) SeekGE(key []byte) bool {
 	it.started = true
+	if len(key) == 0 {
+		return it.First()
+	}
 	return it.Iterator.SeekGE(key)
 }
 

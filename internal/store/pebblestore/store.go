@@ -91,8 +91,15 @@ func (s *Store) Iter(lo, hi []byte) (store.Iterator, error) {
 }
 
 func (s *Store) newIterator(lo, hi []byte, newIter func(*pebble.IterOptions) (*pebble.Iterator, error)) (store.Iterator, error) {
+	// With the race detector Pebble checks itself, and wants bounds that have a byte and are in order.
+	if len(lo) == 0 {
+		lo = nil
+	}
 	if len(hi) == 0 {
 		hi = nil
+	}
+	if hi != nil && bytes.Compare(lo, hi) > 0 {
+		hi = lo
 	}
 	it, err := newIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
