@@ -11,7 +11,8 @@ import (
 var levels = [][]string{
 	{"api/*"},
 	{"internal/hlc", "internal/invariant", "internal/reject", "internal/slot"},
-	{"internal/id"},
+	// The public client knows the words and nothing of the inside.
+	{"internal/id", "client"},
 	// The domains, pure; and the contract of storage, which they do not know.
 	{"internal/order", "internal/inventory", "internal/payment", "internal/notification", "internal/keyspace", "internal/meta", "internal/store"},
 	// The runtime of a shard; and the contract of the network, which it does not know.
@@ -21,7 +22,6 @@ var levels = [][]string{
 	{"internal/shard/*", "internal/rest"},
 	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp", "internal/psp/*"},
 	{"internal/node"},
-	{"client"},
 	{"internal/replay", "internal/audit", "internal/bench", "internal/dev"},
 	{"internal/cli"},
 	{"cmd/*", "test/*"},
