@@ -1,12 +1,12 @@
 // Package order is the life of an order: which commands it accepts, which events follow, what they make of it.
 //
-//	             stock held            authorized             all fulfilled
-//	 PLACING ───────────────▶ AWAITING ───────────▶ CONFIRMED ───────────────▶ FULFILLED
-//	    │                     PAYMENT                │  │ ▲  PARTIALLY_FULFILLED  ▲
-//	    │ refused, declined      │                   │  └─┼────────┘ └─ capture ───┘ rest canceled
-//	    ├──▶ REJECTING ─────▶ REJECTED               │    ▼              failed ▶ ON_HOLD
-//	    ├──▶ EXPIRING ──────▶ EXPIRED                │
-//	    └──▶ CANCELING ─────▶ CANCELED ◀── CANCELING ┘ (nothing fulfilled yet)
+//	            stock held            authorized             all fulfilled
+//	PLACING ───────────────▶ AWAITING ───────────▶ CONFIRMED ───────────────▶ FULFILLED
+//	   │                     PAYMENT                │  │ ▲  PARTIALLY_FULFILLED  ▲
+//	   │ refused, declined      │                   │  └─┼────────┘ └─ capture ───┘ rest canceled
+//	   ├──▶ REJECTING ─────▶ REJECTED               │    ▼              failed ▶ ON_HOLD
+//	   ├──▶ EXPIRING ──────▶ EXPIRED                │
+//	   └──▶ CANCELING ─────▶ CANCELED ◀── CANCELING ┘ (nothing fulfilled yet)
 //
 // Events are the truth. A Decide function looks at an order and a command and returns the events that follow, or
 // a rejection; it changes nothing. Fold, the only function that changes an order, adds one event to it. So an order is the

@@ -1,9 +1,9 @@
 // Package reactor delivers the outboxes of the shards that a node leads: there is one mechanism for
 // "something must happen because something happened".
 //
-//	 applied entry ──emitted──▶ lane (destination, key) ──▶ Deliver ──▶ another shard, a provider
-//	      ▲                        one in flight, in order                        │
-//	      └──── KindReply ◀── Propose ◀──────────────── Answered ◀────────────────┘
+//	applied entry ──emitted──▶ lane (destination, key) ──▶ Deliver ──▶ another shard, a provider
+//	     ▲                        one in flight, in order                        │
+//	     └──── KindReply ◀── Propose ◀──────────────── Answered ◀────────────────┘
 //
 // A message is delivered at least once until its reply is applied, which ends it in the same entry
 // that takes the reply's effect. A new leader starts from the outbox in the shard's state, so nothing

@@ -75,6 +75,9 @@ type State struct {
 // Outbox lists the messages that are not finished, by number. Slice and messages must not be changed.
 func (s *State) Outbox() []*Message { return s.outbox.list() }
 
+// Message returns the unfinished message of a number. It must not be changed.
+func (s *State) Message(seq uint64) (*Message, bool) { return s.outbox.find(seq) }
+
 // Tx is the view a Logic has of the entry being applied. It ends with the call it was passed to.
 type Tx struct {
 	// Now is the entry's time: the only clock there is.

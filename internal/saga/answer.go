@@ -1,0 +1,199 @@
+package saga
+
+import (
+	"strings"
+
+	"hanse/api/inventorypb"
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
+	"hanse/internal/order"
+	"hanse/internal/reject"
+)
+
+// Sent identifies what was sent, read back from the outbox.
+type Sent struct {
+	Step Step
+	// Leg is the inventory shard of a step for one.
+	Leg uint32
+	// Op is the fulfillment, return or refund that the step is about, Attempt what was appended to it when an operator sent
+	// it again after a refusal. Amount is the money at risk, Units the stock.
+	Op, Attempt   string
+	Amount, Units int64
+}
+
+// attemptMark separates an operation from its later attempts; no ID contains it.
+const attemptMark = "~"
+
+// StepOf tells the step of a message to the inventory (or else the payment) service from its first byte, without decoding
+// it: false for a partial release, which Read tells apart.
+func StepOf(inventory bool, payload []byte) (Step, bool) {
+	if len(payload) == 0 {
+		return None, false
+	}
+	field := payload[0] >> 3
+	if inventory {
+		switch field {
+		case 1:
+			return Reserve, true
+		case 2:
+			return Allocate, true
+		case 4:
+			return Fulfill, true
+		case 5:
+			return Restock, true
+		}
+		return None, false
+	}
+	switch field {
+	case 1:
+		return Authorize, true
+	case 3:
+		return Void, true
+	}
+	return None, false
+}
+
+// Read decodes what was sent to inventory shard leg, or with inventory false to the payment service.
+func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte) (Sent, error) {
+	s := Sent{Leg: leg}
+	if !inventory {
+		c := new(paymentpb.Command)
+		if err := c.UnmarshalVT(payload); err != nil {
+			return s, err
+		}
+		switch c := c.Body.(type) {
+		case *paymentpb.Command_Authorize:
+			s.Step, s.Amount = Authorize, c.Authorize.Amount
+		case *paymentpb.Command_Capture:
+			s.Step, s.Amount, s.Op = Capture, c.Capture.Amount, c.Capture.Op
+		case *paymentpb.Command_Void:
+			s.Step, s.Amount = Void, o.Authorized-o.Captured
+		case *paymentpb.Command_Refund:
+			s.Step, s.Amount, s.Op = Refund, c.Refund.Amount, c.Refund.Op
+		}
+		s.Op, s.Attempt, _ = strings.Cut(s.Op, attemptMark)
+		return s, nil
+	}
+	c := new(inventorypb.Command)
+	if err := c.UnmarshalVT(payload); err != nil {
+		return s, err
+	}
+	var demands []*inventorypb.Demand
+	switch c := c.Body.(type) {
+	case *inventorypb.Command_Reserve:
+		s.Step, demands = Reserve, c.Reserve.Demands
+	case *inventorypb.Command_Allocate:
+		s.Step = Allocate
+	case *inventorypb.Command_Release:
+		s.Step, s.Op, demands = Release, c.Release.Op, c.Release.Demands
+		if len(demands) > 0 {
+			s.Step = Trim
+		}
+	case *inventorypb.Command_Fulfill:
+		s.Step, s.Op, demands = Fulfill, c.Fulfill.Op, c.Fulfill.Demands
+	case *inventorypb.Command_Restock:
+		s.Step, s.Op, demands = Restock, c.Restock.Op, c.Restock.Demands
+	}
+	for _, d := range demands {
+		s.Units += d.Quantity
+	}
+	return s, nil
+}
+
+// Again returns the ID under which a refused operation is sent once more: the provider has answered the old one for good.
+func Again(op, attempt string) string { return op + attemptMark + attempt }
+
+// Outcome is what came of a step.
+type Outcome struct {
+	// Refused is why a service refused, nil when it did as asked.
+	Refused *reject.Rejection
+	// Payment is the payment service's outcome, nil for steps in the inventory.
+	Payment *paymentpb.Outcome
+}
+
+// Answer decides what an outcome means for the order: the events that follow. Unexpected says that a step which
+// must succeed was refused, for the given reason: it stays to be done.
+func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb.Event, unexpected string) {
+	if r := out.Refused; r != nil {
+		switch s.Step {
+		case Reserve:
+			return order.StockRefused(o, s.Leg, r, now), ""
+		case Authorize:
+			return order.PaymentDeclined(o, r.Code, now), ""
+		}
+		return nil, r.Code + ": " + r.Detail
+	}
+	switch s.Step {
+	case Reserve:
+		return order.StockHeld(o, s.Leg, now), ""
+	case Release:
+		return order.StockReleased(o, s.Leg, now), ""
+	}
+	p := out.Payment
+	if p == nil {
+		return nil, "" // allocate, fulfill, restock, trim: the order has nothing to note
+	}
+	succeeded := p.Status == paymentpb.OutcomeStatus_SUCCEEDED
+	switch s.Step {
+	case Authorize:
+		switch {
+		case succeeded:
+			return order.PaymentAuthorized(o, p.Amount, p.ProviderReference, now), ""
+		case p.Status == paymentpb.OutcomeStatus_DECLINED:
+			return order.PaymentDeclined(o, p.Code, now), ""
+		}
+		return nil, "" // canceled: a void came first, and the order is being undone
+	case Capture:
+		if succeeded {
+			return order.PaymentCaptured(o, s.Op, p.Amount, now), ""
+		}
+		return order.CaptureFailed(o, s.Op, p.Code, now), "provider: " + p.Code
+	case Void:
+		if succeeded {
+			return order.PaymentVoided(o, p.Amount, now), ""
+		}
+		if p.Status == paymentpb.OutcomeStatus_CANCELED {
+			return order.PaymentVoided(o, 0, now), "" // nothing had been authorized
+		}
+		return nil, "provider: " + p.Code
+	case Refund:
+		if succeeded {
+			return order.PaymentRefunded(o, s.Op, p.Amount, now), ""
+		}
+		return order.RefundFailed(o, s.Op, p.Code, now), "provider: " + p.Code
+	}
+	return nil, ""
+}
+
+// Resolve decides what an operator's word about a step means for the order, as Answer does. Done says that it has
+// happened; otherwise it is given up.
+func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []*orderpb.Event {
+	switch s.Step {
+	case Reserve:
+		if done {
+			return order.StockHeld(o, s.Leg, now)
+		}
+		return order.StockRefused(o, s.Leg, &reject.Rejection{Code: reject.OutOfStock, Detail: "given up by an operator: " + evidence}, now)
+	case Release:
+		return order.StockReleased(o, s.Leg, now)
+	case Authorize:
+		if done {
+			return order.PaymentAuthorized(o, o.Total, "", now)
+		}
+		return order.PaymentDeclined(o, "given_up", now)
+	case Capture:
+		if done {
+			return order.PaymentCaptured(o, s.Op, s.Amount, now)
+		}
+	case Void:
+		if done {
+			return order.PaymentVoided(o, max(0, o.Authorized-o.Captured-o.Voided), now)
+		}
+		return order.PaymentVoided(o, 0, now)
+	case Refund:
+		if done {
+			return order.PaymentRefunded(o, s.Op, s.Amount, now)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package saga
+
+import (
+	"fmt"
+	"strings"
+
+	"hanse/api/inventorypb"
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
+	"hanse/internal/order"
+	"hanse/internal/payment"
+)
+
+// Step is a command of the saga to another service.
+type Step uint8
+
+// The steps. Names are in events and never change.
+const (
+	None Step = iota
+	Reserve
+	Authorize
+	Allocate
+	Fulfill
+	Capture
+	Release // of what is held, while the order is being undone
+	Trim    // release of a part, when the rest of a fulfilled order is canceled
+	Void
+	Refund
+	Restock
+	stepCount
+)
+
+var stepNames = [stepCount]string{
+	"", "reserve", "authorize", "allocate", "fulfill", order.StepCapture, "release", "release", "void", order.StepRefund, "restock",
+}
+
+// String returns the name that users see.
+func (s Step) String() string { return stepNames[s] }
+
+// HoldGrace is how long after the order's deadline its holds come due, in ms: then the inventory asks whether they are still wanted.
+const HoldGrace = 60_000
+
+// Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set.
+type Send struct {
+	Step      Step
+	Leg       uint32
+	Inventory *inventorypb.Command
+	Payment   *paymentpb.Command
+}
+
+// Rule is a row of the saga's table: after an event, under a condition, a step is sent; Undo is what takes it back.
+type Rule struct {
+	After order.Kind
+	When  string
+	Send  Step
+	Undo  Step
+}
+
+// Rules lists what Follow does, for documents and tests.
+func Rules() []Rule {
+	return []Rule{
+		{order.KindPlaced, "a line is tracked: to each inventory shard", Reserve, Release},
+		{order.KindPlaced, "no line is tracked and the order is not free", Authorize, Void},
+		{order.KindStockReserved, "all shards hold and the order is not free", Authorize, Void},
+		{order.KindConfirmed, "to each inventory shard", Allocate, Release},
+		{order.KindStockRefused, "to the shards that hold or may hold", Release, None},
+		{order.KindPaymentDeclined, "to the shards that hold", Release, None},
+		{order.KindCancelRequested, "money is or may be authorized", Void, None},
+		{order.KindCancelRequested, "no money is", Release, None},
+		{order.KindExpireRequested, "money is or may be authorized", Void, None},
+		{order.KindExpireRequested, "no money is", Release, None},
+		{order.KindPaymentVoided, "the order is being undone", Release, None},
+		{order.KindFulfilled, "to the shards of the items", Fulfill, None},
+		{order.KindFulfilled, "the items have a price", Capture, Refund},
+		{order.KindRemainderCanceled, "to the shards of the rest", Trim, None},
+		{order.KindPaymentCaptured, "the rest was canceled and nothing else is being captured", Void, None},
+		{order.KindRemainderCanceled, "nothing is being captured", Void, None},
+		{order.KindStepResolved, "a capture was given up and nothing else is being captured", Void, None},
+		{order.KindReturned, "the goods are back: to the shards of the items", Restock, None},
+		{order.KindRefundRequested, "", Refund, None},
+	}
+}
+
+// Table prints the rules as Markdown.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| After | When | Send | Undone by |\n|---|---|---|---|\n")
+	for _, r := range Rules() {
+		undo := r.Undo.String()
+		if undo == "" {
+			undo = "–"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.After, r.When, r.Send, undo)
+	}
+	return b.String()
+}
+
+// ShardOf names the inventory shard that keeps a SKU.
+type ShardOf func(sku string) uint32
+
+// Follow appends to sends what follows from event e, which has been folded into o. Before is the payment step of the order before it.
+func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.PaymentStep, shardOf ShardOf) []Send {
+	voids := o.Payment == orderpb.PaymentStep_PAYMENT_VOIDING && before != orderpb.PaymentStep_PAYMENT_VOIDING
+	switch d := e.Detail.(type) {
+	case *orderpb.Event_Placed:
+		sends = reserve(sends, o, shardOf)
+		if o.State == order.AwaitingPayment {
+			sends = append(sends, authorize(o))
+		}
+	case *orderpb.Event_StockReserved:
+		if o.State == order.AwaitingPayment {
+			sends = append(sends, authorize(o))
+		}
+	case *orderpb.Event_Confirmed:
+		for _, leg := range o.Legs {
+			sends = append(sends, Send{Step: Allocate, Leg: leg.Shard, Inventory: &inventorypb.Command{
+				Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: o.Id}},
+			}})
+		}
+	case *orderpb.Event_StockRefused, *orderpb.Event_PaymentDeclined, *orderpb.Event_PaymentVoided,
+		*orderpb.Event_CancelRequested, *orderpb.Event_ExpireRequested:
+		sends = release(sends, o)
+	case *orderpb.Event_Fulfilled:
+		f := d.Fulfilled.Fulfillment
+		for _, g := range group(o, f.Items, shardOf) {
+			sends = append(sends, Send{Step: Fulfill, Leg: g.leg, Inventory: &inventorypb.Command{
+				Body: &inventorypb.Command_Fulfill{Fulfill: &inventorypb.Fulfill{HoldId: o.Id, Op: f.Id, Demands: g.demands}},
+			}})
+		}
+		if f.Amount > 0 {
+			sends = append(sends, Send{Step: Capture, Payment: CaptureOf(o, f.Id, f.Amount)})
+		}
+	case *orderpb.Event_RemainderCanceled:
+		op := fmt.Sprintf("rest.%d", e.Version)
+		for _, g := range group(o, d.RemainderCanceled.Items, shardOf) {
+			sends = append(sends, Send{Step: Trim, Leg: g.leg, Inventory: &inventorypb.Command{
+				Body: &inventorypb.Command_Release{Release: &inventorypb.Release{HoldId: o.Id, Op: op, Demands: g.demands}},
+			}})
+		}
+	case *orderpb.Event_Returned:
+		r := d.Returned.Return
+		if r.Disposition == orderpb.Disposition_LOST {
+			break
+		}
+		for _, g := range group(o, r.Items, shardOf) {
+			sends = append(sends, Send{Step: Restock, Leg: g.leg, Inventory: &inventorypb.Command{
+				Body: &inventorypb.Command_Restock{Restock: &inventorypb.Restock{
+					HoldId: o.Id, Op: r.Id, Demands: g.demands, Damaged: r.Disposition == orderpb.Disposition_DAMAGED,
+				}},
+			}})
+		}
+	case *orderpb.Event_RefundRequested:
+		sends = append(sends, Send{Step: Refund, Payment: RefundOf(o, d.RefundRequested.Refund.Id, d.RefundRequested.Refund.Amount)})
+	}
+	if voids {
+		sends = append(sends, Send{Step: Void, Payment: &paymentpb.Command{
+			Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: o.PaymentId, Op: payment.VoidOp}},
+		}})
+	}
+	return sends
+}
+
+// CaptureOf makes the command that captures a fulfillment's amount under the operation's ID.
+func CaptureOf(o *orderpb.Order, op string, amount int64) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: &paymentpb.Capture{PaymentId: o.PaymentId, Op: op, Amount: amount}}}
+}
+
+// RefundOf makes the command that pays a refund out under the operation's ID.
+func RefundOf(o *orderpb.Order, op string, amount int64) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Refund{Refund: &paymentpb.Refund{PaymentId: o.PaymentId, Op: op, Amount: amount}}}
+}
+
+func authorize(o *orderpb.Order) Send {
+	return Send{Step: Authorize, Payment: &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: &paymentpb.Authorize{
+		PaymentId: o.PaymentId, OrderId: o.Id, Amount: o.Total, Currency: o.Currency, Method: o.PaymentMethod, Expires: o.Deadline,
+	}}}}
+}
+
+// release sends for the legs that the fold has set to be released just now: a leg is in that state only until its answer.
+func release(sends []Send, o *orderpb.Order) []Send {
+	for _, leg := range o.Legs {
+		if leg.State == orderpb.LegState_LEG_RELEASING {
+			sends = append(sends, Send{Step: Release, Leg: leg.Shard, Inventory: &inventorypb.Command{
+				Body: &inventorypb.Command_Release{Release: &inventorypb.Release{HoldId: o.Id, Op: "undo"}},
+			}})
+		}
+	}
+	return sends
+}
+
+func reserve(sends []Send, o *orderpb.Order, shardOf ShardOf) []Send {
+	if len(o.Legs) == 0 {
+		return sends
+	}
+	first := len(sends)
+	for _, leg := range o.Legs {
+		sends = append(sends, Send{Step: Reserve, Leg: leg.Shard, Inventory: &inventorypb.Command{
+			Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
+				HoldId: o.Id, Location: o.Location, Expires: o.Deadline, Due: o.Deadline + HoldGrace,
+			}},
+		}})
+	}
+	legs := sends[first:]
+	var sums adder
+	for _, l := range o.Lines {
+		if l.Untracked {
+			continue
+		}
+		shard := shardOf(l.Sku)
+		for i := range legs {
+			if legs[i].Leg == shard {
+				r := legs[i].Inventory.Body.(*inventorypb.Command_Reserve).Reserve
+				r.Demands = sums.add(r.Demands, l.Sku, l.Quantity, l.No, len(o.Lines))
+			}
+		}
+	}
+	return sends
+}
+
+// grouped is what one inventory shard has to do about some items.
+type grouped struct {
+	leg     uint32
+	demands []*inventorypb.Demand
+}
+
+// group sums items up per SKU, by inventory shard. Items of untracked lines are nobody's.
+func group(o *orderpb.Order, items []*orderpb.Item, shardOf ShardOf) []grouped {
+	var groups []grouped
+	var sums adder
+	for _, it := range items {
+		l := o.Lines[it.Line-1]
+		if l.Untracked {
+			continue
+		}
+		leg := shardOf(l.Sku)
+		i := 0
+		for i < len(groups) && groups[i].leg != leg {
+			i++
+		}
+		if i == len(groups) {
+			groups = append(groups, grouped{leg: leg})
+		}
+		groups[i].demands = sums.add(groups[i].demands, l.Sku, it.Quantity, l.No, len(items))
+	}
+	return groups
+}
+
+// adder sums demands up per SKU: by looking, and for long orders by a map, for a SKU may stand in many lines.
+type adder struct {
+	bySKU map[string]*inventorypb.Demand
+}
+
+const searchLines = 24
+
+func (a *adder) add(demands []*inventorypb.Demand, sku string, quantity int64, line uint32, lines int) []*inventorypb.Demand {
+	if lines <= searchLines {
+		for _, d := range demands {
+			if d.Sku == sku {
+				d.Quantity += quantity
+				return demands
+			}
+		}
+		return append(demands, &inventorypb.Demand{Sku: sku, Quantity: quantity, Line: line})
+	}
+	if d := a.bySKU[sku]; d != nil {
+		d.Quantity += quantity
+		return demands
+	}
+	if a.bySKU == nil {
+		a.bySKU = make(map[string]*inventorypb.Demand, lines)
+	}
+	d := &inventorypb.Demand{Sku: sku, Quantity: quantity, Line: line}
+	a.bySKU[sku] = d
+	return append(demands, d)
+}

@@ -1,0 +1,11 @@
+// Package ordershard is the order service's shard: orders, their histories and their sagas.
+//
+//	command, answer, deadline ──▶ package order decides ──▶ events ──▶ feed (the truth)
+//	                                                          │
+//	                                                          ├──▶ fold: the stored order
+//	                                                          └──▶ package saga: messages to other shards
+//
+// All of it is one entry of the log: an event, the order it leads to and the commands that follow are never apart.
+//
+// Tables: o the orders; e where each order's events are in the feed; c customers' orders, newest first.
+package ordershard

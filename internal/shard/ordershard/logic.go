@@ -1,0 +1,428 @@
+package ordershard
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
+	"hanse/internal/hlc"
+	"hanse/internal/id"
+	"hanse/internal/order"
+	"hanse/internal/reject"
+	"hanse/internal/saga"
+	"hanse/internal/shard"
+	"hanse/internal/slot"
+)
+
+const (
+	// keepOrders is how many unchanged orders stay in memory, some 2 KB each.
+	keepOrders = 50_000
+	// refusedPause is when a step that must succeed and was refused is sent again.
+	refusedPause = 5 * time.Minute
+	// endSuffix makes the key under which callers wait for the end of an order that is being undone.
+	endSuffix = "/end"
+)
+
+// New returns the builder for [shard.Open]. Layout tells where stock and payments live.
+func New(layout shard.Layout) func(*shard.State) shard.Logic {
+	return func(s *shard.State) shard.Logic {
+		l := &logic{
+			state: s, layout: layout,
+			orders:    shard.NewTable(s, 'o', shard.ProtoCodec[orderpb.Order](), keepOrders),
+			histories: shard.NewTable(s, 'e', historyCodec, keepOrders),
+			customers: shard.NewTable(s, 'c', presence, 1000),
+		}
+		l.shardOf = func(sku string) uint32 {
+			return uint32(layout.Shard(shard.Inventory, slot.Of(sku)).Index())
+		}
+		return l
+	}
+}
+
+// presence is the codec of a row that says all by being there.
+var presence = shard.Codec[struct{}]{
+	Append: func(dst []byte, _ struct{}) []byte { return append(dst, 1) },
+	Decode: func([]byte) (struct{}, error) { return struct{}{}, nil },
+	Size:   func(struct{}) int { return 1 },
+}
+
+type logic struct {
+	state     *shard.State
+	layout    shard.Layout
+	shardOf   saga.ShardOf
+	orders    *shard.Table[*orderpb.Order]
+	histories *shard.Table[*history]
+	customers *shard.Table[struct{}]
+	sends     []saga.Send // scratch
+}
+
+func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
+	var c orderpb.Command
+	if err := c.UnmarshalVT(payload); err != nil {
+		return malformed("order command: %v", err)
+	}
+	now := tx.Now.Millis()
+	switch c := c.Body.(type) {
+	case *orderpb.Command_Place:
+		return l.place(tx, c.Place, now)
+	case *orderpb.Command_Cancel:
+		o, r := l.find(c.Cancel.Id)
+		if r != nil {
+			return rejected(r)
+		}
+		return l.cancel(tx, o, c.Cancel, now)
+	case *orderpb.Command_Fulfill:
+		return l.change(tx, c.Fulfill.Id, c.Fulfill.FulfillmentId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideFulfill(o, c.Fulfill, now)
+		})
+	case *orderpb.Command_ReturnItems:
+		return l.change(tx, c.ReturnItems.Id, c.ReturnItems.ReturnId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideReturn(o, c.ReturnItems, now)
+		})
+	case *orderpb.Command_RefundAmount:
+		return l.change(tx, c.RefundAmount.Id, c.RefundAmount.RefundId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideRefund(o, c.RefundAmount, now)
+		})
+	case *orderpb.Command_AskHold:
+		o, ok := l.orders.Find(c.AskHold.Id)
+		return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(o, c.AskHold.Shard)})}
+	case *orderpb.Command_RetryStep:
+		return l.change(tx, c.RetryStep.Id, "", func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
+			return l.retry(tx, o, c.RetryStep, now)
+		})
+	case *orderpb.Command_ResolveStep:
+		return l.change(tx, c.ResolveStep.Id, "", func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
+			return l.resolve(tx, o, c.ResolveStep, now)
+		})
+	}
+	return malformed("order command without a body")
+}
+
+func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
+	o, placed := l.orders.Find(p.Id)
+	if !placed {
+		events, r := order.DecidePlace(p, l.shardOf, now)
+		if r != nil {
+			return rejected(r)
+		}
+		o = new(orderpb.Order)
+		l.record(tx, o, events)
+		if o.CustomerId != "" {
+			l.customers.Insert(customerKey(o), struct{}{})
+		}
+		if o.SettledRevision == 0 {
+			tx.Wake(hlc.FromMillis(o.Deadline), o.Id)
+		}
+	}
+	if r, settled := l.View(o.Id); settled {
+		return r
+	}
+	return shard.Result{Pending: o.Id}
+}
+
+func (l *logic) cancel(tx *shard.Tx, o *orderpb.Order, c *orderpb.Cancel, now int64) shard.Result {
+	events, r := order.DecideCancel(o, c, now)
+	if r != nil {
+		return rejected(r)
+	}
+	l.record(tx, o, events)
+	result := shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision})}
+	if o.State == order.Canceling {
+		result.Pending = o.Id + endSuffix
+	}
+	return result
+}
+
+// change carries out a command on an existing order. The answer is a receipt, which names the object the command made.
+func (l *logic) change(tx *shard.Tx, orderID, object string, decide func(*orderpb.Order) ([]*orderpb.Event, *reject.Rejection)) shard.Result {
+	o, r := l.find(orderID)
+	if r != nil {
+		return rejected(r)
+	}
+	events, r := decide(o)
+	if r != nil {
+		return rejected(r)
+	}
+	l.record(tx, o, events)
+	return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision, ObjectId: object})}
+}
+
+func (l *logic) find(orderID string) (*orderpb.Order, *reject.Rejection) {
+	o, ok := l.orders.Find(orderID)
+	if !ok {
+		return nil, &reject.Rejection{Code: reject.OrderNotFound, Detail: fmt.Sprintf("there is no order %.64s", orderID)}
+	}
+	return o, nil
+}
+
+// record makes events happen: it publishes and folds them, and sends what follows.
+func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) {
+	if len(events) == 0 {
+		return
+	}
+	isNew := o.Revision == 0
+	settled, ended := o.SettledRevision != 0, order.Ended(o.State)
+	var h *history
+	if isNew {
+		h = new(history)
+	} else {
+		h, _ = l.histories.Find(o.Id)
+	}
+	sends := l.sends[:0]
+	for _, e := range events {
+		h.positions = append(h.positions, tx.Publish(encode(e)))
+		before := o.Payment
+		order.Fold(o, e)
+		sends = saga.Follow(sends, o, e, before, l.shardOf)
+	}
+	if isNew {
+		l.orders.Insert(o.Id, o)
+		l.histories.Insert(o.Id, h)
+	} else {
+		l.orders.Put(o.Id, o)
+		l.histories.Put(o.Id, h)
+	}
+	for i := range sends {
+		l.send(tx, o, &sends[i])
+	}
+	clear(sends)
+	l.sends = sends
+	if !settled && o.SettledRevision != 0 {
+		tx.Settle(o.Id)
+		if !isNew {
+			tx.Unwake(o.Id)
+		}
+	}
+	if !ended && order.Ended(o.State) {
+		tx.Settle(o.Id + endSuffix)
+	}
+}
+
+func (l *logic) send(tx *shard.Tx, o *orderpb.Order, s *saga.Send) {
+	if s.Inventory != nil {
+		tx.Emit(shard.NewID(shard.Inventory, int(s.Leg)), o.Id, encode(s.Inventory), 0)
+		return
+	}
+	tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
+}
+
+// paymentShard is where an order's payment is: it has the order's slot.
+func (l *logic) paymentShard(o *orderpb.Order) shard.ID {
+	sl, err := id.Parse(id.Order, o.Id)
+	if err != nil {
+		panic("ordershard: an order's own ID is invalid: " + err.Error())
+	}
+	return l.layout.Shard(shard.Payment, sl)
+}
+
+// Reply takes the answer to a step.
+func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
+	o, ok := l.orders.Find(m.Key)
+	if !ok {
+		panic("ordershard: message of an unknown order " + m.Key)
+	}
+	now := tx.Now.Millis()
+	sent := l.sent(o, m, r.OK())
+	var out saga.Outcome
+	if !r.OK() {
+		out.Refused = &reject.Rejection{Code: r.Code, Field: r.Field, Detail: r.Detail}
+	} else if m.To.Service() == shard.Payment {
+		out.Payment = new(paymentpb.Outcome)
+		if err := out.Payment.UnmarshalVT(r.Payload); err != nil {
+			out.Refused = &reject.Rejection{Code: reject.MalformedCommand, Detail: "outcome: " + err.Error()}
+		}
+	}
+	events, unexpected := saga.Answer(o, sent, out, now)
+	l.record(tx, o, events)
+	if unexpected != "" {
+		l.postpone(tx, o, m, sent, unexpected, now)
+		return
+	}
+	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionDone, "", "", now))
+}
+
+// sent reads a message back, and for the steps whose kind says all no more than that.
+func (l *logic) sent(o *orderpb.Order, m *shard.Message, ok bool) saga.Sent {
+	inventory := m.To.Service() == shard.Inventory
+	if step, known := saga.StepOf(inventory, m.Payload); known && ok {
+		return saga.Sent{Step: step, Leg: uint32(m.To.Index())}
+	}
+	sent, err := saga.Read(o, inventory, uint32(m.To.Index()), m.Payload)
+	if err != nil {
+		panic("ordershard: own outbox message does not decode: " + err.Error())
+	}
+	return sent
+}
+
+// postpone keeps a step that must succeed and was refused: it is sent again after a pause, and people can see it.
+func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, sent saga.Sent, cause string, now int64) {
+	next := tx.Now + hlc.FromMillis(refusedPause.Milliseconds())
+	since, attempts := now, uint64(1)
+	if s := order.StuckAt(o, m.Seq); s != nil {
+		since, attempts = s.Since, s.Attempts+1
+		l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
+	}
+	seq := tx.Emit(m.To, m.Key, l.again(o, m, sent), next)
+	l.record(tx, o, order.StepStuck(o, &orderpb.StuckStep{
+		Seq: seq, Step: sent.Step.String(), Cause: cause, Since: since, Attempts: attempts,
+		NextTry: next.Millis(), Amount: sent.Amount, Units: sent.Units,
+	}, now))
+}
+
+// again returns the payload under which a refused step is sent once more. What a provider has declined it declines for
+// ever under the same key, so captures and refunds get another.
+func (l *logic) again(o *orderpb.Order, m *shard.Message, sent saga.Sent) []byte {
+	attempt, _ := strconv.Atoi(sent.Attempt)
+	op := saga.Again(sent.Op, strconv.Itoa(attempt+1))
+	switch sent.Step {
+	case saga.Capture:
+		return encode(saga.CaptureOf(o, op, sent.Amount))
+	case saga.Refund:
+		return encode(saga.RefundOf(o, op, sent.Amount))
+	}
+	return m.Payload
+}
+
+// Stuck puts on record that a step could not be delivered for long.
+func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
+	o, ok := l.orders.Find(m.Key)
+	if !ok {
+		return
+	}
+	sent := l.sent(o, m, false)
+	now := tx.Now.Millis()
+	l.record(tx, o, order.StepStuck(o, &orderpb.StuckStep{
+		Seq: m.Seq, Step: sent.Step.String(), Cause: s.Cause, Since: m.Created.Millis(), Attempts: s.Attempts,
+		NextTry: s.NextTry.Millis(), Amount: sent.Amount, Units: sent.Units,
+	}, now))
+}
+
+// retry sends a stuck step again at once.
+func (l *logic) retry(tx *shard.Tx, o *orderpb.Order, c *orderpb.RetryStep, now int64) ([]*orderpb.Event, *reject.Rejection) {
+	m, r := l.stuckMessage(o, c.Seq)
+	if r != nil {
+		return nil, r
+	}
+	events, r := order.DecideRetry(o, c, now)
+	if r == nil {
+		tx.Finish(m.Seq)
+		tx.Emit(m.To, m.Key, m.Payload, 0)
+	}
+	return events, r
+}
+
+// resolve ends a stuck step by an operator's word.
+func (l *logic) resolve(tx *shard.Tx, o *orderpb.Order, c *orderpb.ResolveStep, now int64) ([]*orderpb.Event, *reject.Rejection) {
+	m, r := l.stuckMessage(o, c.Seq)
+	if r != nil {
+		return nil, r
+	}
+	events, r := order.DecideResolve(o, c, now)
+	if r != nil {
+		return nil, r
+	}
+	sent := l.sent(o, m, false)
+	tx.Finish(m.Seq)
+	l.record(tx, o, events)
+	return saga.Resolve(o, sent, c.Decision == order.DecisionDone, c.Evidence, now), nil
+}
+
+func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *reject.Rejection) {
+	m, ok := l.state.Message(seq)
+	if !ok || m.Key != o.Id || order.StuckAt(o, seq) == nil {
+		return nil, &reject.Rejection{Code: reject.SagaNotStuck, Field: "/seq", Detail: fmt.Sprintf("order %s has no stuck step %d", o.Id, seq)}
+	}
+	return m, nil
+}
+
+// Due is the deadline of an order that has not been placed and paid.
+func (l *logic) Due(tx *shard.Tx, orderID string) {
+	if o, ok := l.orders.Find(orderID); ok {
+		l.record(tx, o, order.DecideExpire(o, tx.Now.Millis()))
+	}
+}
+
+// View answers those who wait for an order's first outcome, or under its key with endSuffix for its end.
+func (l *logic) View(key string) (shard.Result, bool) {
+	orderID, waitsForEnd := key, false
+	if n := len(key) - len(endSuffix); n > 0 && key[n:] == endSuffix {
+		orderID, waitsForEnd = key[:n], true
+	}
+	o, ok := l.orders.Find(orderID)
+	if !ok {
+		return shard.Result{Code: reject.OrderNotFound, Detail: "there is no order " + orderID}, false
+	}
+	if waitsForEnd {
+		return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision})}, order.Ended(o.State)
+	}
+	r := shard.Result{Payload: encode(o)}
+	switch o.State {
+	case order.Rejected:
+		r.Code, r.Field, r.Detail = o.Reason, o.RejectField, o.RejectDetail
+	case order.Expired:
+		r.Code, r.Detail = reject.DeadlineExceeded, "the order was not placed and paid in time"
+	}
+	return r, o.SettledRevision != 0
+}
+
+// history is where an order's events are in the feed, in order.
+type history struct{ positions []uint64 }
+
+var historyCodec = shard.Codec[*history]{
+	Append: func(dst []byte, h *history) []byte {
+		last := uint64(0)
+		for _, p := range h.positions {
+			dst = binary.AppendUvarint(dst, p-last)
+			last = p
+		}
+		return dst
+	},
+	Decode: func(data []byte) (*history, error) {
+		h := new(history)
+		last := uint64(0)
+		for len(data) > 0 {
+			delta, n := binary.Uvarint(data)
+			if n <= 0 || delta == 0 {
+				return nil, fmt.Errorf("positions of an order's events are malformed")
+			}
+			last += delta
+			h.positions = append(h.positions, last)
+			data = data[n:]
+		}
+		return h, nil
+	},
+	Size: func(h *history) int { return 5 * len(h.positions) },
+}
+
+// customerKey sorts a customer's orders newest first.
+func customerKey(o *orderpb.Order) string {
+	return customerPrefix(o.CustomerId) + newestFirst(o.CreatedAt) + o.Id
+}
+
+func customerPrefix(customer string) string { return customer + "\x00" }
+
+func newestFirst(millis int64) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], ^uint64(millis))
+	return string(b[:])
+}
+
+func rejected(r *reject.Rejection) shard.Result {
+	return shard.Result{Code: r.Code, Field: r.Field, Detail: r.Detail}
+}
+
+func malformed(format string, args ...any) shard.Result {
+	return shard.Result{Code: reject.MalformedCommand, Detail: fmt.Sprintf(format, args...)}
+}
+
+// encode encodes a message of ours, which can only fail by a bug of the generated code.
+func encode(m interface{ MarshalVT() ([]byte, error) }) []byte {
+	data, err := m.MarshalVT()
+	if err != nil {
+		panic("ordershard: encode: " + err.Error())
+	}
+	return data
+}

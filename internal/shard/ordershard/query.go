@@ -1,0 +1,217 @@
+package ordershard
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"hanse/api/orderpb"
+	"hanse/internal/order"
+	"hanse/internal/reject"
+	"hanse/internal/shard"
+)
+
+const (
+	// A page has maxPage rows at most, defaultPage when the query does not say, and pageBytes when it does not either.
+	maxPage     = 1000
+	defaultPage = 100
+	pageBytes   = 2 << 20
+)
+
+func pageSize(limit uint32) int {
+	if limit == 0 {
+		return defaultPage
+	}
+	return int(min(limit, maxPage))
+}
+
+// Query answers a read-only question.
+func (l *logic) Query(payload []byte) shard.Result {
+	var q orderpb.Query
+	if err := q.UnmarshalVT(payload); err != nil {
+		return malformed("order query: %v", err)
+	}
+	switch q := q.Body.(type) {
+	case *orderpb.Query_Find:
+		return l.findVersion(q.Find)
+	case *orderpb.Query_List:
+		return l.list(q.List)
+	case *orderpb.Query_Events:
+		return l.events(q.Events.Id)
+	case *orderpb.Query_Feed:
+		return l.feed(q.Feed)
+	case *orderpb.Query_Sagas:
+		return l.sagas(q.Sagas)
+	case *orderpb.Query_Scan:
+		return l.scan(q.Scan)
+	}
+	return malformed("order query without a body")
+}
+
+func (l *logic) findVersion(q *orderpb.FindOrder) shard.Result {
+	o, r := l.find(q.Id)
+	if r != nil {
+		return rejected(r)
+	}
+	if q.Version == 0 || q.Version == o.Revision {
+		return shard.Result{Payload: encode(o)}
+	}
+	if q.Version > o.Revision {
+		return rejected(&reject.Rejection{
+			Code: reject.OrderNotFound, Field: "/version",
+			Detail: fmt.Sprintf("order %s has no version %d yet, the newest is %d", o.Id, q.Version, o.Revision),
+		})
+	}
+	return shard.Result{Payload: encode(l.fold(q.Id, int(q.Version)))}
+}
+
+// fold rebuilds an order from its first n events.
+func (l *logic) fold(orderID string, n int) *orderpb.Order {
+	o := new(orderpb.Order)
+	h, _ := l.histories.Find(orderID)
+	for _, p := range h.positions[:n] {
+		e := new(orderpb.Event)
+		if err := e.UnmarshalVT(l.event(p)); err != nil {
+			panic(&shard.StoreFault{Err: fmt.Errorf("event %d of the feed: %w", p, err)})
+		}
+		order.Fold(o, e)
+	}
+	return o
+}
+
+func (l *logic) event(position uint64) []byte {
+	data, ok := l.state.Feed.Event(position)
+	if !ok {
+		panic(&shard.StoreFault{Err: fmt.Errorf("event %d of the feed is missing", position)})
+	}
+	return data
+}
+
+func (l *logic) list(q *orderpb.ListOrders) shard.Result {
+	prefix := customerPrefix(q.CustomerId)
+	from := prefix
+	if q.After != "" {
+		o, ok := l.orders.Find(q.After)
+		if !ok || o.CustomerId != q.CustomerId {
+			return rejected(&reject.Rejection{Code: reject.InvalidID, Field: "/cursor", Detail: "the cursor is not an order of this customer"})
+		}
+		from = customerKey(o) + "\x00"
+	}
+	var page orderpb.OrderList
+	limit := pageSize(q.Limit)
+	bytes := 0
+	l.customers.Scan(prefix, from, func(key string, _ struct{}) bool {
+		if len(page.Orders) == limit || bytes > pageBytes {
+			page.More = true
+			return false
+		}
+		o, _ := l.orders.Find(key[len(prefix)+8:])
+		page.Orders = append(page.Orders, o)
+		bytes += o.SizeVT()
+		return true
+	})
+	return shard.Result{Payload: encode(&page)}
+}
+
+// events returns an order's events as they are in the feed, without decoding them.
+func (l *logic) events(orderID string) shard.Result {
+	h, ok := l.histories.Find(orderID)
+	if !ok {
+		return rejected(&reject.Rejection{Code: reject.OrderNotFound, Detail: fmt.Sprintf("there is no order %.64s", orderID)})
+	}
+	var b []byte
+	for _, p := range h.positions {
+		b = appendEvent(b, l.event(p))
+	}
+	tail := encode(&orderpb.EventList{Positions: h.positions})
+	return shard.Result{Payload: append(b, tail...)}
+}
+
+// appendEvent appends an encoded event as field 1, which it is of EventList and of FeedPage.
+func appendEvent(b, event []byte) []byte {
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	return protowire.AppendBytes(b, event)
+}
+
+func (l *logic) feed(q *orderpb.ReadFeed) shard.Result {
+	last := l.state.Feed.Last()
+	limit, maxBytes := pageSize(q.Limit), int(q.MaxBytes)
+	if maxBytes == 0 {
+		maxBytes = pageBytes
+	}
+	var b []byte
+	n := 0
+	if q.After < last {
+		l.state.Feed.Read(q.After, func(_ uint64, event []byte) bool {
+			if n == limit || n > 0 && len(b)+len(event) > maxBytes {
+				return false
+			}
+			b = appendEvent(b, event)
+			n++
+			return true
+		})
+	}
+	tail := encode(&orderpb.FeedPage{First: q.After + 1, Last: last})
+	return shard.Result{Payload: append(b, tail...)}
+}
+
+// sagas lists the orders that are on their way. Each has a message in the outbox: what is not finished is being
+// sent, or waits for its next attempt.
+func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
+	seen := make(map[string]bool)
+	var ids []string
+	for _, m := range l.state.Outbox() {
+		if !seen[m.Key] && m.Key > q.After {
+			seen[m.Key] = true
+			ids = append(ids, m.Key)
+		}
+	}
+	slices.Sort(ids)
+	var page orderpb.OrderList
+	limit := pageSize(q.Limit)
+	for _, orderID := range ids {
+		o, ok := l.orders.Find(orderID)
+		if !ok || !order.Open(o) || q.Stuck && len(o.Stuck) == 0 {
+			continue
+		}
+		if len(page.Orders) == limit {
+			page.More = true
+			break
+		}
+		page.Orders = append(page.Orders, o)
+	}
+	return shard.Result{Payload: encode(&page)}
+}
+
+// scan pages over all orders and compares each with the fold of its events.
+func (l *logic) scan(q *orderpb.ScanOrders) shard.Result {
+	from := ""
+	if q.After != "" {
+		from = q.After + "\x00"
+	}
+	limit, maxBytes := pageSize(q.Limit), int(q.MaxBytes)
+	if maxBytes == 0 {
+		maxBytes = pageBytes
+	}
+	var page orderpb.OrderScan
+	bytes := 0
+	l.orders.Scan("", from, func(orderID string, o *orderpb.Order) bool {
+		if len(page.Orders) == limit || bytes > maxBytes {
+			page.More = true
+			return false
+		}
+		s := &orderpb.ScannedOrder{Stored: o}
+		h, ok := l.histories.Find(orderID)
+		if !ok {
+			h = new(history)
+		}
+		if folded := l.fold(orderID, len(h.positions)); !folded.EqualVT(o) {
+			s.Folded = folded
+		}
+		page.Orders = append(page.Orders, s)
+		bytes += o.SizeVT()
+		return true
+	})
+	return shard.Result{Payload: encode(&page)}
+}
