@@ -489,7 +489,7 @@ func BenchmarkPlaceToConfirmed(b *testing.B) {
 	skus := make([]string, 1000)
 	for i := range skus {
 		skus[i] = fmt.Sprintf("sku-%04d", i)
-		s.receive(skus[i], 1<<40)
+		s.receive(skus[i], 1_000_000_000)
 	}
 	b.ReportAllocs()
 	i := 0
