@@ -68,8 +68,8 @@ type Orders interface {
 	ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[*orderpb.OrderScan], error)
 }
 
-// Stock changes and reads stock and free-standing reservations.
-type Stock interface {
+// Inventory changes and reads stock and free-standing reservations.
+type Inventory interface {
 	Receive(ctx context.Context, r Request, c *inventorypb.Receive) (Answer[*inventorypb.Item], error)
 	Adjust(ctx context.Context, r Request, c *inventorypb.Adjust) (Answer[*inventorypb.Item], error)
 	SetTracking(ctx context.Context, r Request, c *inventorypb.SetTracking) (Answer[*inventorypb.Item], error)
@@ -168,7 +168,7 @@ type Cluster interface {
 // Backend is everything the API needs.
 type Backend interface {
 	Orders
-	Stock
+	Inventory
 	Payments
 	Keys
 	Endpoints

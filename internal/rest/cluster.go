@@ -1,0 +1,204 @@
+package rest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime"
+	"slices"
+
+	"hanse/api/notificationpb"
+	"hanse/internal/order"
+	"hanse/internal/reject"
+)
+
+func appendEndpoint(e *encoder, p *notificationpb.Endpoint, secret bool) {
+	e.open('{')
+	e.str("id", p.Id)
+	e.str("url", p.Url)
+	e.key("types")
+	e.open('[')
+	for _, t := range p.Types {
+		e.comma()
+		e.b = appendString(e.b, t)
+	}
+	e.close(']')
+	if secret {
+		e.opt("secret", p.Secret)
+	}
+	e.bool("disabled", p.Disabled)
+	e.opt("disabled_reason", p.DisabledReason)
+	e.int("delivered", int64(p.Delivered))
+	e.int("failed", int64(p.Failed))
+	e.int("parked", int64(len(p.Parked)))
+	e.time("created_at", p.CreatedAt)
+	e.close('}')
+}
+
+func (s *server) listEndpoints(c *call) error {
+	a, err := s.backend.Endpoints(c.ctx)
+	if err != nil {
+		return err
+	}
+	circumstances(c, a)
+	return c.json(http.StatusOK, func(e *encoder) {
+		e.open('{')
+		e.key("endpoints")
+		e.open('[')
+		for _, p := range a.Value.Endpoints {
+			appendEndpoint(e, p, false)
+		}
+		e.close(']')
+		e.close('}')
+	})
+}
+
+func (s *server) createEndpoint(c *call) error {
+	data, r, err := c.prepare(false)
+	if err != nil {
+		return err
+	}
+	b := newBody(data)
+	var target string
+	var types []string
+	b.object([]string{"url", "types"}, func(i int) {
+		if i == 0 {
+			target = b.text(2048)
+			if u, err := url.Parse(target); b.err == nil && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
+				b.wrong(reject.InvalidRequest, "want an http or https URL without user and password")
+			}
+			return
+		}
+		known := order.EventTypes()
+		b.array(func(i int) {
+			t := b.text(maxName)
+			if b.err == nil && !slices.Contains(known, t) {
+				b.wrong(reject.InvalidRequest, fmt.Sprintf("%.60q is no event type", t))
+			}
+			if types = append(types, t); len(types) > 100 {
+				b.fail("has more than 100 types")
+			}
+		})
+	})
+	b.missing(target != "", reject.InvalidRequest, "url")
+	if err := b.done(); err != nil {
+		return err
+	}
+	a, err := s.backend.CreateEndpoint(c.ctx, r, target, types)
+	if err != nil {
+		return err
+	}
+	circumstances(c, a)
+	c.w.Header()["Cache-Control"] = noStoreOnly
+	return c.json(http.StatusCreated, func(e *encoder) { appendEndpoint(e, a.Value, true) })
+}
+
+func (s *server) deleteEndpoint(c *call) error {
+	r, err := c.request(nil, false)
+	if err != nil {
+		return err
+	}
+	if err := s.backend.DeleteEndpoint(c.ctx, r, c.r.PathValue("id")); err != nil {
+		return err
+	}
+	c.send(http.StatusNoContent, "", nil)
+	return nil
+}
+
+func (s *server) enableEndpoint(c *call) error {
+	r, err := c.request(nil, false)
+	if err != nil {
+		return err
+	}
+	a, err := s.backend.EnableEndpoint(c.ctx, r, c.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	circumstances(c, a)
+	return c.json(http.StatusOK, func(e *encoder) { appendEndpoint(e, a.Value, false) })
+}
+
+func (s *server) listNodes(c *call) error {
+	return c.json(http.StatusOK, func(e *encoder) {
+		e.open('{')
+		e.key("nodes")
+		e.open('[')
+		for _, n := range s.backend.Nodes() {
+			e.open('{')
+			e.int("id", int64(n.ID))
+			e.str("rest", n.REST)
+			e.str("peers", n.Peers)
+			e.bool("self", n.Self)
+			e.bool("healthy", n.Healthy)
+			e.opt("reason", n.Reason)
+			e.close('}')
+		}
+		e.close(']')
+		e.close('}')
+	})
+}
+
+func (s *server) listShards(c *call) error {
+	counts := s.backend.ShardCounts()
+	names := make([]string, 0, len(counts))
+	for name := range counts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return c.json(http.StatusOK, func(e *encoder) {
+		e.open('{')
+		e.key("shards")
+		e.open('[')
+		for _, sh := range s.backend.Shards() {
+			e.open('{')
+			e.str("id", sh.ID)
+			e.int("leader", int64(sh.Leader))
+			e.int("term", int64(sh.Term))
+			e.int("applied", int64(sh.Applied))
+			e.int("commit", int64(sh.Commit))
+			e.key("replicas")
+			e.open('[')
+			for _, r := range sh.Replicas {
+				e.open('{')
+				e.int("node", int64(r.Node))
+				e.int("match", int64(r.Match))
+				e.str("state", r.State)
+				e.close('}')
+			}
+			e.close(']')
+			e.close('}')
+		}
+		e.close(']')
+		e.key("counts")
+		e.open('{')
+		for _, name := range names {
+			e.int(name, int64(counts[name]))
+		}
+		e.close('}')
+		e.close('}')
+	})
+}
+
+func (s *server) livez(c *call) error {
+	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte("alive\n"))
+	return nil
+}
+
+func (s *server) readyz(c *call) error {
+	if err := s.backend.Ready(); err != nil {
+		c.w.Header().Set("Retry-After", "1")
+		c.send(http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("not ready: "+err.Error()+"\n"))
+		return nil
+	}
+	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	return nil
+}
+
+func (s *server) version(c *call) error {
+	return c.json(http.StatusOK, func(e *encoder) {
+		e.open('{')
+		e.str("version", s.cfg.Version)
+		e.str("go", runtime.Version())
+		e.close('}')
+	})
+}

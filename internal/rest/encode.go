@@ -1,0 +1,112 @@
+package rest
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// encoder appends JSON. Its caller keeps objects and arrays balanced; it sets the commas itself, by
+// looking at the byte before.
+type encoder struct{ b []byte }
+
+func (e *encoder) comma() {
+	if n := len(e.b); n > 0 && e.b[n-1] != '{' && e.b[n-1] != '[' && e.b[n-1] != ':' {
+		e.b = append(e.b, ',')
+	}
+}
+
+// key starts a member; the name needs no escaping.
+func (e *encoder) key(name string) {
+	e.comma()
+	e.b = append(e.b, '"')
+	e.b = append(e.b, name...)
+	e.b = append(e.b, '"', ':')
+}
+
+func (e *encoder) open(c byte) {
+	e.comma()
+	e.b = append(e.b, c)
+}
+
+func (e *encoder) close(c byte) { e.b = append(e.b, c) }
+
+func (e *encoder) str(name, v string) {
+	e.key(name)
+	e.b = appendString(e.b, v)
+}
+
+// opt writes a member unless it is empty.
+func (e *encoder) opt(name, v string) {
+	if v != "" {
+		e.str(name, v)
+	}
+}
+
+func (e *encoder) int(name string, v int64) {
+	e.key(name)
+	e.b = strconv.AppendInt(e.b, v, 10)
+}
+
+func (e *encoder) bool(name string, v bool) {
+	e.key(name)
+	e.b = strconv.AppendBool(e.b, v)
+}
+
+// time writes a time in RFC 3339 with milliseconds; 0 is left out.
+func (e *encoder) time(name string, millis int64) {
+	if millis == 0 {
+		return
+	}
+	e.key(name)
+	e.b = append(e.b, '"')
+	e.b = appendTime(e.b, millis)
+	e.b = append(e.b, '"')
+}
+
+// appendTime writes 2006-01-02T15:04:05.000Z.
+func appendTime(b []byte, millis int64) []byte {
+	return time.UnixMilli(millis).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString quotes s as JSON; bytes that are not UTF-8 become U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = append(b, s[start:i]...)
+				b = append(b, "\ufffd"...)
+				start = i + 1
+			}
+			i += n
+			continue
+		}
+		b = append(b, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	b = append(b, s[start:]...)
+	return append(b, '"')
+}

@@ -1,0 +1,174 @@
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"hanse/internal/reject"
+)
+
+// server is the door: a table of routes around a backend.
+type server struct {
+	cfg     Config
+	backend Backend
+	log     *slog.Logger
+	metrics *metrics
+	calls   sync.Pool
+	// inFlight and streams count what MaxInFlight and MaxStreams bound.
+	inFlight, streams atomic.Int64
+}
+
+// route is an operation: what it is called, how it is described, and what it does.
+type route struct {
+	method, path string
+	name         string // operationId
+	tag, summary string
+	handle       func(*call) error
+	// needsKey refuses requests without Idempotency-Key; reads takes the parameters of consistency.
+	needsKey, reads bool
+	params          []param
+	in, out         any      // JSON types, nil for none
+	inType, outType string   // media types unless JSON
+	status          int      // of success
+	codes           []string // refusals worth naming
+	// free requests are not bounded by MaxInFlight: probes have to pass when nothing else does.
+	free bool
+	// stream requests last; they are bounded by MaxStreams and have no deadline.
+	stream bool
+	// waits is for operations that wait for a saga besides their own time.
+	waits bool
+}
+
+// param is a query parameter or header of a route; path parameters are read off the path.
+type param struct{ name, in, kind, doc string }
+
+// New returns the API as a handler. It starts nothing; streams end with their requests.
+func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
+	s := &server{cfg: cfg, backend: b, log: log, metrics: newMetrics(cfg.Registerer)}
+	s.calls.New = func() any { return new(call) }
+	mux := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, rt := range s.routes() {
+		mux.Handle(rt.method+" "+rt.path, s.serve(rt))
+		methods[rt.path] = append(methods[rt.path], rt.method)
+	}
+	// A path without its method is more general than with it, and so catches the other methods.
+	for path, allowed := range methods {
+		if slices.Contains(allowed, http.MethodGet) {
+			allowed = append(allowed, http.MethodHead)
+		}
+		slices.Sort(allowed)
+		allow := strings.Join(allowed, ", ")
+		mux.Handle(path, s.serve(route{path: "405", free: true, handle: func(c *call) error {
+			c.w.Header().Set("Allow", allow)
+			c.notAllowed(allow)
+			return nil
+		}}))
+	}
+	if cfg.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
+	}
+	notFound := s.serve(route{path: "404", free: true, handle: func(c *call) error {
+		return refuse(reject.NotFound, "", "there is nothing at "+c.r.Method+" "+c.r.URL.Path)
+	}})
+	mux.Handle("/v1/", notFound)
+	if cfg.Fallback != nil {
+		mux.Handle("/", cfg.Fallback)
+	} else {
+		mux.Handle("/", notFound)
+	}
+	return mux
+}
+
+// notAllowed answers 405. Its code is that of a wrong address: the permanent codes have none for a wrong method.
+func (c *call) notAllowed(allow string) {
+	e := encoder{b: c.buffer()}
+	e.open('{')
+	e.str("type", "/docs/errors#"+reject.NotFound)
+	e.str("title", "The address does not know this method.")
+	e.int("status", http.StatusMethodNotAllowed)
+	e.str("detail", c.r.Method+" is not allowed here; allowed are "+allow)
+	e.str("instance", c.r.URL.Path)
+	e.str("code", reject.NotFound)
+	e.str("request_id", c.requestID)
+	e.bool("retryable", false)
+	e.close('}')
+	c.send(http.StatusMethodNotAllowed, "application/problem+json", e.b)
+}
+
+// serve wraps a route's handler in what all have in common: bounds, deadline, request ID, metrics and log.
+func (s *server) serve(rt route) http.Handler {
+	label := rt.path
+	if rt.method != "" {
+		label = rt.method + " " + rt.path
+	}
+	timeout := s.cfg.RequestTimeout
+	if rt.waits {
+		timeout += s.cfg.MaxWait
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		c := s.calls.Get().(*call)
+		c.s, c.w, c.r, c.ctx, c.route = s, w, r, r.Context(), label
+		if ids := r.Header["X-Request-Id"]; len(ids) > 0 && validRequestID(ids[0]) {
+			c.requestID = ids[0]
+		} else {
+			c.requestID = newRequestID()
+		}
+		w.Header()["X-Request-Id"] = []string{c.requestID}
+
+		s.bounded(c, &rt, timeout)
+
+		took := time.Since(start)
+		s.metrics.observe(label, c.status, took.Seconds(), rt.stream)
+		if s.log.Enabled(r.Context(), slog.LevelDebug) {
+			s.log.LogAttrs(r.Context(), slog.LevelDebug, "request served", slog.String("request_id", c.requestID),
+				slog.String("route", label), slog.Int("status", c.status), slog.String("order_id", c.orderID), slog.Duration("took", took))
+		}
+		c.reset()
+		s.calls.Put(c)
+	})
+}
+
+// bounded runs a route's handler unless as many as may run do.
+func (s *server) bounded(c *call, rt *route, timeout time.Duration) {
+	if rt.free {
+		s.run(c, rt.handle)
+		return
+	}
+	counter, bound := &s.inFlight, int64(s.cfg.MaxInFlight)
+	if rt.stream {
+		counter, bound = &s.streams, int64(s.cfg.MaxStreams)
+	}
+	defer counter.Add(-1)
+	if counter.Add(1) > bound {
+		c.problem(&reject.Failure{Code: reject.Overloaded, RetryAfter: time.Second,
+			Detail: "this node serves " + strconv.FormatInt(bound, 10) + " such requests at once and has no room"})
+		return
+	}
+	if !rt.stream {
+		ctx, cancel := context.WithTimeout(c.ctx, timeout)
+		defer cancel()
+		c.ctx = ctx
+	}
+	s.run(c, rt.handle)
+}
+
+func (s *server) run(c *call, handle func(*call) error) {
+	if err := handle(c); err != nil {
+		if c.status == 0 {
+			c.problem(err)
+		} else {
+			s.log.Debug("answer cut short", "request_id", c.requestID, "err", err)
+		}
+	}
+}

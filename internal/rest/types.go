@@ -1,0 +1,458 @@
+package rest
+
+// The types of this file are the API's JSON: they make the schemas of /openapi.json, and a test holds the hand-written
+// encoders to them. Amounts are whole minor units of the order's currency; times are RFC 3339 in UTC with milliseconds.
+
+// OrderRequest places an order.
+type OrderRequest struct {
+	CustomerID        string          `json:"customer_id,omitempty" maxLength:"255" doc:"Empty for a guest"`
+	Currency          string          `json:"currency" pattern:"^[A-Z]{3}$" doc:"ISO 4217" example:"EUR"`
+	Lines             []LineRequest   `json:"lines" minItems:"1" maxItems:"2000"`
+	Total             *int64          `json:"total,omitempty" doc:"Checked against the lines when present"`
+	Payment           *PaymentRequest `json:"payment,omitempty"`
+	Location          string          `json:"location,omitempty" maxLength:"255" doc:"Where the stock is taken from; main unless stated"`
+	MerchantReference string          `json:"merchant_reference,omitempty" maxLength:"255"`
+}
+
+// LineRequest is a line of an order to place.
+type LineRequest struct {
+	SKU       string `json:"sku" minLength:"1" maxLength:"255"`
+	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
+	UnitPrice int64  `json:"unit_price" minimum:"0" doc:"Minor units"`
+	Tracked   *bool  `json:"tracked,omitempty" doc:"False for a service or voucher without stock; true unless stated"`
+	Currency  string `json:"currency,omitempty" doc:"Must equal the order's"`
+}
+
+// PaymentRequest says how an order is paid.
+type PaymentRequest struct {
+	Method string `json:"method" maxLength:"255" doc:"The provider's token of the payment method"`
+}
+
+// Order is an order as it is, or as it was at a version.
+type Order struct {
+	ID                string        `json:"id" example:"ord_01kq3m6s2zt1m2n8c4v7d9e5fg"`
+	State             string        `json:"state" enum:"placing,awaiting_payment,confirmed,partially_fulfilled,fulfilled,completed,canceling,canceled,expiring,expired,rejecting,rejected,on_hold,draft"`
+	Reason            string        `json:"reason,omitempty" doc:"Why it was rejected, canceled or expired"`
+	ReasonDetail      string        `json:"reason_detail,omitempty"`
+	Revision          uint64        `json:"revision" doc:"Number of events so far; the ETag"`
+	CustomerID        string        `json:"customer_id"`
+	Currency          string        `json:"currency"`
+	Location          string        `json:"location"`
+	Lines             []Line        `json:"lines"`
+	Total             int64         `json:"total"`
+	PaymentStatus     string        `json:"payment_status" enum:"none,pending,authorized,partially_captured,captured,partially_refunded,refunded,declined,voided"`
+	FulfillmentStatus string        `json:"fulfillment_status" enum:"unfulfilled,partial,fulfilled"`
+	ReturnStatus      string        `json:"return_status" enum:"none,partial,returned"`
+	PaymentID         string        `json:"payment_id"`
+	Payment           OrderPayment  `json:"payment" doc:"With ?expand=payment the whole payment"`
+	Fulfillments      []Fulfillment `json:"fulfillments"`
+	Returns           []Return      `json:"returns"`
+	Refunds           []Refund      `json:"refunds"`
+	Attention         bool          `json:"attention" doc:"A person has to look"`
+	Stuck             []StuckStep   `json:"stuck,omitempty"`
+	CreatedAt         string        `json:"created_at" format:"date-time"`
+	UpdatedAt         string        `json:"updated_at" format:"date-time"`
+	MerchantReference string        `json:"merchant_reference,omitempty"`
+	Events            []Event       `json:"events,omitempty" doc:"With ?expand=events"`
+}
+
+// Line is a line of an order.
+type Line struct {
+	Line      uint32 `json:"line" doc:"From 1"`
+	SKU       string `json:"sku"`
+	Quantity  int64  `json:"quantity"`
+	UnitPrice int64  `json:"unit_price"`
+	Total     int64  `json:"total"`
+	Tracked   bool   `json:"tracked"`
+	Canceled  int64  `json:"canceled"`
+	Fulfilled int64  `json:"fulfilled"`
+	Returned  int64  `json:"returned"`
+}
+
+// OrderPayment sums an order's money up.
+type OrderPayment struct {
+	Method     string `json:"method"`
+	Authorized int64  `json:"authorized"`
+	Captured   int64  `json:"captured"`
+	Refunded   int64  `json:"refunded"`
+	Voided     int64  `json:"voided"`
+}
+
+// ItemQuantity is a quantity of one line.
+type ItemQuantity struct {
+	Line     uint32 `json:"line" minimum:"1"`
+	Quantity int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
+}
+
+// Fulfillment is a shipment.
+type Fulfillment struct {
+	ID            string         `json:"id"`
+	At            string         `json:"at" format:"date-time"`
+	Items         []ItemQuantity `json:"items"`
+	Amount        int64          `json:"amount" doc:"To charge"`
+	Captured      int64          `json:"captured"`
+	CaptureFailed string         `json:"capture_failed,omitempty"`
+	Tracking      string         `json:"tracking,omitempty"`
+}
+
+// Return is goods that came back.
+type Return struct {
+	ID          string         `json:"id"`
+	At          string         `json:"at" format:"date-time"`
+	Items       []ItemQuantity `json:"items"`
+	Disposition string         `json:"disposition" enum:"sellable,damaged,lost"`
+	Reason      string         `json:"reason,omitempty"`
+	Amount      int64          `json:"amount" doc:"To refund"`
+}
+
+// Refund is money that goes back.
+type Refund struct {
+	ID       string `json:"id"`
+	At       string `json:"at" format:"date-time"`
+	Amount   int64  `json:"amount"`
+	Reason   string `json:"reason,omitempty"`
+	ReturnID string `json:"return_id,omitempty"`
+	Done     bool   `json:"done"`
+	Failed   string `json:"failed,omitempty"`
+}
+
+// StuckStep is a step of the saga that could not be done for long.
+type StuckStep struct {
+	Seq      uint64 `json:"seq" doc:"Its number in /v1/sagas/{id}/steps/{seq}"`
+	Step     string `json:"step"`
+	Cause    string `json:"cause"`
+	Since    string `json:"since,omitempty" format:"date-time"`
+	Attempts uint64 `json:"attempts"`
+	NextTry  string `json:"next_try,omitempty" format:"date-time"`
+	Amount   int64  `json:"amount" doc:"Money at risk"`
+	Units    int64  `json:"units" doc:"Stock at risk"`
+}
+
+// OrderPage is a page of orders.
+type OrderPage struct {
+	Orders     []Order `json:"orders"`
+	HasMore    bool    `json:"has_more"`
+	NextCursor string  `json:"next_cursor,omitempty" doc:"Pass it as ?cursor= for the next page"`
+}
+
+// CancelRequest cancels an order, or what is still open of it.
+type CancelRequest struct {
+	Reason string `json:"reason,omitempty" maxLength:"255"`
+}
+
+// FulfillRequest ships items, or without items all that is open.
+type FulfillRequest struct {
+	Items    []ItemQuantity `json:"items,omitempty"`
+	Tracking string         `json:"tracking,omitempty" maxLength:"255"`
+}
+
+// ReturnRequest takes items back.
+type ReturnRequest struct {
+	Items       []ItemQuantity `json:"items" minItems:"1"`
+	Disposition string         `json:"disposition,omitempty" enum:"sellable,damaged,lost" doc:"sellable unless stated"`
+	Reason      string         `json:"reason,omitempty" maxLength:"255"`
+	Refund      *bool          `json:"refund,omitempty" doc:"False for a return without money back; true unless stated"`
+}
+
+// RefundRequest gives money back without goods.
+type RefundRequest struct {
+	Amount int64  `json:"amount" minimum:"1"`
+	Reason string `json:"reason,omitempty" maxLength:"255"`
+}
+
+// Event is a fact about an order. Consumers ignore types and fields they do not know.
+type Event struct {
+	ID        string         `json:"id" doc:"The order's ID, a dot and the version: the same wherever the event is seen"`
+	Type      string         `json:"type" example:"order.confirmed"`
+	OrderID   string         `json:"order_id"`
+	Version   uint64         `json:"version" doc:"1 for the first event of an order, without gaps"`
+	Timestamp string         `json:"timestamp" format:"date-time"`
+	Sequence  uint64         `json:"sequence" doc:"Position in the feed of the order's shard, without gaps"`
+	Data      map[string]any `json:"data"`
+}
+
+// EventPage is an order's whole history.
+type EventPage struct {
+	Events []Event `json:"events"`
+}
+
+// Story is an order's history in words.
+type Story struct {
+	OrderID string     `json:"order_id"`
+	Summary string     `json:"summary"`
+	Story   []Sentence `json:"story"`
+}
+
+// Sentence is one event in words.
+type Sentence struct {
+	Version   uint64 `json:"version"`
+	Position  string `json:"position" doc:"Where it is in which shard's feed" example:"order/1:5123"`
+	Timestamp string `json:"timestamp" format:"date-time"`
+	Type      string `json:"type"`
+	Cause     string `json:"cause" doc:"Who or what made it happen"`
+	Text      string `json:"text"`
+}
+
+// Stock is a SKU over all its locations: available = on_hand - reserved - allocated - unavailable.
+type Stock struct {
+	SKU         string          `json:"sku"`
+	OnHand      int64           `json:"on_hand"`
+	Reserved    int64           `json:"reserved" doc:"Held for orders being placed, and by reservations"`
+	Allocated   int64           `json:"allocated" doc:"Of confirmed orders, to be sent"`
+	Unavailable int64           `json:"unavailable" doc:"On hand but damaged"`
+	Available   int64           `json:"available"`
+	Locations   []StockLocation `json:"locations"`
+}
+
+// StockLocation is a SKU at one location.
+type StockLocation struct {
+	Location    string `json:"location"`
+	OnHand      int64  `json:"on_hand"`
+	Reserved    int64  `json:"reserved"`
+	Allocated   int64  `json:"allocated"`
+	Unavailable int64  `json:"unavailable"`
+	Available   int64  `json:"available"`
+	Tracked     bool   `json:"tracked"`
+	Revision    uint64 `json:"revision"`
+}
+
+// StockChange receives or adjusts stock. The answer is the location that changed.
+type StockChange struct {
+	Quantity int64  `json:"quantity" doc:"Units: above zero for a receipt, not zero for an adjustment"`
+	Location string `json:"location,omitempty" maxLength:"255" doc:"main unless stated"`
+	Reason   string `json:"reason,omitempty" maxLength:"255"`
+}
+
+// StockChanged is the counters after a change.
+type StockChanged struct {
+	SKU string `json:"sku"`
+	StockLocation
+}
+
+// TrackingRequest says whether stock of a SKU is counted.
+type TrackingRequest struct {
+	Tracked  bool   `json:"tracked"`
+	Location string `json:"location,omitempty" maxLength:"255"`
+}
+
+// ReservationRequest holds stock without an order, for a while.
+type ReservationRequest struct {
+	SKU        string `json:"sku" minLength:"1" maxLength:"255"`
+	Quantity   int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
+	Location   string `json:"location,omitempty" maxLength:"255"`
+	TTLSeconds int64  `json:"ttl_seconds" minimum:"1" maximum:"604800"`
+}
+
+// Reservation is stock held without an order.
+type Reservation struct {
+	ID        string `json:"id"`
+	State     string `json:"state" enum:"held,allocated,refused,void,released,expired,consumed"`
+	SKU       string `json:"sku"`
+	Quantity  int64  `json:"quantity"`
+	Location  string `json:"location"`
+	ExpiresAt string `json:"expires_at,omitempty" format:"date-time"`
+	UpdatedAt string `json:"updated_at,omitempty" format:"date-time"`
+}
+
+// Payment is what was asked of the provider and what it did.
+type Payment struct {
+	ID                string      `json:"id"`
+	OrderID           string      `json:"order_id"`
+	Currency          string      `json:"currency"`
+	Method            string      `json:"method"`
+	Requested         int64       `json:"requested"`
+	Authorized        int64       `json:"authorized"`
+	Captured          int64       `json:"captured"`
+	Refunded          int64       `json:"refunded"`
+	Voided            int64       `json:"voided"`
+	Operations        []Operation `json:"operations"`
+	ProviderReference string      `json:"provider_reference,omitempty"`
+	Revision          uint64      `json:"revision"`
+	CreatedAt         string      `json:"created_at" format:"date-time"`
+	UpdatedAt         string      `json:"updated_at" format:"date-time"`
+}
+
+// Operation is one operation at the provider.
+type Operation struct {
+	ID                string `json:"id"`
+	Kind              string `json:"kind" enum:"authorize,capture,void,refund"`
+	State             string `json:"state" enum:"pending,sent,unknown,succeeded,declined,canceled"`
+	Amount            int64  `json:"amount"`
+	Attempts          uint32 `json:"attempts"`
+	Code              string `json:"code,omitempty"`
+	ProviderReference string `json:"provider_reference,omitempty"`
+	Stuck             bool   `json:"stuck"`
+	NextTry           string `json:"next_try,omitempty" format:"date-time"`
+	CreatedAt         string `json:"created_at,omitempty" format:"date-time"`
+	FinishedAt        string `json:"finished_at,omitempty" format:"date-time"`
+}
+
+// ResolveOperation settles an operation whose outcome the provider cannot tell.
+type ResolveOperation struct {
+	Succeeded bool   `json:"succeeded"`
+	Evidence  string `json:"evidence" minLength:"1" maxLength:"1000" doc:"How it is known"`
+	Operator  string `json:"operator,omitempty" maxLength:"255"`
+}
+
+// Saga is an order that is on its way, with the steps that are stuck.
+type Saga struct {
+	OrderID     string      `json:"order_id"`
+	State       string      `json:"state"`
+	Revision    uint64      `json:"revision"`
+	PaymentID   string      `json:"payment_id"`
+	PaymentStep string      `json:"payment_step" enum:"none,authorizing,authorized,declined,voiding,voided"`
+	Currency    string      `json:"currency"`
+	Total       int64       `json:"total"`
+	Legs        []SagaLeg   `json:"legs"`
+	Stuck       []StuckStep `json:"stuck"`
+	Deadline    string      `json:"deadline,omitempty" format:"date-time"`
+	CreatedAt   string      `json:"created_at" format:"date-time"`
+	UpdatedAt   string      `json:"updated_at" format:"date-time"`
+}
+
+// SagaLeg is the part of the stock that one inventory shard keeps.
+type SagaLeg struct {
+	Shard string `json:"shard" example:"inventory/2"`
+	State string `json:"state" enum:"pending,held,refused,releasing,released"`
+}
+
+// SagaPage is a page of sagas.
+type SagaPage struct {
+	Sagas      []Saga `json:"sagas"`
+	HasMore    bool   `json:"has_more"`
+	NextCursor string `json:"next_cursor,omitempty"`
+}
+
+// RetryRequest names who asks for a retry.
+type RetryRequest struct {
+	Operator string `json:"operator,omitempty" maxLength:"255"`
+}
+
+// ResolveStep settles a stuck step by hand.
+type ResolveStep struct {
+	Decision string `json:"decision" enum:"retry,skip,done"`
+	Evidence string `json:"evidence" minLength:"1" maxLength:"1000" doc:"How it is known"`
+	Operator string `json:"operator,omitempty" maxLength:"255"`
+}
+
+// KeyWritten is a key's version after a write.
+type KeyWritten struct {
+	Keyspace  string `json:"keyspace"`
+	Key       string `json:"key"`
+	Version   uint64 `json:"version" doc:"Number of writes so far, over deletes too; the ETag"`
+	UpdatedAt string `json:"updated_at,omitempty" format:"date-time"`
+}
+
+// EndpointRequest registers a webhook receiver.
+type EndpointRequest struct {
+	URL   string   `json:"url" format:"uri" maxLength:"2048"`
+	Types []string `json:"types,omitempty" maxItems:"100" doc:"Event types; all unless stated"`
+}
+
+// Endpoint is a webhook receiver.
+type Endpoint struct {
+	ID             string   `json:"id"`
+	URL            string   `json:"url"`
+	Types          []string `json:"types"`
+	Secret         string   `json:"secret,omitempty" doc:"Signs the deliveries; shown once, when the endpoint is made"`
+	Disabled       bool     `json:"disabled"`
+	DisabledReason string   `json:"disabled_reason,omitempty"`
+	Delivered      uint64   `json:"delivered"`
+	Failed         uint64   `json:"failed"`
+	Parked         int      `json:"parked" doc:"Deliveries that failed and are tried again"`
+	CreatedAt      string   `json:"created_at" format:"date-time"`
+}
+
+// EndpointPage lists all webhook receivers.
+type EndpointPage struct {
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// NodePage and ShardPage describe the cluster.
+type NodePage struct {
+	Nodes []NodeInfo `json:"nodes"`
+}
+
+// ShardPage describes the shards with a replica at the answering node, and how many each service has.
+type ShardPage struct {
+	Shards []ShardInfo    `json:"shards"`
+	Counts map[string]int `json:"counts"`
+}
+
+// Version tells what a node runs.
+type Version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+// PaymentPage is a page of payments.
+type PaymentPage struct {
+	Payments []Payment `json:"payments"`
+	HasMore  bool      `json:"has_more"`
+}
+
+// Callback is what a provider tells. It only makes Hanse ask the provider about the payment.
+type Callback struct {
+	PaymentID string `json:"payment_id" maxLength:"255"`
+	Operation string `json:"operation,omitempty" maxLength:"255"`
+	Type      string `json:"type,omitempty" maxLength:"255"`
+}
+
+// OrderScan, ItemScan, HoldScan and MovementScan are pages for the audit.
+type OrderScan struct {
+	Orders  []ScannedOrder `json:"orders"`
+	HasMore bool           `json:"has_more"`
+}
+
+// ScannedOrder is an order as it is stored, and as its events make it when that differs.
+type ScannedOrder struct {
+	Stored Order  `json:"stored"`
+	Folded *Order `json:"folded,omitempty"`
+}
+
+// ItemScan is a page of stock counters.
+type ItemScan struct {
+	Items   []StockChanged `json:"items"`
+	HasMore bool           `json:"has_more"`
+}
+
+// HoldScan is a page of holds.
+type HoldScan struct {
+	Holds   []Hold `json:"holds"`
+	HasMore bool   `json:"has_more"`
+}
+
+// Hold is what an order, or a reservation, keeps in one inventory shard.
+type Hold struct {
+	ID           string     `json:"id"`
+	State        string     `json:"state" enum:"held,allocated,refused,void,released,expired,consumed"`
+	Location     string     `json:"location"`
+	FreeStanding bool       `json:"free_standing"`
+	Lines        []HoldLine `json:"lines"`
+}
+
+// HoldLine is one SKU of a hold.
+type HoldLine struct {
+	SKU       string `json:"sku"`
+	Quantity  int64  `json:"quantity"`
+	Fulfilled int64  `json:"fulfilled"`
+	Released  int64  `json:"released"`
+	Restocked int64  `json:"restocked"`
+}
+
+// MovementScan is a page of receipts and adjustments.
+type MovementScan struct {
+	Movements []Movement `json:"movements"`
+	HasMore   bool       `json:"has_more"`
+}
+
+// Movement is a receipt or an adjustment.
+type Movement struct {
+	Seq        uint64 `json:"seq"`
+	SKU        string `json:"sku"`
+	Location   string `json:"location"`
+	Quantity   int64  `json:"quantity"`
+	Adjustment bool   `json:"adjustment"`
+	Reason     string `json:"reason,omitempty"`
+	At         string `json:"at" format:"date-time"`
+}
