@@ -17,7 +17,7 @@ import (
 )
 
 // Done takes the answer to a request, once. It is called by whoever drives the replicas and must not block.
-type Done func(shard.Result, error)
+type Done = func(shard.Result, error)
 
 // Outgoing is a message for a node.
 type Outgoing struct {

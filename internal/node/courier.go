@@ -1,0 +1,201 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"hanse/api/paymentpb"
+	"hanse/internal/payment"
+	"hanse/internal/reactor"
+	"hanse/internal/reject"
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+)
+
+const (
+	// deliveryTimeout bounds one delivery to another shard; the receiver may hold its answer that long.
+	deliveryTimeout = 10 * time.Second
+	// providerCalls is how many calls to the provider are under way at once, providerBatch how many of them
+	// may travel together.
+	providerCalls = 16
+	providerBatch = 32
+	// providerTimeout bounds one round of calls to the provider.
+	providerTimeout = 10 * time.Second
+	// courierTick is the finest grain of retries.
+	courierTick = 20 * time.Millisecond
+)
+
+// courier runs the reactor: it passes on what happens in the replicas and carries out the actions.
+type courier struct {
+	reactor  *reactor.Reactor
+	router   *router
+	replicas interface {
+		Do(ctx context.Context, id shard.ID, fn func(shard.Machine)) error
+	}
+	provider  payment.Provider
+	published func()
+	leads     func(id shard.ID, term uint64, leader bool)
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	inbox  []func(now int64) // what the reactor is to be told, in order
+	signal chan struct{}
+	calls  chan reactor.Delivery // to the provider
+}
+
+func newCourier(r *router, provider payment.Provider, log *slog.Logger) *courier {
+	return &courier{
+		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, log: log,
+		signal: make(chan struct{}, 1), calls: make(chan reactor.Delivery, 1<<14),
+	}
+}
+
+// tell queues a step of the reactor. The queue is bounded by what the replicas apply and what is in flight.
+func (c *courier) tell(step func(now int64)) {
+	c.mu.Lock()
+	c.inbox = append(c.inbox, step)
+	first := len(c.inbox) == 1
+	c.mu.Unlock()
+	if first {
+		select {
+		case c.signal <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Leader implements replica.Observer.
+func (c *courier) Leader(id shard.ID, term uint64, leader bool) {
+	c.leads(id, term, leader)
+	if !leader {
+		c.tell(func(int64) { c.reactor.Resign(id) })
+		return
+	}
+	c.log.Info("leading", "shard", id.String(), "term", term)
+	// Do runs after this call on the same worker, so the list it sees and the entries applied after it
+	// together hold every message. It must not be waited for here: this is that worker.
+	go func() {
+		err := c.replicas.Do(context.Background(), id, func(m shard.Machine) {
+			messages := m.Outbox()
+			c.tell(func(now int64) { c.reactor.Lead(id, term, messages, now) })
+		})
+		if err != nil {
+			c.log.Warn("outbox not read", "shard", id.String(), "err", err)
+		}
+	}()
+}
+
+// Applied implements replica.Observer.
+func (c *courier) Applied(id shard.ID, leader bool, a shard.Applied) {
+	if a.Published {
+		c.published()
+	}
+	if leader && len(a.Emitted)+len(a.Finished) > 0 {
+		c.tell(func(now int64) { c.reactor.Applied(id, a.Emitted, a.Finished, now) })
+	}
+}
+
+// run drives the reactor and the calls to the provider until ctx ends.
+func (c *courier) run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range providerCalls {
+		workers.Go(func() { c.callProvider(ctx) })
+	}
+	defer workers.Wait()
+	tick := time.NewTicker(courierTick)
+	defer tick.Stop()
+	var steps []func(int64)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.signal:
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		steps, c.inbox = c.inbox, steps[:0]
+		c.mu.Unlock()
+		now := time.Now()
+		for _, step := range steps {
+			step(now.UnixMilli())
+		}
+		clear(steps)
+		c.reactor.Tick(now.UnixMilli())
+		c.act(ctx, c.reactor.Take(), now)
+	}
+}
+
+func (c *courier) act(ctx context.Context, actions reactor.Actions, now time.Time) {
+	deadline := now.Add(deliveryTimeout)
+	for _, d := range actions.Deliveries {
+		if d.Message.To == shard.PSP {
+			select {
+			case c.calls <- d:
+			default: // more calls than the provider can be asked at once: later
+				c.answered(d, shard.Result{}, replica.ErrBusy)
+			}
+			continue
+		}
+		// A payment answers when the provider has; the others at once.
+		wait := d.Message.To.Service() == shard.Payment
+		cmd := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
+		c.router.propose(d.Message.To, cmd, wait, true, deadline, func(r shard.Result, err error) {
+			c.answered(d, r, err)
+		})
+	}
+	for _, p := range actions.Proposals {
+		c.router.replicas.Propose(p.To, p.Command, false, deadline, func(_ shard.Result, err error) {
+			if err != nil && p.Seq != 0 {
+				c.tell(func(now int64) { c.reactor.ProposalFailed(p.To, p.Term, p.Seq, now) })
+			}
+		})
+	}
+}
+
+func (c *courier) answered(d reactor.Delivery, r shard.Result, err error) {
+	c.tell(func(now int64) { c.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, now) })
+}
+
+// callProvider takes calls from the queue, as many as are waiting, and asks the provider.
+func (c *courier) callProvider(ctx context.Context) {
+	for {
+		var batch []reactor.Delivery
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-c.calls:
+			batch = append(batch, d)
+		}
+	more:
+		for len(batch) < providerBatch {
+			select {
+			case d := <-c.calls:
+				batch = append(batch, d)
+			default:
+				break more
+			}
+		}
+		var asked []reactor.Delivery
+		var calls []*paymentpb.ProviderCall
+		for _, d := range batch {
+			call, err := decode[paymentpb.ProviderCall](d.Message.Payload)
+			if err != nil {
+				c.answered(d, shard.Result{Code: reject.MalformedCommand, Detail: err.Error()}, nil)
+				continue
+			}
+			asked, calls = append(asked, d), append(calls, call)
+		}
+		callCtx, cancel := context.WithTimeout(ctx, providerTimeout)
+		answers := c.provider.Do(callCtx, calls)
+		cancel()
+		if ctx.Err() != nil {
+			return // the answers may be our own shutdown: the next leader asks again by the same keys
+		}
+		for i, d := range asked {
+			c.answered(d, shard.Result{Payload: encode(answers[i])}, nil)
+		}
+	}
+}

@@ -1,0 +1,295 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+)
+
+const (
+	// A request that found no leader is tried again after this pause, doubled each time up to maxRoutePause.
+	firstRoutePause = 10 * time.Millisecond
+	maxRoutePause   = 250 * time.Millisecond
+	// A peer that does not answer within peerPatience is taken for dead by this attempt; how the request
+	// goes on depends on whether it may be repeated.
+	peerPatience = 2 * time.Second
+	// maxCalls bounds the requests to other nodes under way at once.
+	maxCalls = 1 << 16
+	// sweepCalls is how often overdue requests are looked for.
+	sweepCalls = 100 * time.Millisecond
+)
+
+// hosted is what the router needs of the replicas on this node; *replica.Node provides it.
+type hosted interface {
+	Propose(id shard.ID, cmd shard.Command, wait bool, deadline time.Time, done func(shard.Result, error))
+	Read(id shard.ID, c replica.Consistency, minIndex uint64, payload []byte, deadline time.Time, done func(shard.Result, error))
+}
+
+// router brings requests to the leaders of their shards. All methods may be used concurrently.
+type router struct {
+	self     transport.NodeID
+	replicas hosted
+	network  transport.Transport
+	hosts    map[shard.ID][]transport.NodeID // nodes with a replica
+	leaders  map[shard.ID]*atomic.Uint64     // last known leader, 0 for none
+	// connected says whether there is a connection to a node; requests to one without are given up.
+	connected func(transport.NodeID) bool
+
+	nextID atomic.Uint64
+	mu     sync.Mutex
+	calls  map[uint64]*call
+}
+
+// call is a request to another node that waits for its response.
+type call struct {
+	shard    shard.ID
+	to       transport.NodeID
+	write    bool
+	deadline time.Time
+	done     func(shard.Result, error)
+}
+
+func newRouter(self transport.NodeID, replicas hosted, network transport.Transport, hosts map[shard.ID][]transport.NodeID) *router {
+	r := &router{
+		self: self, replicas: replicas, network: network, hosts: hosts,
+		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
+	}
+	for id := range hosts {
+		r.leaders[id] = new(atomic.Uint64)
+	}
+	// Request numbers of an earlier life of this process must not match late responses.
+	r.nextID.Store(rand.Uint64() >> 16)
+	return r
+}
+
+// run fails requests whose answer is overdue, until ctx ends.
+func (r *router) run(ctx context.Context) error {
+	t := time.NewTicker(sweepCalls)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-t.C:
+			r.sweep(now)
+		}
+	}
+}
+
+// observe notes who leads a shard as the replica here sees it.
+func (r *router) observe(id shard.ID, leader transport.NodeID) {
+	if leader != 0 {
+		r.leaders[id].Store(uint64(leader))
+	}
+}
+
+// sweep gives up requests that are overdue, whose receiver is not connected any more, or has been
+// replaced as leader. They may have been carried out all the same.
+func (r *router) sweep(now time.Time) {
+	var overdue []*call
+	dead := make(map[transport.NodeID]bool)
+	for _, hosts := range r.hosts {
+		for _, h := range hosts {
+			if _, known := dead[h]; !known && h != r.self {
+				dead[h] = !r.connected(h)
+			}
+		}
+	}
+	r.mu.Lock()
+	for id, c := range r.calls {
+		leader := transport.NodeID(r.leaders[c.shard].Load())
+		if now.After(c.deadline) || dead[c.to] || c.write && leader != 0 && leader != c.to {
+			overdue = append(overdue, c)
+			delete(r.calls, id)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range overdue {
+		r.leaders[c.shard].CompareAndSwap(uint64(c.to), 0)
+		c.done(shard.Result{}, replica.ErrOutcomeUnknown)
+	}
+}
+
+// attempt sends a request once, to this node's replica or to another node. Done is called once.
+func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, done func(shard.Result, error)) {
+	if to == r.self {
+		if q.op == opRead {
+			r.replicas.Read(q.shard, q.consistency, q.atLeast, q.payload, deadline, done)
+		} else {
+			r.replicas.Propose(q.shard, q.command, q.wait, deadline, done)
+		}
+		return
+	}
+	q.timeout = time.Until(deadline)
+	id := r.nextID.Add(1)
+	c := &call{shard: q.shard, to: to, write: q.op == opPropose, deadline: deadline.Add(sweepCalls), done: done}
+	r.mu.Lock()
+	full := len(r.calls) >= maxCalls
+	if !full {
+		r.calls[id] = c
+	}
+	r.mu.Unlock()
+	if full {
+		done(shard.Result{}, replica.ErrBusy)
+		return
+	}
+	sent := r.network.Send(to, transport.Call, transport.Message{Kind: transport.KindRequest, ID: id, Body: q.append(nil)})
+	if !sent && r.take(id) != nil {
+		done(shard.Result{}, errUnavailable)
+	}
+}
+
+func (r *router) take(id uint64) *call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.calls[id]
+	delete(r.calls, id)
+	return c
+}
+
+// receive handles requests and responses from other nodes.
+func (r *router) receive(from transport.NodeID, messages []transport.Message) {
+	for i := range messages {
+		m := &messages[i]
+		if m.Kind == transport.KindResponse {
+			if c := r.take(m.ID); c != nil {
+				result, err := decodeResponse(c.shard, m.Body)
+				c.done(result, err)
+			}
+			continue
+		}
+		id := m.ID
+		respond := func(result shard.Result, err error) {
+			r.network.Send(from, transport.Call, transport.Message{
+				Kind: transport.KindResponse, ID: id, Body: encodeResponse(result, err),
+			})
+		}
+		q, err := decodeRequest(m.Body)
+		if err != nil || r.leaders[q.shard] == nil {
+			respond(shard.Result{}, errUnavailable)
+			continue
+		}
+		// Only this node's own replica is asked: a request never travels twice, or two nodes with
+		// stale tables could pass it back and forth.
+		r.attempt(r.self, &q, time.Now().Add(q.timeout), respond)
+	}
+}
+
+// target picks the node to try: the known leader, and without one the hosts in turn, this node first.
+func (r *router) target(id shard.ID, attempt int) transport.NodeID {
+	if leader := transport.NodeID(r.leaders[id].Load()); leader != 0 {
+		return leader
+	}
+	hosts := r.hosts[id]
+	for i, h := range hosts {
+		if h == r.self {
+			return hosts[(i+attempt)%len(hosts)]
+		}
+	}
+	return hosts[attempt%len(hosts)]
+}
+
+// learn notes what an attempt told about the leader, and reports whether the request was certainly
+// not carried out and may go to another node.
+func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bool) {
+	leader := r.leaders[id]
+	var notLeader *replica.NotLeaderError
+	switch {
+	case err == nil:
+		leader.Store(uint64(tried))
+		return false
+	case errors.As(err, &notLeader):
+		if notLeader.Leader != tried {
+			leader.Store(uint64(notLeader.Leader))
+		}
+		return true
+	case errors.Is(err, replica.ErrBusy):
+		return true
+	}
+	leader.CompareAndSwap(uint64(tried), 0)
+	return errors.Is(err, errUnavailable)
+}
+
+// propose brings a command to its shard's leader and calls done once with the answer. It goes on over leader
+// changes until the deadline as long as the command was certainly not carried out, or may be repeated (repeatable:
+// the receiver recognizes a retry). A *replica.NotLeaderError, ErrBusy or errUnavailable at the end means that nothing
+// happened, ErrOutcomeUnknown that it may have.
+func (r *router) propose(id shard.ID, cmd shard.Command, wait, repeatable bool, deadline time.Time, done func(shard.Result, error)) {
+	r.try(&request{op: opPropose, shard: id, command: cmd, wait: wait}, repeatable, deadline, 0, false, done)
+}
+
+func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
+	to := r.target(q.shard, attempt)
+	limit := deadline
+	if patience := time.Now().Add(peerPatience); to != r.self && !q.wait && repeatable && patience.Before(limit) {
+		limit = patience
+	}
+	r.attempt(to, q, limit, func(result shard.Result, err error) {
+		again := r.learn(q.shard, to, err)
+		if errors.Is(err, replica.ErrOutcomeUnknown) {
+			doubt = true
+			again = repeatable
+		}
+		pause := min(firstRoutePause<<min(attempt, 5), maxRoutePause)
+		if known := r.leaders[q.shard].Load(); attempt == 0 && known != 0 && known != uint64(to) {
+			pause = 0 // we were told who leads
+		}
+		if err == nil || !again || time.Now().Add(pause).After(deadline) {
+			if err != nil && doubt {
+				err = replica.ErrOutcomeUnknown
+			}
+			done(result, err)
+			return
+		}
+		time.AfterFunc(pause, func() { r.try(q, repeatable, deadline, attempt+1, doubt, done) })
+	})
+}
+
+// read answers a query at the leader (Linearizable) or at any replica, this node's first.
+func (r *router) read(ctx context.Context, id shard.ID, c replica.Consistency, atLeast uint64, payload []byte, deadline time.Time) (shard.Result, error) {
+	q := &request{op: opRead, shard: id, consistency: c, atLeast: atLeast, payload: payload}
+	type answer struct {
+		result shard.Result
+		err    error
+	}
+	answers := make(chan answer, 1)
+	done := func(result shard.Result, err error) { answers <- answer{result, err} }
+	if c != replica.Linearizable {
+		// One attempt at the nearest replica; when it cannot serve, the leader can.
+		r.attempt(r.nearest(id), q, min2(deadline, time.Now().Add(peerPatience)), done)
+		if a := <-answers; a.err == nil {
+			return a.result, nil
+		}
+		q.consistency = replica.Linearizable
+	}
+	r.try(q, true, deadline, 0, false, done)
+	select {
+	case a := <-answers:
+		return a.result, a.err
+	case <-ctx.Done():
+		return shard.Result{}, ctx.Err()
+	}
+}
+
+func (r *router) nearest(id shard.ID) transport.NodeID {
+	for _, h := range r.hosts[id] {
+		if h == r.self {
+			return h
+		}
+	}
+	return r.hosts[id][0]
+}
+
+func min2(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,138 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+)
+
+// A request between nodes:
+//
+//	version | op | shard 4 | timeout ms 4 | op-specific
+//	  propose: wait | command
+//	  read:    consistency | at least 8 | payload
+//
+// and its response: version | status | leader 8 | result.
+const wireVersion = 1
+
+type op uint8
+
+const (
+	opPropose op = 1
+	opRead    op = 2
+)
+
+type status uint8
+
+const (
+	statusResult status = iota
+	statusNotLeader
+	statusBusy
+	statusUnknownOutcome
+	statusUnavailable
+)
+
+type request struct {
+	op          op
+	shard       shard.ID
+	timeout     time.Duration
+	wait        bool
+	command     shard.Command
+	consistency replica.Consistency
+	atLeast     uint64
+	payload     []byte
+}
+
+func (r *request) append(dst []byte) []byte {
+	dst = append(dst, wireVersion, byte(r.op))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.shard))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(max(r.timeout.Milliseconds(), 0)))
+	if r.op == opRead {
+		dst = append(dst, byte(r.consistency))
+		dst = binary.LittleEndian.AppendUint64(dst, r.atLeast)
+		return append(dst, r.payload...)
+	}
+	wait := byte(0)
+	if r.wait {
+		wait = 1
+	}
+	return shard.AppendCommand(append(dst, wait), &r.command)
+}
+
+func decodeRequest(data []byte) (request, error) {
+	if len(data) < 11 || data[0] != wireVersion {
+		return request{}, errors.New("malformed request between nodes, or of another version")
+	}
+	r := request{
+		op: op(data[1]), shard: shard.ID(binary.LittleEndian.Uint32(data[2:])),
+		timeout: time.Duration(binary.LittleEndian.Uint32(data[6:])) * time.Millisecond,
+	}
+	flag, rest := data[10], data[11:]
+	switch r.op {
+	case opRead:
+		if len(rest) < 8 || replica.Consistency(flag) > replica.Stale {
+			return request{}, errors.New("malformed read request")
+		}
+		r.consistency, r.atLeast, r.payload = replica.Consistency(flag), binary.LittleEndian.Uint64(rest), rest[8:]
+		return r, nil
+	case opPropose:
+		c, tail, err := shard.DecodeCommand(rest)
+		if err != nil || len(tail) > 0 || flag > 1 {
+			return request{}, errors.New("malformed propose request")
+		}
+		r.wait, r.command = flag == 1, c
+		return r, nil
+	}
+	return request{}, fmt.Errorf("unknown request operation %d", data[1])
+}
+
+func encodeResponse(r shard.Result, err error) []byte {
+	st, leader := statusOf(err)
+	dst := append(make([]byte, 0, 32+len(r.Payload)), wireVersion, byte(st))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(leader))
+	return shard.AppendResult(dst, &r)
+}
+
+func statusOf(err error) (status, transport.NodeID) {
+	var notLeader *replica.NotLeaderError
+	switch {
+	case err == nil:
+		return statusResult, 0
+	case errors.As(err, &notLeader):
+		return statusNotLeader, notLeader.Leader
+	case errors.Is(err, replica.ErrBusy):
+		return statusBusy, 0
+	case errors.Is(err, replica.ErrOutcomeUnknown):
+		return statusUnknownOutcome, 0
+	}
+	return statusUnavailable, 0
+}
+
+// errUnavailable says that a node could not take the request; nothing happened.
+var errUnavailable = errors.New("node: no answer from a replica that could serve the request")
+
+func decodeResponse(id shard.ID, data []byte) (shard.Result, error) {
+	if len(data) < 10 || data[0] != wireVersion {
+		return shard.Result{}, replica.ErrOutcomeUnknown
+	}
+	r, rest, err := shard.DecodeResult(data[10:])
+	if err != nil || len(rest) > 0 {
+		return shard.Result{}, replica.ErrOutcomeUnknown
+	}
+	switch status(data[1]) {
+	case statusResult:
+		return r, nil
+	case statusNotLeader:
+		return r, &replica.NotLeaderError{Shard: id, Leader: transport.NodeID(binary.LittleEndian.Uint64(data[2:]))}
+	case statusBusy:
+		return r, replica.ErrBusy
+	case statusUnavailable:
+		return r, errUnavailable
+	}
+	return r, replica.ErrOutcomeUnknown
+}
