@@ -38,6 +38,8 @@ type group struct {
 	leader   uint64
 	isLeader bool
 	leadTerm uint64
+	// termBegun says that this replica leads and an entry of its term is committed.
+	termBegun bool
 
 	// queue waits to be proposed, proposed to be seen in the log, logged to be committed.
 	queue      []proposal

@@ -604,6 +604,7 @@ func (h *Host) apply(g *group, entries []*pb.Entry) {
 		index := e.GetIndex()
 		invariant.Check(index == g.handed+1, "replica %s: entry %d is committed after %d", g.id, index, g.handed)
 		g.handed = index
+		g.termBegun = g.termBegun || g.leads() && e.GetTerm() == g.leadTerm
 		t.bytes += entryBytes(e)
 		if e.GetType() != pb.EntryNormal {
 			g.reconfigure(e, h.cfg.Process)
@@ -652,7 +653,7 @@ func (h *Host) noteLeadership(g *group) {
 	if term == g.leadTerm {
 		return
 	}
-	g.leadTerm = term
+	g.leadTerm, g.termBegun = term, false
 	g.tickProposed = false
 	h.task(g, &Task{kind: taskLead})
 	if term != 0 {
@@ -670,9 +671,11 @@ func (h *Host) noteLeadership(g *group) {
 	g.readQueue, g.readAsked = nil, nil
 }
 
-// askReads has Raft confirm the leadership for all linearizable reads that wait, one round for all.
+// askReads has Raft confirm the leadership for all linearizable reads that wait, one round for all. A leader knows what is
+// committed once an entry of its own term is; Raft waits for that too, except in a group of one, where a commit index that
+// a crash has set back would be read at.
 func (h *Host) askReads(g *group) {
-	if len(g.readQueue) == 0 || len(g.readAsked) > 0 || !g.leads() {
+	if len(g.readQueue) == 0 || len(g.readAsked) > 0 || !g.leads() || !g.termBegun {
 		return
 	}
 	h.reads++

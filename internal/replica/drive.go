@@ -1,0 +1,45 @@
+package replica
+
+import (
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// SnapshotWindow is how many chunks of a snapshot may be on their way.
+const SnapshotWindow = snapshotWindow
+
+// Entries returns the committed entries that a task applies, nil for other tasks and for those that the applier reads
+// from the log when it comes to them.
+func (t *Task) Entries() []*pb.Entry { return t.entries }
+
+// Machine returns the state machine of a group that this applier runs and the index it stands at; nil when it has none, or
+// when its state is being replaced. It is to be looked at between two calls of the applier.
+func (a *Applier) Machine(id shard.ID) (m shard.Machine, index uint64) {
+	r := a.replicas[id]
+	if r == nil {
+		return nil, 0
+	}
+	return r.machine, r.state.index
+}
+
+// Leader returns the node that leads a group as far as the replica here knows, 0 for none.
+func (h *Host) Leader(id shard.ID) transport.NodeID {
+	g := h.groups[id]
+	if g == nil {
+		return 0
+	}
+	return g.node(g.leader)
+}
+
+// Leads reports whether the replica here leads its group.
+func (h *Host) Leads(id shard.ID) bool {
+	g := h.groups[id]
+	return g != nil && g.leads()
+}
+
+// IsSnapshotAnswer tells an answer to a chunk of a snapshot from a chunk.
+func IsSnapshotAnswer(m *transport.Message) bool {
+	return len(m.Body) > 0 && (m.Body[0] == chunkAck || m.Body[0] == chunkNo)
+}
