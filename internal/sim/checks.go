@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"hash/fnv"
+
+	"hanse/api/orderpb"
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// checks compares, while a run goes on, what must be equal on all replicas.
+type checks struct {
+	w      *World
+	groups map[shard.ID]*groupChecks
+	// placed has the order of each place that was begun, empty until it is known; received what was put on the shelves.
+	placed   map[string]string
+	received map[string]int64
+}
+
+// groupChecks is what is known of a Raft group.
+type groupChecks struct {
+	leaders map[uint64]transport.NodeID // by term
+	term    uint64                      // the latest seen with a leader
+	leader  transport.NodeID
+	first   uint64 // index of entries[0]
+	entries []committed
+	hashes  map[uint64]uint64 // of the state, by index
+	leading map[transport.NodeID]uint64
+	applied uint64
+}
+
+type committed struct {
+	term, hash uint64
+}
+
+// hashEvery is how many entries lie between two that have their state compared.
+const hashEvery = 16
+
+func newChecks(w *World) *checks {
+	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64)}
+	for _, id := range w.groups {
+		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64)}
+	}
+	return c
+}
+
+// messages looks at what a node sends: who appends in a term leads in it, and nobody else does.
+func (c *checks) messages(n *node, messages []replica.Outgoing) {
+	for i := range messages {
+		m := &messages[i].Message
+		if m.Kind != transport.KindRaft {
+			continue
+		}
+		if t := m.Raft.GetType(); t != pb.MsgApp && t != pb.MsgHeartbeat {
+			continue
+		}
+		c.leader(n, shard.ID(m.Group), m.Raft.GetTerm())
+	}
+}
+
+func (c *checks) leader(n *node, id shard.ID, term uint64) {
+	g := c.groups[id]
+	if g.term == term && g.leader == n.id {
+		return
+	}
+	if other, ok := g.leaders[term]; ok && other != n.id {
+		c.w.fail("one leader", "nodes %d and %d both lead %s in term %d", other, n.id, id, term)
+	}
+	g.leaders[term] = n.id
+	if term > g.term {
+		if g.leader != 0 && g.leader != n.id {
+			c.w.hit(probeLeaderChange)
+		}
+		g.term, g.leader = term, n.id
+	}
+}
+
+// leads takes what a node's observer hears of leaderships.
+func (c *checks) leads(n *node, id shard.ID, term uint64, leader bool) {
+	g := c.groups[id]
+	if !leader {
+		delete(g.leading, n.id)
+		return
+	}
+	c.leader(n, id, term)
+	if len(g.leading) > 0 {
+		c.w.hit(probeTwoLeaders)
+	}
+	g.leading[n.id] = term
+	if c.w.trace != nil {
+		c.w.trace("                       node leads " + id.String())
+	}
+}
+
+// died forgets what a process believed.
+func (c *checks) died(n *node) {
+	for _, id := range c.w.groups {
+		delete(c.groups[id].leading, n.id)
+	}
+}
+
+// task compares committed entries with those that other replicas, or this one in an earlier life, saw at their places.
+func (c *checks) task(n *node, t *replica.Task) {
+	entries := t.Entries()
+	if len(entries) == 0 {
+		return
+	}
+	g := c.groups[t.Group]
+	for _, e := range entries {
+		h := fnv.New64a()
+		h.Write(e.Data)
+		is := committed{e.GetTerm(), h.Sum64()}
+		index := e.GetIndex()
+		if g.first == 0 {
+			g.first = index
+		}
+		switch at := int64(index) - int64(g.first); {
+		case at < 0:
+			c.w.fail("log matching", "%s: node %d commits entry %d before the first", t.Group, n.id, index)
+		case at < int64(len(g.entries)):
+			if was := g.entries[at]; was != is {
+				c.w.fail("log matching", "%s: node %d has committed entry %d of term %d where one of term %d was committed before", t.Group, n.id, index, is.term, was.term)
+			}
+		case at == int64(len(g.entries)):
+			g.entries = append(g.entries, is)
+		default:
+			c.w.fail("log matching", "%s: node %d commits entry %d, the last known is %d", t.Group, n.id, index, g.first+uint64(len(g.entries))-1)
+		}
+	}
+}
+
+// state compares a state with that of other replicas at the same index.
+func (c *checks) state(n *node, id shard.ID, index, hash uint64) {
+	g := c.groups[id]
+	if was, ok := g.hashes[index]; ok && was != hash {
+		c.w.fail("replica equality", "%s: node %d has another state at index %d than a replica before it", id, n.id, index)
+	}
+	g.hashes[index] = hash
+}
+
+// accepted notes what an accepted command on an order says about it.
+func (c *checks) accepted(w *World, o *knownOrder, r shard.Result) {
+	receipt := new(orderpb.Receipt)
+	if err := receipt.UnmarshalVT(r.Payload); err != nil {
+		w.fail("answer", "receipt does not decode: %v", err)
+		return
+	}
+	o.revision = max(o.revision, receipt.Revision)
+	o.position = max(o.position, r.Position)
+}
+
+// watched is a state machine whose states are compared.
+type watched struct {
+	shard.Machine
+	id   shard.ID
+	node *node
+	last uint64
+}
+
+func (m *watched) Apply(e shard.Entry) shard.Applied {
+	if e.Index <= m.last {
+		m.node.w.fail("apply", "%s: node %d applies entry %d after %d", m.id, m.node.id, e.Index, m.last)
+	}
+	m.last = e.Index
+	g := m.node.w.checks.groups[m.id]
+	if e.Index <= g.applied {
+		m.node.w.probes[probeReplayedEntry]++
+	}
+	g.applied = max(g.applied, e.Index)
+	a := m.Machine.Apply(e)
+	if e.Index%hashEvery == 0 {
+		m.node.w.checks.state(m.node, m.id, e.Index, m.Hash())
+	}
+	return a
+}

@@ -1,0 +1,447 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+
+	"hanse/api/inventorypb"
+	"hanse/api/keyspacepb"
+	"hanse/api/orderpb"
+	"hanse/internal/id"
+	"hanse/internal/reject"
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/slot"
+)
+
+// client is a shop's program: it does one thing after the other, and does not give up before it has an answer.
+type client struct {
+	w    *World
+	id   int
+	rng  *random
+	ops  int
+	busy *op
+}
+
+// op is something that a client wants. With a key it is tried until there is an answer; without one, once.
+type op struct {
+	client *client
+	what   string
+	key    string
+	shard  shard.ID
+	wait   bool
+	// payload makes the command of an attempt: identifiers are drawn anew, as a node does for each request.
+	payload func() []byte
+	hash    uint64
+	read    *request // instead of a command
+	done    func(shard.Result)
+	// gaveUp is called instead of done when an attempt without key has no certain answer.
+	gaveUp   func()
+	attempt  int
+	started  int64
+	finished bool
+}
+
+// knownOrder is what clients know of an order.
+type knownOrder struct {
+	id, key  string
+	customer string
+	// revision is the newest that an answer has named, position the index at which.
+	revision, position uint64
+	total              int64
+}
+
+type encoder interface{ MarshalVT() ([]byte, error) }
+
+func encode(m encoder) []byte {
+	data, err := m.MarshalVT()
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+func (w *World) startClients() {
+	for i := range w.plan.Clients {
+		c := &client{w: w, id: i + 1, rng: newRandom(w.plan.Seed, fmt.Sprint("client ", i))}
+		w.clients = append(w.clients, c)
+		w.after(c.rng.exponential(w.plan.Think*millisecond), nil, "client", c.next)
+	}
+	// The shelves are filled first.
+	c := w.clients[0]
+	c.receive(sku(0), c.rng.between(5, 60))
+}
+
+func sku(n int) string        { return fmt.Sprintf("sku-%d", n) }
+func keyName(n int) string    { return fmt.Sprintf("key-%d", n) }
+func (c *client) sku() string { return sku(c.rng.below(c.w.plan.SKUs)) }
+
+// newKey makes an idempotency key, which also names the wish it stands for.
+func (c *client) newKey() string {
+	c.ops++
+	return fmt.Sprintf("c%d-%d", c.id, c.ops)
+}
+
+func (c *client) newID(kind string, sl slot.Slot) string {
+	return id.New(kind, sl, c.w.millis(), c.w.ids.next())
+}
+
+// next chooses what to do.
+func (c *client) next() {
+	if c.busy != nil || c.w.calm {
+		return
+	}
+	switch r := c.rng.below(100); {
+	case r < 34:
+		c.place()
+	case r < 42:
+		c.change("cancel", func(o *knownOrder) encoder {
+			return &orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o.id, Reason: "changed my mind"}}}
+		})
+	case r < 56:
+		part := c.rng.chance(0.3)
+		c.change("fulfill", func(o *knownOrder) encoder {
+			f := &orderpb.Fulfill{Id: o.id, FulfillmentId: c.childID(id.Fulfillment, o.id)}
+			if part {
+				f.Items = []*orderpb.Item{{Line: 1, Quantity: 1}}
+			}
+			return &orderpb.Command{Body: &orderpb.Command_Fulfill{Fulfill: f}}
+		})
+	case r < 62:
+		disposition := orderpb.Disposition(c.rng.below(3))
+		c.change("return", func(o *knownOrder) encoder {
+			return &orderpb.Command{Body: &orderpb.Command_ReturnItems{ReturnItems: &orderpb.ReturnItems{
+				Id: o.id, ReturnId: c.childID(id.Return, o.id), Items: []*orderpb.Item{{Line: 1, Quantity: 1}}, Disposition: disposition,
+			}}}
+		})
+	case r < 66:
+		c.change("refund", func(o *knownOrder) encoder {
+			return &orderpb.Command{Body: &orderpb.Command_RefundAmount{RefundAmount: &orderpb.RefundAmount{
+				Id: o.id, RefundId: c.childID(id.Refund, o.id), Amount: max(1, o.total/4), Reason: "late",
+			}}}
+		})
+	case r < 72:
+		c.receive(c.sku(), c.rng.between(1, 20))
+	case r < 75:
+		c.reserve()
+	case r < 79:
+		c.look()
+	default:
+		c.keys()
+	}
+}
+
+// submit begins an op.
+func (c *client) submit(o *op) {
+	o.client, o.started = c, c.w.now
+	c.busy = o
+	if o.payload != nil && o.hash == 0 {
+		h := fnv.New64a()
+		h.Write([]byte(o.what))
+		o.hash = h.Sum64() | 1
+	}
+	c.try(o)
+}
+
+// try makes an attempt at one of the nodes.
+func (c *client) try(o *op) {
+	w := c.w
+	o.attempt++
+	attempt := o.attempt
+	n := w.nodes[c.rng.below(len(w.nodes))]
+	patience := c.rng.between(1, 8) * second
+	lost := !w.calm && c.rng.chance(w.plan.rate(ClientLoss))
+	answerLost := !w.calm && c.rng.chance(w.plan.rate(ClientLoss))
+	there, back := c.rng.between(200, 3000), c.rng.between(200, 3000)
+	if !lost {
+		w.after(there, nil, "client request", func() {
+			if n.life == 0 {
+				w.after(back, nil, "refused", func() { c.retry(o, attempt, errUnavailable) })
+				return
+			}
+			done := func(r shard.Result, err error) {
+				if answerLost {
+					return
+				}
+				w.after(back, nil, "client answer", func() { c.answer(o, attempt, r, err) })
+			}
+			deadline := w.now + patience
+			n.guard(func() {
+				if n.pausedUntil > w.now {
+					return // the request waits in a socket until its client has lost patience
+				}
+				if o.read != nil {
+					n.router.read(o.shard, o.read.consistency, o.read.atLeast, o.read.payload, deadline, done)
+				} else {
+					cmd := shard.Command{Kind: shard.KindLogic, Caller: fmt.Sprint("client", c.id), Key: o.key, RequestHash: o.hash, Payload: o.payload()}
+					n.router.propose(o.shard, cmd, o.wait, o.key != "", deadline, done)
+				}
+				n.wake()
+			})
+		})
+	}
+	w.after(patience+100*millisecond, nil, "client timeout", func() { c.retry(o, attempt, replica.ErrOutcomeUnknown) })
+}
+
+// answer takes what came back.
+func (c *client) answer(o *op, attempt int, r shard.Result, err error) {
+	if err != nil {
+		c.retry(o, attempt, err)
+		return
+	}
+	if o.finished {
+		return
+	}
+	o.finished = true
+	c.w.mix(uint64(len(r.Code))<<32 | r.Position)
+	if r.Replayed {
+		c.w.hit(probeReplayed)
+	}
+	c.release(o)
+	o.done(r)
+	if o.key != "" && c.rng.chance(0.1) {
+		c.again(o, r)
+	}
+}
+
+// retry goes on after an attempt that had no answer.
+func (c *client) retry(o *op, attempt int, err error) {
+	if o.finished || o.attempt != attempt {
+		return
+	}
+	if o.key == "" && o.read == nil {
+		o.finished = true
+		c.release(o)
+		var notLeader *replica.NotLeaderError
+		certain := errors.As(err, &notLeader) || errors.Is(err, replica.ErrBusy) || errors.Is(err, errUnavailable) || errors.Is(err, replica.ErrTimeout)
+		if !certain && o.gaveUp != nil {
+			o.gaveUp()
+		}
+		return
+	}
+	o.attempt++ // answers of the old attempt do not count as failures any more
+	next := o.attempt
+	c.w.after(c.rng.between(10, 500)*millisecond, nil, "client retry", func() {
+		if !o.finished && o.attempt == next {
+			c.try(o)
+		}
+	})
+}
+
+func (c *client) release(o *op) {
+	if c.busy == o {
+		c.busy = nil
+		c.w.after(c.rng.exponential(c.w.plan.Think*millisecond), nil, "client", c.next)
+	}
+}
+
+// again repeats a request that was answered, later, and compares the answers.
+func (c *client) again(o *op, first shard.Result) {
+	repeat := *o
+	repeat.finished, repeat.attempt, repeat.wait = false, 0, false
+	repeat.done = func(r shard.Result) {
+		if first.Pending != "" || r.Pending != "" || o.wait {
+			return // the outcome has gone on since
+		}
+		if r.Code != first.Code || !bytes.Equal(r.Payload, first.Payload) {
+			c.w.fail("idempotency", "%s under key %s was answered %q %x, and when repeated %q %x", o.what, o.key, first.Code, first.Payload, r.Code, r.Payload)
+		}
+	}
+	c.w.after(c.rng.exponential(5*second), nil, "client repeats", func() {
+		if !c.w.calm && c.w.failure == nil {
+			c.try(&repeat)
+		}
+	})
+}
+
+func (c *client) place() {
+	w := c.w
+	key := c.newKey()
+	customer := fmt.Sprintf("cust-%d", c.rng.below(6))
+	place := &orderpb.Place{CustomerId: customer, Currency: "EUR", PaymentMethod: "card", MerchantReference: fmt.Sprintf("client%d/%s", c.id, key)}
+	for range 1 + c.rng.below(3) {
+		place.Lines = append(place.Lines, &orderpb.Line{Sku: c.sku(), Quantity: c.rng.between(1, 4), UnitPrice: c.rng.between(0, 50) * 100})
+	}
+	if c.rng.chance(0.05) {
+		place.Lines[0].Sku = "sku-unknown"
+	}
+	if c.rng.chance(0.1) {
+		place.Lines[0].Untracked = true
+	}
+	sl := slot.Of(customer)
+	w.checks.placed[place.MerchantReference] = ""
+	c.submit(&op{
+		what: "place " + key, key: key, shard: w.plan.Layout.Shard(shard.Order, sl), wait: c.rng.chance(0.6),
+		payload: func() []byte {
+			place.Id = c.newID(id.Order, sl)
+			return encode(&orderpb.Command{Body: &orderpb.Command_Place{Place: place}})
+		},
+		done: func(r shard.Result) {
+			known := &knownOrder{id: r.Pending, key: place.MerchantReference, customer: customer, position: r.Position}
+			if r.Pending == "" && len(r.Payload) > 0 {
+				o := new(orderpb.Order)
+				if err := o.UnmarshalVT(r.Payload); err != nil {
+					w.fail("answer", "place %s: %v", key, err)
+					return
+				}
+				known.id, known.revision, known.total = o.Id, o.Revision, o.Total
+			}
+			if known.id == "" {
+				if r.Code == "" {
+					w.fail("answer", "place %s was accepted without an order", key)
+				}
+				return
+			}
+			if before := w.checks.placed[known.key]; before != "" && before != known.id {
+				w.fail("idempotency", "place %s made orders %s and %s", key, before, known.id)
+			}
+			w.checks.placed[known.key] = known.id
+			w.orders = append(w.orders, known)
+		},
+	})
+}
+
+func (c *client) childID(kind, orderID string) string {
+	sl, err := id.Parse(id.Order, orderID)
+	if err != nil {
+		panic(err)
+	}
+	return c.newID(kind, sl)
+}
+
+// recent returns an order that somebody has placed lately, nil when there is none.
+func (c *client) recent() *knownOrder {
+	orders := c.w.orders
+	if len(orders) == 0 {
+		return nil
+	}
+	return orders[len(orders)-1-c.rng.below(min(len(orders), 12))]
+}
+
+// change sends a command on an existing order.
+func (c *client) change(what string, command func(*knownOrder) encoder) {
+	o := c.recent()
+	if o == nil {
+		c.place()
+		return
+	}
+	key := c.newKey()
+	sl, err := id.Parse(id.Order, o.id)
+	if err != nil {
+		panic(err)
+	}
+	c.submit(&op{
+		what: what + " " + key + " " + o.id, key: key, shard: c.w.plan.Layout.Shard(shard.Order, sl), wait: what == "cancel" && c.rng.chance(0.5),
+		payload: func() []byte { return encode(command(o)) },
+		done: func(r shard.Result) {
+			switch r.Code {
+			case "":
+				c.w.checks.accepted(c.w, o, r)
+			case reject.OrderNotFound:
+				c.w.fail("lost order", "%s of %s, which was acknowledged: %s", what, o.id, r.Detail)
+			}
+		},
+	})
+}
+
+// look reads an order: it must be as new as the answers that named it.
+func (c *client) look() {
+	o := c.recent()
+	if o == nil {
+		c.place()
+		return
+	}
+	sl, err := id.Parse(id.Order, o.id)
+	if err != nil {
+		panic(err)
+	}
+	revision := o.revision
+	read := &request{consistency: replica.Linearizable, payload: encode(&orderpb.Query{Body: &orderpb.Query_Find{Find: &orderpb.FindOrder{Id: o.id}}})}
+	if c.rng.chance(0.6) {
+		read.consistency, read.atLeast = replica.AtLeast, o.position
+	}
+	c.submit(&op{
+		what: "look", shard: c.w.plan.Layout.Shard(shard.Order, sl), read: read,
+		done: func(r shard.Result) {
+			found := new(orderpb.Order)
+			if r.Code != "" || found.UnmarshalVT(r.Payload) != nil {
+				c.w.fail("session", "order %s, acknowledged at index %d, is answered %q at index %d", o.id, o.position, r.Code, r.Position)
+				return
+			}
+			if found.Revision < revision {
+				c.w.fail("session", "order %s is read at revision %d after an answer named %d (index %d)", o.id, found.Revision, revision, r.Position)
+			}
+		},
+	})
+}
+
+func (c *client) receive(sku string, quantity int64) {
+	key := c.newKey()
+	c.submit(&op{
+		what: fmt.Sprintf("receive %s %d %s", key, quantity, sku), key: key, shard: c.w.plan.Layout.Shard(shard.Inventory, slot.Of(sku)),
+		payload: func() []byte {
+			return encode(&inventorypb.Command{Body: &inventorypb.Command_Receive{Receive: &inventorypb.Receive{Sku: sku, Quantity: quantity, Reason: "delivery"}}})
+		},
+		done: func(r shard.Result) {
+			if r.Code != "" {
+				c.w.fail("answer", "receive was refused: %s %s", r.Code, r.Detail)
+				return
+			}
+			c.w.checks.received[sku] += quantity
+		},
+	})
+}
+
+// reserve makes a reservation without an order, which expires.
+func (c *client) reserve() {
+	key, sku, ttl, quantity := c.newKey(), c.sku(), c.rng.between(1, 20)*1000, c.rng.between(1, 3)
+	sl := slot.Of(sku)
+	c.submit(&op{
+		what: "reserve " + key, key: key, shard: c.w.plan.Layout.Shard(shard.Inventory, sl),
+		payload: func() []byte {
+			return encode(&inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
+				HoldId: c.newID(id.Reservation, sl), FreeStanding: true, Due: c.w.millis() + ttl,
+				Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity, Line: 1}},
+			}}})
+		},
+		done: func(shard.Result) {},
+	})
+}
+
+// keys reads or writes a key; every answer goes into the history.
+func (c *client) keys() {
+	w := c.w
+	name := keyName(c.rng.below(w.plan.Keys))
+	to := w.plan.Layout.Shard(shard.Keyspace, slot.Of(name))
+	kind, value := c.rng.below(10), fmt.Sprintf("%d.%d", c.id, c.ops)
+	h := w.history.begin(name, c.id, w.now)
+	o := &op{shard: to, done: func(r shard.Result) { w.history.end(w, h, r) }, gaveUp: func() { h.unknown = true }}
+	if kind < 4 {
+		h.kind = keyGet
+		o.what = "get " + name
+		o.read = &request{consistency: replica.Linearizable, payload: encode(&keyspacepb.Query{Body: &keyspacepb.Query_Find{Find: &keyspacepb.FindKey{Keyspace: "sim", Key: name}}})}
+		c.submit(o)
+		return
+	}
+	if c.rng.chance(0.7) {
+		o.key = c.newKey()
+	}
+	h.value = value
+	var m *keyspacepb.Command
+	switch {
+	case kind < 7:
+		h.kind = keyPut
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Put{Put: &keyspacepb.Put{Keyspace: "sim", Key: name, Value: []byte(value)}}}
+	case kind < 9:
+		h.kind, h.expected = keyCAS, w.history.latest(name, c.rng)
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Cas{Cas: &keyspacepb.CompareAndSet{Keyspace: "sim", Key: name, Value: []byte(value), ExpectedVersion: h.expected}}}
+	default:
+		h.kind = keyDelete
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Delete{Delete: &keyspacepb.Delete{Keyspace: "sim", Key: name}}}
+	}
+	payload := encode(m)
+	o.what, o.payload = "key "+value, func() []byte { return payload }
+	c.submit(o)
+}

@@ -1,0 +1,2 @@
+// Package sim plays whole clusters in one goroutine.
+package sim

@@ -1,0 +1,521 @@
+package sim
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"hanse/internal/reactor"
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/store"
+	"hanse/internal/store/memstore"
+	"hanse/internal/transport"
+)
+
+const (
+	tickInterval = 50 * millisecond
+	// ackPatience is how long the receiver of a snapshot may be silent.
+	ackPatience = 10 * second
+	// deliveryTimeout bounds one delivery to another shard, as in package node.
+	deliveryTimeout = 10 * second
+	applyWorkers    = 2
+)
+
+// node is a machine: a disk that survives, and the process that runs on it while life is not 0.
+type node struct {
+	w    *World
+	id   transport.NodeID
+	disk *memstore.Disk
+	rng  *random
+	// offset and drift are of its clock: wall = true time + offset + drift * time since the beginning.
+	offset int64 // ms
+	drift  float64
+	// stalledUntil holds writes back, pausedUntil everything.
+	stalledUntil, pausedUntil int64
+	// failing says that the next write fails.
+	failing bool
+
+	life     uint64
+	engine   store.Engine
+	host     *replica.Host
+	appliers []*replica.Applier
+	receiver *replica.Receiver
+	reactor  *reactor.Reactor
+	router   *router
+	writing  *replica.Write
+	sending  []*stream
+	awake    bool
+	tasks    [applyWorkers][]*replica.Task
+	applying [applyWorkers]bool
+	dying    bool
+}
+
+// stream is a snapshot on its way out.
+type stream struct {
+	s           *replica.Sending
+	sent, acked uint64
+	ended       bool
+	heard       int64
+}
+
+func newNode(w *World, id transport.NodeID) *node {
+	n := &node{w: w, id: id, disk: memstore.NewDisk(), rng: newRandom(w.plan.Seed, "node "+string(rune('0'+id)))}
+	if w.plan.On[Skew] {
+		most := int64(w.plan.Rate[Skew] * 1000)
+		n.offset = n.rng.between(-most, most)
+	}
+	if w.plan.On[Drift] {
+		n.drift = (2*n.rng.float() - 1) * w.plan.Rate[Drift]
+	}
+	return n
+}
+
+// wall is what the node's clock shows, in ms since 1970.
+func (n *node) wall() int64 { return n.wallAt(n.w.now) }
+
+func (n *node) wallAt(at int64) int64 {
+	return epoch + n.offset + at/millisecond + int64(n.drift*float64(n.w.now/millisecond))
+}
+
+// format writes the first state of all groups.
+func (n *node) format() {
+	groups := make(map[shard.ID][]replica.Replica)
+	for _, id := range n.w.groups {
+		for _, other := range n.w.nodes {
+			groups[id] = append(groups[id], replica.Replica{ID: uint64(other.id), Node: other.id})
+		}
+	}
+	engine := n.disk.Open()
+	if err := replica.Bootstrap(engine, groups, n.id); err != nil {
+		panic(err)
+	}
+	if err := engine.Close(); err != nil {
+		panic(err)
+	}
+}
+
+// start begins a new life.
+func (n *node) start() {
+	w := n.w
+	w.lives++
+	n.life = w.lives
+	cfg := replica.DefaultConfig()
+	cfg.Node, cfg.Process, cfg.ApplyWorkers = n.id, n.life, applyWorkers
+	cfg.FlushInterval = time.Duration(w.plan.FlushMillis) * time.Millisecond
+	cfg.MaxEntryCommands = w.plan.MaxEntryCommands
+	if w.plan.On[Snapshots] {
+		cfg.RetainEntries, cfg.RetainBytes, cfg.HoldBytes = int(w.plan.Rate[Snapshots]), 16<<10, 32<<10
+		cfg.TruncateEntries = 1 + cfg.RetainEntries/2
+	}
+	n.engine = w.mutant.engine(n.disk.Open())
+	var err error
+	n.host, n.appliers, err = replica.Load(cfg, n.engine, n.open, n)
+	if err != nil {
+		w.fail("restart", "node %d does not start: %v", n.id, err)
+		n.life = 0
+		return
+	}
+	n.receiver = replica.NewReceiver(n.engine)
+	rc := reactor.DefaultConfig()
+	rc.MaxBackoff, rc.StuckRetry = 2*time.Second, 5*time.Second // as much happens in a minute as in a day
+	n.reactor = reactor.New(rc, n.rng.next)
+	n.router = newRouter(n)
+	n.writing, n.sending, n.awake, n.dying = nil, nil, false, false
+	n.tasks, n.applying = [applyWorkers][]*replica.Task{}, [applyWorkers]bool{}
+	n.w.after(n.rng.between(0, tickInterval), n, "tick", n.tick)
+}
+
+// open makes the machine of a shard, watched by the checkers.
+func (n *node) open(id shard.ID, r store.Reader, prefix []byte) (shard.Machine, error) {
+	m, err := openShard(n.w.plan.Layout, n.w.mutant)(id, r, prefix)
+	if err != nil {
+		return nil, err
+	}
+	return &watched{Machine: n.w.mutant.machine(id, n, m), id: id, node: n}, nil
+}
+
+// crash ends the process. A write in flight has reached the disk, synced or not, or has not; what else is
+// unsynced is lost from a random point on.
+func (n *node) crash(why string) {
+	if n.life == 0 {
+		return
+	}
+	if n.writing != nil {
+		switch n.rng.below(3) {
+		case 0:
+			_ = n.writing.Execute(n.engine) // done, but nobody knows
+		case 1:
+			n.writing.Sync = false
+			_ = n.writing.Execute(n.engine)
+		}
+	}
+	unsynced := n.disk.Unsynced()
+	keep := n.rng.below(unsynced + 1)
+	n.w.tell("node %d dies: %s (%d of %d unsynced batches lost)", n.id, why, unsynced-keep, unsynced)
+	n.disk.Crash(keep)
+	n.life, n.host, n.appliers, n.reactor, n.router, n.writing, n.sending = 0, nil, nil, nil, nil, nil, nil
+	n.pausedUntil, n.stalledUntil, n.failing = 0, 0, false
+	n.w.checks.died(n)
+	n.w.hit(probeCrash)
+	delay := n.rng.exponential(2 * second)
+	n.w.after(delay, nil, "restart", func() {
+		if n.life == 0 && !(n.w.calm && int(n.id) == n.w.plan.LeaveOut) {
+			n.w.tell("node %d starts", n.id)
+			n.start()
+		}
+	})
+}
+
+// guard calls fn; a fault of the store ends the process.
+func (n *node) guard(fn func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			if f, ok := p.(*shard.StoreFault); ok {
+				n.crash(f.Error())
+				return
+			}
+			panic(p)
+		}
+	}()
+	fn()
+	if n.dying && n.life != 0 {
+		n.dying = false
+		n.crash("write error")
+	}
+}
+
+// once makes sure that an answer comes once, and not from a process that has died.
+func (n *node) once(done replica.Done) replica.Done {
+	life, answered := n.life, false
+	return func(r shard.Result, err error) {
+		if answered {
+			n.w.fail("answer", "node %d answered a request twice: %+v, %v", n.id, r, err)
+		}
+		answered = true
+		if n.life == life {
+			done(r, err)
+		}
+	}
+}
+
+// wake has the node take a turn soon.
+func (n *node) wake() {
+	if !n.awake && n.life != 0 {
+		n.awake = true
+		n.w.after(n.rng.between(0, 50), n, "turn", n.drive)
+	}
+}
+
+func (n *node) tick() {
+	n.w.after(tickInterval, n, "tick", n.tick)
+	n.host.Tick()
+	if n.host.DiskStalled() {
+		n.crash("the disk hangs")
+		return
+	}
+	for _, a := range n.appliers {
+		reports, err := a.Tick(n.wall())
+		if err != nil {
+			n.dying = true
+			return
+		}
+		for _, r := range reports {
+			n.host.Reported(r)
+		}
+	}
+	for _, st := range slices.Clone(n.sending) {
+		if n.w.now-st.heard > ackPatience {
+			n.end(st, false)
+		}
+	}
+	n.router.tick()
+	n.reactor.Tick(n.wall())
+	n.drive()
+}
+
+// drive takes turns until there is nothing more to do now.
+func (n *node) drive() {
+	n.awake = false
+	for range 8 {
+		out := n.host.Turn(n.wall())
+		n.transmit(out.Messages)
+		if out.Write != nil {
+			n.write(out.Write)
+			if n.life == 0 {
+				return
+			}
+		}
+		committed := false
+		for _, t := range out.Tasks {
+			n.w.checks.task(n, t)
+			committed = committed || len(t.Entries()) > 0 && n.host.Leads(t.Group)
+		}
+		if committed && n.killed(KillCommitted) {
+			return
+		}
+		for _, t := range out.Tasks {
+			n.apply(t)
+		}
+		if !n.act() {
+			return
+		}
+		if n.dying || len(out.Tasks) == 0 && len(out.Messages) == 0 {
+			return
+		}
+	}
+	n.wake()
+}
+
+// killed lets a chosen moment kill the process.
+func (n *node) killed(f Fault) bool {
+	if n.w.calm || !n.rng.chance(n.w.plan.rate(f)) {
+		return false
+	}
+	n.w.hit(probeKilled)
+	n.crash("killed: " + f.String())
+	return true
+}
+
+func (n *node) transmit(messages []replica.Outgoing) {
+	n.w.checks.messages(n, messages)
+	for len(messages) > 0 {
+		to, class := messages[0].To, messages[0].Class
+		f := frame{from: n, to: n.w.node(to), class: class}
+		rest := messages[:0]
+		for i := range messages {
+			if m := &messages[i]; m.To == to && m.Class == class {
+				f.messages = append(f.messages, m.Message)
+			} else {
+				rest = append(rest, *m)
+			}
+		}
+		messages = rest
+		n.w.net.send(f)
+	}
+}
+
+func (n *node) receive(f frame) {
+	switch {
+	case f.class == transport.Call:
+		n.router.receive(f)
+	case f.class == transport.Bulk:
+		for i := range f.messages {
+			n.bulk(f.from, &f.messages[i])
+		}
+	default:
+		n.host.Receive(f.from.id, f.messages)
+	}
+	n.wake()
+}
+
+// write starts the write of a turn.
+func (n *node) write(w *replica.Write) {
+	if n.writing != nil {
+		n.w.fail("host", "node %d has two writes in flight", n.id)
+	}
+	n.writing = w
+	if w.Entries() > 0 && n.killed(KillAppended) {
+		return
+	}
+	delay := n.rng.between(100, 1500)
+	if n.w.plan.On[SlowDisk] && !n.w.calm {
+		delay += n.rng.exponential(int64(n.w.plan.Rate[SlowDisk] * float64(millisecond)))
+	}
+	n.w.after(max(delay, n.stalledUntil-n.w.now), n, "written", n.written)
+}
+
+func (n *node) written() {
+	if n.stalledUntil > n.w.now {
+		n.w.after(n.stalledUntil-n.w.now, n, "written", n.written)
+		return
+	}
+	w := n.writing
+	if n.failing {
+		n.failing = false
+		if n.rng.chance(0.5) {
+			n.disk.FailNextSync(errInjected)
+		} else {
+			n.disk.FailNextWrite(errInjected)
+		}
+	}
+	if err := w.Execute(n.engine); err != nil {
+		n.dying = true
+		return
+	}
+	n.writing = nil
+	n.host.Written()
+	n.drive()
+}
+
+var errInjected = errors.New("injected fault")
+
+// apply runs a task, or queues it behind others of its worker.
+func (n *node) apply(t *replica.Task) {
+	k := t.Worker
+	n.tasks[k] = append(n.tasks[k], t)
+	if n.applying[k] {
+		return
+	}
+	if n.w.plan.On[SlowApply] && !n.w.calm && len(t.Entries()) > 0 && n.rng.chance(n.w.plan.Rate[SlowApply]) {
+		n.applying[k] = true
+		n.w.after(n.rng.exponential(30*millisecond), n, "apply", func() {
+			n.applying[k] = false
+			n.work(k)
+			n.drive()
+		})
+		return
+	}
+	n.work(k)
+}
+
+func (n *node) work(k int) {
+	for len(n.tasks[k]) > 0 && !n.dying {
+		t := n.tasks[k][0]
+		n.tasks[k] = n.tasks[k][1:]
+		rep, err := n.appliers[k].Run(t, n.wall())
+		if err != nil {
+			if n.w.failure == nil && !errors.Is(err, errInjected) {
+				n.w.fail("apply", "node %d, %s: %v", n.id, t.Group, err)
+			}
+			n.dying = true
+			return
+		}
+		n.host.Reported(rep)
+		if s := t.Sending(); s != nil {
+			n.sending = append(n.sending, &stream{s: s, heard: n.w.now})
+			n.pump()
+		}
+	}
+}
+
+// pump sends chunks while the windows allow.
+func (n *node) pump() {
+	for _, st := range slices.Clone(n.sending) {
+		for !st.ended && st.sent-st.acked < replica.SnapshotWindow {
+			m, err := st.s.Next()
+			if err != nil {
+				n.end(st, false)
+				break
+			}
+			if st.ended = m == nil; st.ended {
+				break
+			}
+			st.sent++
+			n.w.net.send(frame{from: n, to: n.w.node(st.s.To), class: transport.Bulk, messages: []transport.Message{*m}})
+		}
+	}
+}
+
+func (n *node) end(st *stream, ok bool) {
+	_ = st.s.Close() // a store that has failed says so at the next write
+	n.sending = slices.DeleteFunc(n.sending, func(o *stream) bool { return o == st })
+	n.host.SnapshotSent(st.s, ok)
+	if ok {
+		n.w.tell("node %d has sent node %d a snapshot of %s", n.id, st.s.To, st.s.Group)
+		n.w.hit(probeSnapshot)
+	}
+	n.wake()
+}
+
+// bulk takes a chunk of a snapshot, or an answer to one.
+func (n *node) bulk(from *node, m *transport.Message) {
+	if !replica.IsSnapshotAnswer(m) {
+		answer, complete := n.receiver.Chunk(from.id, m)
+		n.w.net.send(frame{from: n, to: from, class: transport.Bulk, messages: []transport.Message{{
+			Kind: transport.KindSnapshot, Group: m.Group, FromReplica: m.ToReplica, ToReplica: m.FromReplica, ID: m.ID, Body: answer,
+		}}})
+		if complete != nil {
+			n.host.Staged(complete)
+		}
+		return
+	}
+	for _, st := range slices.Clone(n.sending) {
+		sequence, mine, err := st.s.Answer(m)
+		switch {
+		case err != nil:
+			n.end(st, false)
+		case mine:
+			st.heard = n.w.now
+			st.acked = max(st.acked, sequence+1)
+			if st.ended && st.acked == st.sent {
+				n.end(st, true)
+			}
+		}
+	}
+	n.pump()
+}
+
+// Leader implements replica.Observer.
+func (n *node) Leader(id shard.ID, term uint64, leader bool) {
+	n.w.checks.leads(n, id, term, leader)
+	if !leader {
+		n.reactor.Resign(id)
+		return
+	}
+	life := n.life
+	// As in package node, the list is made when this call is over and before the next entry is applied.
+	err := n.host.Do(id, func(m shard.Machine) {
+		if n.life == life {
+			n.reactor.Lead(id, term, n.w.mutant.outbox(id, m.Outbox()), n.wall())
+		}
+	})
+	if err != nil {
+		n.w.fail("host", "node %d leads %s and has no replica: %v", n.id, id, err)
+	}
+	n.wake()
+}
+
+// Applied implements replica.Observer.
+func (n *node) Applied(id shard.ID, leader bool, a shard.Applied) {
+	if leader && len(a.Emitted)+len(a.Finished) > 0 {
+		n.reactor.Applied(id, a.Emitted, a.Finished, n.wall())
+	}
+}
+
+// act carries out what the reactor wants, as package node's courier does; false when the process died over it.
+func (n *node) act() bool {
+	actions := n.reactor.Take()
+	if len(actions.Deliveries) > 0 && n.killed(KillDelivering) {
+		return false
+	}
+	deadline := n.w.now + deliveryTimeout
+	for _, d := range actions.Deliveries {
+		answered := func(r shard.Result, err error) {
+			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.wall())
+			n.wake()
+		}
+		if n.w.mutant.deliver(n, d, answered) {
+			continue
+		}
+		if d.Message.To == shard.PSP {
+			n.w.provider.call(n, d, answered)
+			continue
+		}
+		wait := d.Message.To.Service() == shard.Payment
+		c := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
+		n.router.propose(d.Message.To, c, wait, true, deadline, answered)
+	}
+	for _, p := range actions.Proposals {
+		n.host.Propose(p.To, p.Command, false, n.wallAt(deadline), n.once(func(_ shard.Result, err error) {
+			if err != nil && p.Seq != 0 {
+				n.reactor.ProposalFailed(p.To, p.Term, p.Seq, n.wall())
+			}
+		}))
+		n.wake()
+	}
+	return true
+}
+
+// machine returns the state machine of a group and the index it stands at, nil while there is none.
+func (n *node) machine(id shard.ID) (shard.Machine, uint64) {
+	if n.life == 0 {
+		return nil, 0
+	}
+	for _, a := range n.appliers {
+		if m, index := a.Machine(id); m != nil {
+			return m, index
+		}
+	}
+	return nil, 0
+}

@@ -1,0 +1,163 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+
+	"hanse/internal/shard"
+)
+
+// Fault is a kind of trouble that a run may have.
+type Fault uint8
+
+// The faults.
+const (
+	Loss Fault = iota
+	Delay
+	Duplicate
+	Reorder
+	Partition
+	OneWay
+	Bridge
+	Crash
+	WriteError
+	SlowDisk
+	StalledDisk
+	Pause
+	Skew
+	Jump
+	Drift
+	KillAppended
+	KillCommitted
+	KillDelivering
+	Snapshots
+	Transfer
+	SlowApply
+	ClientLoss
+	ProviderTimeout
+	ProviderLate
+	ProviderDecline
+	ProviderDuplicate
+	ProviderOutage
+	faults
+)
+
+// catalog names the faults and bounds their rates. Rates of kinds with a period are means in seconds between two
+// of them; the others are probabilities, or what the text says.
+var catalog = [faults]struct {
+	name   string
+	lo, hi float64
+	what   string
+}{
+	Loss:              {"loss", 0.001, 0.2, "of the messages between nodes are lost"},
+	Delay:             {"delay", 1, 20, "ms more on the way, on average, with a long tail"},
+	Duplicate:         {"duplicate", 0.001, 0.2, "of the messages arrive twice"},
+	Reorder:           {"reorder", 0.001, 0.3, "of the messages overtake others"},
+	Partition:         {"partition", 4, 20, "s between partitions into two sides"},
+	OneWay:            {"one-way", 4, 20, "s between cuts of one direction"},
+	Bridge:            {"bridge", 6, 30, "s between partitions in which one node sees both sides"},
+	Crash:             {"crash", 3, 20, "s between crashes of a node, which lose unsynced writes"},
+	WriteError:        {"write-error", 8, 40, "s between failing writes or syncs: the node stops"},
+	SlowDisk:          {"slow-disk", 2, 50, "ms more for a write, on average"},
+	StalledDisk:       {"stalled-disk", 8, 40, "s between stalls of a disk by 0.5 to 15 s"},
+	Pause:             {"pause", 4, 30, "s between pauses of a process by 0.1 to 5 s"},
+	Skew:              {"skew", 0.01, 5, "s that clocks are apart, at most"},
+	Jump:              {"jump", 5, 30, "s between jumps of a clock"},
+	Drift:             {"drift", 0.0001, 0.01, "of a clock's speed, at most"},
+	KillAppended:      {"kill-appended", 0.0005, 0.01, "of a leader's writes find it dead before the sync"},
+	KillCommitted:     {"kill-committed", 0.0005, 0.01, "of a leader's commits find it dead before they are applied"},
+	KillDelivering:    {"kill-delivering", 0.0005, 0.02, "of the deliveries from an outbox find the node dead"},
+	Snapshots:         {"snapshots", 5, 100, "entries are kept in the log, so that those who were away need snapshots"},
+	Transfer:          {"transfer", 2, 20, "s between transfers of a leadership"},
+	SlowApply:         {"slow-apply", 0.01, 0.3, "of the entries wait before they are applied"},
+	ClientLoss:        {"client-loss", 0.01, 0.2, "of the requests and answers of clients are lost"},
+	ProviderTimeout:   {"provider-timeout", 0.02, 0.3, "of the provider's answers are lost, with or without effect"},
+	ProviderLate:      {"provider-late", 0.01, 0.15, "of the calls reach the provider long after they were given up"},
+	ProviderDecline:   {"provider-decline", 0.02, 0.3, "of the authorizations are declined, a tenth as many captures and refunds"},
+	ProviderDuplicate: {"provider-duplicate", 0.05, 0.5, "of the calls reach the provider twice and are called back"},
+	ProviderOutage:    {"provider-outage", 10, 40, "s between outages of the provider"},
+}
+
+func (f Fault) String() string { return catalog[f].name }
+
+// Plan is what a seed decides before the first step.
+type Plan struct {
+	Seed   uint64
+	Nodes  int
+	Layout shard.Layout
+	// On says which faults the run has, Rate how much of each.
+	On   [faults]bool
+	Rate [faults]float64
+	// Clients is the number of clients, Think their mean pause between two requests in ms.
+	Clients int
+	Think   int64
+	// SKUs and Keys are the numbers of different ones: few make conflicts.
+	SKUs, Keys int
+	// LeaveOut is the number of a node that stays dead in the liveness phase, 0 for none.
+	LeaveOut int
+	// FlushMillis is how long changed state stays in memory only, MaxEntryCommands closes an entry.
+	FlushMillis      int64
+	MaxEntryCommands int
+}
+
+// Draw returns the plan of a seed: a random subset of the faults at random rates (swarm testing: Groce et al., 2012). Nodes
+// is the size of the cluster, 0 to draw it.
+func Draw(seed uint64, nodes int) Plan {
+	r := newRandom(seed, "plan")
+	sizes := []int{1, 3, 3, 3, 3, 3, 5, 5, 7}
+	p := Plan{Seed: seed, Nodes: pick(r, sizes)}
+	if nodes > 0 {
+		p.Nodes = nodes
+	}
+	share := 0.15 + 0.5*r.float() // some runs are full of faults, others have a few
+	for f := range faults {
+		p.On[f] = r.chance(share)
+		c := catalog[f]
+		x := r.float()
+		p.Rate[f] = c.lo + (c.hi-c.lo)*x*x // more often mild than wild
+		if c.lo >= 2 {
+			p.Rate[f] = c.hi - (c.hi-c.lo)*x*x // of periods the long ones are mild
+		}
+	}
+	p.Layout = shard.Layout{
+		shard.Meta: 1, shard.Order: 1 + r.below(2), shard.Inventory: 1 + r.below(3), shard.Payment: 1 + r.below(2),
+		shard.Notification: 1, shard.Keyspace: 1,
+	}
+	p.Clients = 2 + r.below(5)
+	p.Think = r.between(100, 1500)
+	p.SKUs = 1 + r.below(5)
+	p.Keys = 2 + r.below(4)
+	if p.Nodes >= 3 && r.chance(0.25) {
+		p.LeaveOut = 1 + r.below(p.Nodes)
+	}
+	p.FlushMillis = r.between(20, 3000)
+	p.MaxEntryCommands = 1 + r.below(50)
+	return p
+}
+
+// rate returns the rate of a fault, 0 when the run does not have it.
+func (p *Plan) rate(f Fault) float64 {
+	if !p.On[f] {
+		return 0
+	}
+	return p.Rate[f]
+}
+
+// Faults lists what the run has, one a line.
+func (p *Plan) Faults() string {
+	var b strings.Builder
+	for f := range faults {
+		if p.On[f] {
+			fmt.Fprintf(&b, "  %-18s %7.3f %s\n", f, p.Rate[f], catalog[f].what)
+		}
+	}
+	return b.String()
+}
+
+// Without returns the plan without some faults.
+func (p Plan) Without(list ...Fault) Plan {
+	for _, f := range list {
+		p.On[f] = false
+	}
+	return p
+}

@@ -1,0 +1,70 @@
+package sim
+
+// probe is a rare situation that a batch of runs has to reach: "sometimes" assertions, after Antithesis and FoundationDB's
+// CODE_PROBE. One that is never hit in thousands of seeds says that the simulator looks away.
+type probe uint8
+
+const (
+	probeCrash probe = iota
+	probeKilled
+	probeLeaderChange
+	probeTwoLeaders
+	probeSnapshot
+	probeSnapshotDuringSaga
+	probeReplayed
+	probeDeclined
+	probeTimeoutAfterEffect
+	probeCallbackAfterRefund
+	probeUnknownPayment
+	probeCompensationAfterCharge
+	probeLateAuthorization
+	probeReleaseBeforeReserve
+	probeRejected
+	probeCanceled
+	probeExpired
+	probeConfirmed
+	probeFulfilled
+	probeReturned
+	probeRefunded
+	probeOnHold
+	probeStuck
+	probeOutboxTakenOver
+	probeHoldExpired
+	probeLogOverwritten
+	probeReplayedEntry
+	probeUndecided
+	probes
+)
+
+var probeNames = [probes]string{
+	probeCrash:                   "a node crashed",
+	probeKilled:                  "a node was killed at a chosen moment",
+	probeLeaderChange:            "another leader took over",
+	probeTwoLeaders:              "two nodes believed to lead at once, in different terms",
+	probeSnapshot:                "a snapshot was installed",
+	probeSnapshotDuringSaga:      "a snapshot was installed while orders were under way",
+	probeReplayed:                "a retry was answered from the idempotency record",
+	probeDeclined:                "the provider declined",
+	probeTimeoutAfterEffect:      "the provider's answer was lost after it had acted",
+	probeCallbackAfterRefund:     "the provider called back after a refund",
+	probeUnknownPayment:          "a payment was unknown for a while",
+	probeCompensationAfterCharge: "an order was undone after its payment was authorized",
+	probeLateAuthorization:       "an authorization came after the order was given up",
+	probeReleaseBeforeReserve:    "a hold was released before it was reserved",
+	probeRejected:                "an order was rejected",
+	probeCanceled:                "an order was canceled",
+	probeExpired:                 "an order expired",
+	probeConfirmed:               "an order was confirmed",
+	probeFulfilled:               "an order was fulfilled",
+	probeReturned:                "goods were returned",
+	probeRefunded:                "money was refunded",
+	probeOnHold:                  "an order waited for a person",
+	probeStuck:                   "a step was stuck",
+	probeOutboxTakenOver:         "a new leader took over messages that were not delivered",
+	probeHoldExpired:             "a reservation expired",
+	probeLogOverwritten:          "an entry that was not committed was overwritten",
+	probeReplayedEntry:           "a restarted replica applied entries again",
+	probeUndecided:               "a history was too long to be decided",
+}
+
+func (w *World) hit(p probe) { w.probes[p]++ }
