@@ -243,6 +243,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stop()
 	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil // we have stopped it
+	}
 	n.log.Info("node stopped", "err", err)
 	return errors.Join(err, n.release())
 }
