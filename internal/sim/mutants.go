@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"fmt"
+
 	"hanse/api/paymentpb"
 	"hanse/internal/reactor"
 	"hanse/internal/shard"
@@ -66,4 +68,19 @@ func (m *Mutant) providerCall(c *paymentpb.ProviderCall) *paymentpb.ProviderCall
 		return c
 	}
 	return m.call(c)
+}
+
+// Mutants lists the deliberate bugs.
+func Mutants() []*Mutant { return nil }
+
+func mutantByName(name string) (*Mutant, error) {
+	if name == "" || name == "list" {
+		return nil, nil
+	}
+	for _, m := range Mutants() {
+		if m.Name == name {
+			return m, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no mutant %q", name)
 }

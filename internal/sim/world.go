@@ -118,7 +118,9 @@ func (w *World) step() {
 			return
 		}
 	}
-	w.events++
+	if w.events++; w.events > maxEvents {
+		w.fail("runaway", "more than %d events", maxEvents)
+	}
 	w.mix(uint64(e.at))
 	w.mix(uint64(len(e.what))<<8 | uint64(e.what[0]))
 	if n := e.node; n != nil {
@@ -166,6 +168,8 @@ const (
 	// calmTime bounds the liveness phase; it ends as soon as everything has come to rest.
 	calmTime  = 300 * second
 	calmCheck = second / 2
+	// maxEvents is far more than any run needs.
+	maxEvents = 20_000_000
 )
 
 // run plays both phases.
