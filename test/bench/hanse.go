@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"hanse/internal/bench"
+)
+
+// hanseCluster is a cluster of real processes on free ports.
+type hanseCluster struct {
+	nodes []*exec.Cmd
+	addrs []string // REST
+	logs  []string
+}
+
+// buildHanse builds the program under test.
+func buildHanse(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "hanse")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "hanse/cmd/hanse").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build hanse: %w: %s", err, out)
+	}
+	return path, nil
+}
+
+// freePorts returns the addresses of n ports nobody listens on.
+func freePorts(n int) (addrs []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all at the end, so that none is given twice
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs, nil
+}
+
+// startHanse starts n nodes with their data below dir and waits until they are ready.
+func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster, error) {
+	addrs, err := freePorts(2 * n)
+	if err != nil {
+		return nil, err
+	}
+	c := &hanseCluster{addrs: addrs[:n]}
+	peers := make([]string, n)
+	for i := range n {
+		peers[i] = fmt.Sprintf("%d=%s/%s", i+1, addrs[i], addrs[n+i])
+	}
+	for i := range n {
+		logName := filepath.Join(dir, fmt.Sprintf("node%d.log", i+1))
+		log, err := os.Create(logName)
+		if err != nil {
+			return nil, errors.Join(err, c.stop())
+		}
+		cmd := exec.Command(program, "serve", "--data", filepath.Join(dir, fmt.Sprintf("node%d", i+1)), "--id", fmt.Sprint(i+1),
+			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--peers", strings.Join(peers, ","), "--psp", "instant")
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		err = cmd.Start()
+		log.Close() // the child has its own
+		if err != nil {
+			return nil, errors.Join(err, c.stop())
+		}
+		c.nodes, c.logs = append(c.nodes, cmd), append(c.logs, logName)
+	}
+	for i := range c.addrs {
+		if err := c.ready(ctx, i); err != nil {
+			return nil, errors.Join(err, c.stop())
+		}
+	}
+	return c, nil
+}
+
+func (c *hanseCluster) ready(ctx context.Context, i int) error {
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.addrs[i]+"/readyz", http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(c.logs[i]) // what there is of it
+			return fmt.Errorf("node %d does not get ready: %w: %s", i+1, ctx.Err(), log[max(0, len(log)-2000):])
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// stop asks every node to stop and waits for them.
+func (c *hanseCluster) stop() error {
+	for _, n := range c.nodes {
+		_ = n.Process.Signal(syscall.SIGTERM) // an error means that it has ended, which Wait tells
+	}
+	var errs []error
+	for i, n := range c.nodes {
+		if err := n.Wait(); err != nil {
+			errs = append(errs, fmt.Errorf("node %d: %w", i+1, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func hanseOrders(ctx context.Context, o options, nodes int) (results []measurement, err error) {
+	program, err := buildHanse(ctx, o.dir)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(o.dir, fmt.Sprintf("hanse%d", nodes))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	start, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	c, err := startHanse(start, program, dir, nodes)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.stop(), os.RemoveAll(dir)) }()
+	for _, w := range o.workloads {
+		for _, n := range o.clients {
+			shop, err := bench.Open(ctx, c.addrs, fmt.Sprintf("bench-%s-%d", w, n), o.load.SKUs, enoughStock)
+			if err != nil {
+				return results, err
+			}
+			clients := make([]bench.Client, n)
+			for i := range clients {
+				client := shop.Client(i)
+				defer client.Close()
+				clients[i] = client
+			}
+			m, err := measure(ctx, o, "hanse", nodes, w, clients, func(r *bench.Result) error {
+				oversold, err := shop.Check(ctx, r)
+				if err == nil && oversold > 0 {
+					err = fmt.Errorf("%d units sold that are not there", oversold)
+				}
+				return err
+			})
+			if err != nil {
+				return results, err
+			}
+			results = append(results, m)
+		}
+	}
+	return results, nil
+}
