@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hanse/client"
+	"hanse/internal/audit"
+	"hanse/internal/psp"
+)
+
+func splitAddrs(s string) []string { return strings.Split(s, ",") }
+
+func (a *app) auditCmd() *cobra.Command {
+	var provider string
+	cmd := &cobra.Command{
+		Use: "audit", Short: "Recompute stock, money and orders from their events and compare", Args: cobra.NoArgs,
+		Long: "Recompute stock, money and orders from the events of all shards, and compare them with the stored state and with the\nprovider's ledger. Names each difference, and exits with 1 when there is one.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := c.Discover(cmd.Context()); err != nil {
+				return err
+			}
+			report, err := a.runAudit(cmd.Context(), c, provider)
+			if err != nil {
+				return err
+			}
+			if err := a.print(report, func(w io.Writer) { showAudit(w, report) }); err != nil {
+				return err
+			}
+			if len(report.Differences) > 0 {
+				return errDifferent
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&provider, "psp", "", "the provider's URL, to compare with its ledger too; a development cluster's is found by itself; none to leave it out")
+	return cmd
+}
+
+func showAudit(w io.Writer, r *audit.Report) {
+	fmt.Fprintf(w, "%d orders (%d under way), %d SKUs, %d payments\n", r.Orders, r.Open, r.SKUs, r.Payments)
+	if len(r.Differences) == 0 {
+		fmt.Fprintln(w, "No difference.")
+		return
+	}
+	for _, d := range r.Differences {
+		fmt.Fprintln(w, d)
+	}
+	fmt.Fprintf(w, "%d differences\n", len(r.Differences))
+}
+
+// runAudit audits a cluster, with the provider's ledger if there is one: the given URL, or that of a development cluster.
+func (a *app) runAudit(ctx context.Context, c *client.Client, provider string) (*audit.Report, error) {
+	var ledger audit.Ledger
+	switch provider {
+	case "none":
+	case "":
+		if url := devProvider(ctx, c); url != "" {
+			ledger = readLedger(url)
+		} else {
+			fmt.Fprintln(a.err, "no provider's ledger to compare with: give its URL with --psp")
+		}
+	default:
+		ledger = readLedger(strings.TrimSuffix(provider, "/"))
+	}
+	return audit.Run(ctx, c, ledger)
+}
+
+// devProvider returns the URL of a development cluster's provider: 90 ports above the first node's.
+func devProvider(ctx context.Context, c *client.Client) string {
+	for _, addr := range c.Addrs() {
+		var host string
+		var port int
+		i := strings.LastIndexByte(addr, ':')
+		if host = addr[:i]; host != "127.0.0.1" {
+			continue
+		}
+		if _, err := fmt.Sscanf(addr[i+1:], "%d", &port); err != nil {
+			continue
+		}
+		url := fmt.Sprintf("http://127.0.0.1:%d", port+90)
+		probe, cancel := context.WithTimeout(ctx, time.Second)
+		req, err := http.NewRequestWithContext(probe, http.MethodGet, url+"/v1/ledger?limit=1", nil)
+		if err == nil {
+			resp, err := http.DefaultClient.Do(req)
+			if err == nil {
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					cancel()
+					return url
+				}
+			}
+		}
+		cancel()
+	}
+	return ""
+}
+
+// readLedger reads the ledger of the simulated provider, page by page.
+func readLedger(url string) audit.Ledger {
+	return func(ctx context.Context, fn func(audit.Charge)) error {
+		for after, more := uint64(0), true; more; {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/ledger?after=%d&limit=5000", url, after), nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			var page psp.LedgerPage
+			err = json.NewDecoder(resp.Body).Decode(&page)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s answered %s (%v)", url, resp.Status, err)
+			}
+			for _, op := range page.Operations {
+				after = op.Seq
+				fn(audit.Charge{Key: op.Key, PaymentID: op.PaymentID, Kind: op.Kind, Amount: op.Amount, Declined: op.Declined})
+			}
+			more = page.HasMore && len(page.Operations) > 0
+		}
+		return nil
+	}
+}

@@ -1,0 +1,313 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hanse/client"
+	"hanse/internal/replay"
+)
+
+// shop carries a replay out over the public client.
+type shop struct{ c *client.Client }
+
+var _ replay.Shop = (*shop)(nil)
+
+// refusal turns the cluster's final no into the replay's.
+func refusal(err error) error {
+	var e *client.Error
+	if errors.As(err, &e) && !e.Retryable {
+		return &replay.Refusal{Code: e.Code, Detail: e.Detail}
+	}
+	return err
+}
+
+func (s *shop) Receive(ctx context.Context, r replay.Receipt) error {
+	_, err := s.c.Receive(ctx, r.Key, r.SKU, client.StockChange{Quantity: r.Quantity, Reason: "replay"})
+	return refusal(err)
+}
+
+func (s *shop) Adjust(ctx context.Context, a *replay.Adjustment) error {
+	_, err := s.c.Adjust(ctx, a.Key, a.SKU, client.StockChange{Quantity: a.Quantity, Reason: a.Reason})
+	return refusal(err)
+}
+
+func (s *shop) Place(ctx context.Context, o *replay.Order) (replay.Placed, error) {
+	p := &client.PlaceOrder{
+		CustomerID: o.Customer, Currency: replay.Currency, Payment: &client.Method{Method: "card"}, MerchantReference: o.Invoice,
+		Lines: make([]client.NewLine, len(o.Lines)),
+	}
+	for i, l := range o.Lines {
+		p.Lines[i] = client.NewLine{SKU: l.SKU, Quantity: l.Quantity, UnitPrice: l.Price}
+		if l.Untracked {
+			p.Lines[i].Tracked = new(bool)
+		}
+	}
+	for {
+		placed, err := s.c.PlaceOrder(ctx, o.Key, p)
+		if err != nil {
+			return replay.Placed{}, refusal(err)
+		}
+		if placed.State == "placing" || placed.State == "awaiting_payment" {
+			continue // the wait ended before the saga: the same key joins it again
+		}
+		out := replay.Placed{ID: placed.ID, Lines: len(placed.Lines), Total: placed.Total, Replayed: placed.Replayed}
+		for _, l := range placed.Lines {
+			out.Units += l.Quantity
+		}
+		return out, nil
+	}
+}
+
+func (s *shop) Ship(ctx context.Context, key, orderID string) error {
+	_, err := s.c.Fulfill(ctx, key, orderID, nil, "")
+	return refusal(err)
+}
+
+func (s *shop) Return(ctx context.Context, key, orderID string, items []replay.ReturnItem, reason string) error {
+	r := &client.ReturnItems{Reason: reason}
+	for _, it := range items {
+		r.Items = append(r.Items, client.Item{Line: uint32(it.Line), Quantity: it.Quantity})
+	}
+	_, err := s.c.Return(ctx, key, orderID, r)
+	return refusal(err)
+}
+
+func (s *shop) Booked(ctx context.Context, orderID string) (replay.Booked, error) {
+	o, err := s.c.Order(ctx, orderID, 0)
+	if err != nil {
+		return replay.Booked{}, refusal(err)
+	}
+	var b replay.Booked
+	for _, l := range o.Lines {
+		b.Returned += l.Returned
+	}
+	for _, r := range o.Refunds {
+		b.Refunds += r.Amount
+	}
+	return b, nil
+}
+
+// replayReport is the JSON of a replay; its names are stable.
+type replayReport struct {
+	Orders           int       `json:"orders"`
+	Lines            int       `json:"lines"`
+	Units            int64     `json:"units"`
+	AmountMinor      int64     `json:"amount_minor"`
+	ReturnsBooked    int       `json:"returns_booked"`
+	ReturnsRejected  int       `json:"returns_rejected"`
+	RefundMinor      int64     `json:"refund_minor"`
+	Adjustments      int       `json:"adjustments"`
+	RejectedOrders   int       `json:"rejected_orders"`
+	Replayed         int       `json:"replayed"`
+	Seconds          float64   `json:"seconds"`
+	OrdersPerSecond  float64   `json:"orders_per_second"`
+	Latency          latencyMS `json:"latency_ms"`
+	AuditDifferences *int      `json:"audit_differences"`
+}
+
+type latencyMS struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (a *app) replayCmd() *cobra.Command {
+	var withDev, noAudit bool
+	var o devOptions
+	var workers, limit int
+	var run string
+	cmd := &cobra.Command{
+		Use: "replay FILE", Short: "Run a year of a real shop through a cluster", Args: cobra.ExactArgs(1),
+		Long: "Run a year of a real shop through a cluster: receive its stock, place, ship and charge its orders, book its adjustments and\nreturns. It can be interrupted and run again, and books nothing twice. Without the file an invented shop of the same profile is used.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			plan, err := a.plan(args[0], replay.Options{Run: run, Limit: limit})
+			if err != nil {
+				return err
+			}
+			drive := func(ctx context.Context, c *client.Client, psp string) error {
+				return a.replay(ctx, c, psp, plan, workers, noAudit)
+			}
+			if !withDev {
+				c, err := client.New(client.Config{Addrs: splitAddrs(a.addr), RetryFor: 2 * time.Minute, Connections: workers})
+				if err != nil {
+					return &usageError{err}
+				}
+				if err := c.Discover(cmd.Context()); err != nil {
+					return err
+				}
+				return drive(cmd.Context(), c, "")
+			}
+			o.quiet = true
+			return a.withDev(cmd.Context(), o, func(ctx context.Context, d *devRun) error {
+				fmt.Fprintf(a.err, "%d nodes are ready, data in %s\n", o.nodes, d.dir)
+				c, err := client.New(client.Config{Addrs: d.addrs, RetryFor: 2 * time.Minute, Connections: workers})
+				if err != nil {
+					return err
+				}
+				return drive(ctx, c, d.psp)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&workers, "workers", replay.DefaultConfig().Workers, "customers served at once")
+	f.IntVar(&limit, "limit", 0, "number of orders; 0 for all")
+	f.StringVar(&run, "run", replay.DefaultRun, "name of the run: another one books everything anew")
+	f.BoolVar(&noAudit, "no-audit", false, "do not audit at the end")
+	f.BoolVar(&withDev, "dev", false, "start a cluster for it")
+	f.IntVar(&o.nodes, "nodes", 3, "with --dev: number of nodes")
+	f.StringVar(&o.dir, "dir", "", "with --dev: keep the data here")
+	f.IntVar(&o.port, "http-port", 7400, "with --dev: first port")
+	f.StringVar(&o.psp, "psp", "sim", "with --dev: payment provider, sim or instant")
+	return cmd
+}
+
+// plan reads the file, or makes a shop up when there is none.
+func (a *app) plan(file string, opts replay.Options) (*replay.Plan, error) {
+	plan, err := replay.PlanRows(replay.ReadFile(file), opts)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(a.err, "%s does not exist: using an invented shop of the same profile\n", file)
+		n := replay.SyntheticOrders
+		if opts.Limit > 0 {
+			n = opts.Limit
+		}
+		plan, err = replay.PlanRows(replay.Synthetic(1, n), opts)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return plan, nil
+}
+
+func (a *app) replay(ctx context.Context, c *client.Client, psp string, plan *replay.Plan, workers int, noAudit bool) error {
+	var p replay.Progress
+	stop := a.progress(&p, plan)
+	result, err := replay.Drive(ctx, &shop{c}, plan, replay.Config{Workers: workers}, &p)
+	stop()
+	if err != nil {
+		if ctx.Err() != nil {
+			fmt.Fprintf(a.err, "interrupted after %d orders; run it again to go on\n", p.Orders.Load())
+		}
+		return err
+	}
+	report := replayReport{
+		Orders: result.Orders, Lines: result.Lines, Units: result.Units, AmountMinor: result.Amount,
+		ReturnsBooked: result.ReturnsBooked, ReturnsRejected: result.ReturnsRejected, RefundMinor: result.Refunded,
+		Adjustments: result.Adjustments, RejectedOrders: result.RejectedOrders, Replayed: result.Replayed,
+		Seconds: result.Took.Seconds(), OrdersPerSecond: float64(result.Orders) / result.Took.Seconds(),
+		Latency: latencyMS{millis(result.Percentile(.5)), millis(result.Percentile(.95)), millis(result.Percentile(.99)), millis(result.Percentile(1))},
+	}
+	different := !matches(result, plan)
+	if !noAudit {
+		fmt.Fprintln(a.err, "auditing …")
+		found, err := a.runAudit(ctx, c, psp)
+		if err != nil {
+			return err
+		}
+		n := len(found.Differences)
+		report.AuditDifferences = &n
+		different = different || n > 0
+		for _, d := range found.Differences[:min(n, 20)] {
+			fmt.Fprintln(a.err, "difference:", d)
+		}
+	}
+	if err := a.print(report, func(w io.Writer) { a.summary(w, report, result, plan) }); err != nil {
+		return err
+	}
+	if different {
+		return errDifferent
+	}
+	return nil
+}
+
+// matches compares what was booked with what the file says.
+func matches(r *replay.Result, plan *replay.Plan) bool {
+	t := plan.Truth
+	return r.Orders == t.Orders && r.Lines == t.Lines && r.Units == t.Units && r.Amount == t.Amount &&
+		r.ReturnsBooked == t.ReturnsBooked && r.Refunded == t.Refunded && r.Adjustments == t.Adjustments
+}
+
+func (a *app) summary(w io.Writer, r replayReport, result *replay.Result, plan *replay.Plan) {
+	t := plan.Truth
+	fmt.Fprintln(w)
+	table(w, "\tBOOKED\tIN THE FILE", func(row func(...any)) {
+		row("orders", r.Orders, t.Orders)
+		row("lines", r.Lines, t.Lines)
+		row("units", r.Units, t.Units)
+		row("amount", money(r.AmountMinor, replay.Currency), money(t.Amount, replay.Currency))
+		row("returns booked", r.ReturnsBooked, t.ReturnsBooked)
+		row("returns rejected", r.ReturnsRejected, t.Rejected)
+		row("refunded", money(r.RefundMinor, replay.Currency), money(t.Refunded, replay.Currency))
+		row("adjustments", r.Adjustments, t.Adjustments)
+	})
+	fmt.Fprintf(w, "\n%.1f s for %d orders (%d of them placed by an earlier run), %.0f orders/s, after %.1f s of receiving stock\n",
+		r.Seconds, r.Orders, r.Replayed, r.OrdersPerSecond, result.Receiving.Seconds())
+	fmt.Fprintf(w, "place to confirmed: p50 %.1f ms, p95 %.1f ms, p99 %.1f ms, max %.1f ms\n", r.Latency.P50, r.Latency.P95, r.Latency.P99, r.Latency.Max)
+	for code, refused := range result.Refusals {
+		fmt.Fprintf(w, "refused %d times: %s, for example %s\n", refused.Count, code, refused.Example)
+	}
+	switch {
+	case r.AuditDifferences == nil:
+	case *r.AuditDifferences == 0:
+		fmt.Fprintln(w, "audit: no difference")
+	default:
+		fmt.Fprintf(w, "audit: %d differences\n", *r.AuditDifferences)
+	}
+	if !matches(result, plan) {
+		fmt.Fprintln(w, "What was booked is not what the file says.")
+	}
+}
+
+// progress shows how far the replay is until the returned function is called: a line that is rewritten on a terminal, and
+// otherwise a line now and then.
+func (a *app) progress(p *replay.Progress, plan *replay.Plan) func() {
+	interval, end := 5*time.Second, "\n"
+	if f, ok := a.err.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			interval, end = 200*time.Millisecond, "\r"
+		}
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	start := time.Now()
+	show := func() {
+		n := p.Orders.Load()
+		if n == 0 {
+			fmt.Fprintf(a.err, "receiving stock: %d of %d SKUs   %s", p.Receipts.Load(), len(plan.Receipts), end)
+			return
+		}
+		fmt.Fprintf(a.err, "%d of %d orders (%.0f %%), %s, %d returns, %d adjustments, %d refused, %.0f s   %s", n, plan.Truth.Orders,
+			100*float64(n)/float64(max(1, plan.Truth.Orders)), money(p.Amount.Load(), replay.Currency), p.Returns.Load(), p.Adjustments.Load(),
+			p.Refused.Load(), time.Since(start).Seconds(), end)
+	}
+	go func() {
+		defer close(done)
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		for {
+			select {
+			case <-stop:
+				show()
+				if end == "\r" {
+					fmt.Fprintln(a.err)
+				}
+				return
+			case <-t.C:
+				show()
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
+	}
+}

@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hanse/internal/node"
+	"hanse/internal/psp"
+	"hanse/internal/shard"
+)
+
+// nodeGOGC trades memory for processor time: a node's live heap is small against its machine, and what it allocates
+// dies young. The limit keeps a node below a gigabyte whatever happens.
+const (
+	nodeGOGC        = 400
+	nodeMemoryLimit = 768 << 20
+)
+
+// logger makes the log that flags describe.
+func (a *app) logger(format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usage("--log-level %q: want debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(a.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.err, options)), nil
+	}
+	return nil, usage("--log-format %q: want text or json", format)
+}
+
+func (a *app) serveCmd() *cobra.Command {
+	cfg := node.DefaultConfig()
+	var port int
+	var host, peers, logFormat, logLevel, config string
+	var shards map[string]int
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run a node", Args: cobra.NoArgs,
+		Long: "Run a node. Flags win over the environment (HANSE_DATA for --data, and so on), that over the file (--config, lines of\nname = value), that over the defaults.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := settings(cmd, config); err != nil {
+				return err
+			}
+			log, err := a.logger(logFormat, logLevel)
+			if err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("http") {
+				cfg.HTTPAddr = net.JoinHostPort(host, strconv.Itoa(port))
+			}
+			if !cmd.Flags().Changed("peer") {
+				cfg.PeerAddr = net.JoinHostPort(host, strconv.Itoa(port+2))
+			}
+			if cfg.Peers, err = parsePeers(peers); err != nil {
+				return err
+			}
+			for name, n := range shards {
+				known := false
+				for _, s := range shard.Services() {
+					if s.String() == name {
+						cfg.Layout[s], known = n, true
+					}
+				}
+				if !known {
+					return usage("--shards: there is no service %q", name)
+				}
+			}
+			cfg.Version = Version
+			if err := cfg.Validate(); err != nil {
+				return &usageError{err}
+			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(nodeGOGC)
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(nodeMemoryLimit)
+			}
+			n, err := node.Open(cfg, log)
+			if err != nil {
+				return err
+			}
+			return n.Run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&config, "config", "", "file with settings, name = value")
+	f.StringVar(&cfg.Dir, "data", "", "data directory")
+	f.BoolVar(&cfg.Bootstrap, "bootstrap", false, "create the node in an empty data directory; does nothing to one that has data")
+	f.Uint64Var(&cfg.ID, "id", cfg.ID, "the node's number, from 1")
+	f.StringVar(&cfg.ClusterID, "cluster", cfg.ClusterID, "the cluster's name, the same on all nodes")
+	f.StringVar(&host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&port, "port", 7400, "first port: REST here, peers at 2 above")
+	f.StringVar(&cfg.HTTPAddr, "http", "", "host:port of REST, instead of --host and --port")
+	f.StringVar(&cfg.PeerAddr, "peer", "", "host:port for other nodes, instead of --host and --port")
+	f.StringVar(&peers, "peers", "", "all nodes of the cluster: id=http-address/peer-address, separated by commas")
+	f.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "copies of each shard")
+	f.StringToIntVar(&shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
+	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant for one that accepts everything")
+	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
+	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// parsePeers reads id=http/peer,...
+func parsePeers(s string) ([]node.Peer, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var peers []node.Peer
+	for part := range strings.SplitSeq(s, ",") {
+		id, addrs, ok := strings.Cut(part, "=")
+		http, peer, ok2 := strings.Cut(addrs, "/")
+		n, err := strconv.ParseUint(id, 10, 64)
+		if !ok || !ok2 || err != nil {
+			return nil, usage("--peers: %q is not id=http-address/peer-address", part)
+		}
+		peers = append(peers, node.Peer{ID: n, HTTP: http, Peer: peer})
+	}
+	return peers, nil
+}
+
+// settings fills flags that were not given from the environment and from a file of name = value lines.
+func settings(cmd *cobra.Command, file string) error {
+	set := func(name, value, from string) error {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || name == "config" {
+			return usage("%s: there is no setting %q", from, name)
+		}
+		if f.Changed {
+			return nil
+		}
+		if err := cmd.Flags().Set(name, value); err != nil {
+			return usage("%s: %s = %q: %v", from, name, value, err)
+		}
+		return nil
+	}
+	for _, kv := range os.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		rest, ok := strings.CutPrefix(name, "HANSE_")
+		if !ok || rest == "ADDR" {
+			continue
+		}
+		flag := strings.ReplaceAll(strings.ToLower(rest), "_", "-")
+		if cmd.Flags().Lookup(flag) == nil {
+			continue // another program's, or another command's
+		}
+		if err := set(flag, value, name); err != nil {
+			return err
+		}
+	}
+	if file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return &usageError{fmt.Errorf("--config: %w", err)}
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return usage("%s:%d: want name = value", file, i+1)
+		}
+		if err := set(strings.TrimSpace(name), strings.Trim(strings.TrimSpace(value), `"`), fmt.Sprintf("%s:%d", file, i+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) pspCmd() *cobra.Command {
+	cfg := psp.DefaultConfig()
+	var listen, logFormat, logLevel string
+	cmd := &cobra.Command{
+		Use: "psp", Short: "Run the simulated payment provider", Args: cobra.NoArgs,
+		Long: "Run the simulated payment provider: a real HTTP server with a durable ledger, which misbehaves as it is told.\nIts behavior can be changed while it runs: PUT /v1/behavior.",
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.Log, err = a.logger(logFormat, logLevel); err != nil {
+				return err
+			}
+			s, err := psp.New(cfg)
+			if err != nil {
+				return err
+			}
+			defer func() {
+				if cerr := s.Close(); err == nil {
+					err = cerr
+				}
+			}()
+			l, err := net.Listen("tcp", listen)
+			if err != nil {
+				return fmt.Errorf("listen on %s: %w", listen, err)
+			}
+			cfg.Log.Info("provider started", "addr", l.Addr().String(), "dir", cfg.Dir)
+			return s.Run(cmd.Context(), l)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:7490", "host:port")
+	f.StringVar(&cfg.Dir, "data", "", "directory of the ledger; without one it is kept in memory")
+	f.BoolVar(&cfg.Sync, "sync", true, "answer only when the ledger is on disk")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "seed of the misbehavior")
+	f.Int64Var(&cfg.Behavior.LatencyMS, "latency-ms", 0, "time of an answer")
+	f.Int64Var(&cfg.Behavior.JitterMS, "jitter-ms", 0, "random addition to it")
+	f.Float64Var(&cfg.Behavior.DeclineRate, "decline-rate", 0, "authorizations declined, 0 to 1")
+	f.Float64Var(&cfg.Behavior.TimeoutRate, "timeout-rate", 0, "calls carried out but not answered, 0 to 1")
+	f.Float64Var(&cfg.Behavior.ErrorRate, "error-rate", 0, "requests answered 500 before anything is done, 0 to 1")
+	f.Float64Var(&cfg.Behavior.ErrorAfterRate, "error-after-rate", 0, "requests answered 500 although done, 0 to 1")
+	f.StringVar(&cfg.Behavior.CallbackURL, "callback-url", "", "where to report operations")
+	f.Float64Var(&cfg.Behavior.DuplicateRate, "duplicate-rate", 0, "callbacks that come twice, 0 to 1")
+	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
