@@ -166,7 +166,8 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now int64) {
 // head starts a delivery that is the first of its lane.
 func (r *Reactor) head(d *delivery, now int64) {
 	if at := d.message.NotBefore.Millis(); at > now {
-		r.delay(d, at)
+		// Both times are of the shard's clock, which may be ahead of this node's: wait no longer than was meant.
+		r.delay(d, min(at, now+at-d.message.Created.Millis()))
 		return
 	}
 	r.send(d)
