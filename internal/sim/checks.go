@@ -29,7 +29,9 @@ type groupChecks struct {
 	entries []committed
 	hashes  map[uint64]uint64 // of the state, by index
 	leading map[transport.NodeID]uint64
-	applied uint64
+	// proposed has the term of what leaders have sent, by index.
+	proposed map[uint64]uint64
+	applied  map[transport.NodeID]uint64
 }
 
 type committed struct {
@@ -42,7 +44,7 @@ const hashEvery = 16
 func newChecks(w *World) *checks {
 	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64)}
 	for _, id := range w.groups {
-		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64)}
+		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64), applied: make(map[transport.NodeID]uint64), proposed: make(map[uint64]uint64)}
 	}
 	return c
 }
@@ -58,6 +60,14 @@ func (c *checks) messages(n *node, messages []replica.Outgoing) {
 			continue
 		}
 		c.leader(n, shard.ID(m.Group), m.Raft.GetTerm())
+		g := c.groups[shard.ID(m.Group)]
+		for _, e := range m.Raft.GetEntries() {
+			if was := g.proposed[e.GetIndex()]; was != e.GetTerm() {
+				if g.proposed[e.GetIndex()] = e.GetTerm(); was != 0 {
+					c.w.hit(probeLogOverwritten)
+				}
+			}
+		}
 	}
 }
 
@@ -166,10 +176,10 @@ func (m *watched) Apply(e shard.Entry) shard.Applied {
 	}
 	m.last = e.Index
 	g := m.node.w.checks.groups[m.id]
-	if e.Index <= g.applied {
-		m.node.w.probes[probeReplayedEntry]++
+	if e.Index <= g.applied[m.node.id] {
+		m.node.w.hit(probeReplayedEntry)
 	}
-	g.applied = max(g.applied, e.Index)
+	g.applied[m.node.id] = max(g.applied[m.node.id], e.Index)
 	a := m.Machine.Apply(e)
 	if e.Index%hashEvery == 0 {
 		m.node.w.checks.state(m.node, m.id, e.Index, m.Hash())

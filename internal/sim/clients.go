@@ -13,6 +13,7 @@ import (
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
+	"hanse/internal/shard/keyspaceshard"
 	"hanse/internal/slot"
 )
 
@@ -51,6 +52,8 @@ type knownOrder struct {
 	// revision is the newest that an answer has named, position the index at which.
 	revision, position uint64
 	total              int64
+	// canceled says that a cancel was accepted: nothing may stay open.
+	canceled bool
 }
 
 type encoder interface{ MarshalVT() ([]byte, error) }
@@ -71,7 +74,7 @@ func (w *World) startClients() {
 	}
 	// The shelves are filled first.
 	c := w.clients[0]
-	c.receive(sku(0), c.rng.between(5, 60))
+	c.receive(sku(0), c.rng.between(5, 200))
 }
 
 func sku(n int) string        { return fmt.Sprintf("sku-%d", n) }
@@ -123,7 +126,7 @@ func (c *client) next() {
 			}}}
 		})
 	case r < 72:
-		c.receive(c.sku(), c.rng.between(1, 20))
+		c.receive(c.sku(), c.rng.between(1, 60))
 	case r < 75:
 		c.reserve()
 	case r < 79:
@@ -339,6 +342,7 @@ func (c *client) change(what string, command func(*knownOrder) encoder) {
 			switch r.Code {
 			case "":
 				c.w.checks.accepted(c.w, o, r)
+				o.canceled = o.canceled || what == "cancel"
 			case reject.OrderNotFound:
 				c.w.fail("lost order", "%s of %s, which was acknowledged: %s", what, o.id, r.Detail)
 			}
@@ -421,7 +425,7 @@ func (c *client) keys() {
 	if kind < 4 {
 		h.kind = keyGet
 		o.what = "get " + name
-		o.read = &request{consistency: replica.Linearizable, payload: encode(&keyspacepb.Query{Body: &keyspacepb.Query_Find{Find: &keyspacepb.FindKey{Keyspace: "sim", Key: name}}})}
+		o.read = &request{consistency: replica.Linearizable, payload: encode(&keyspacepb.Query{Body: &keyspacepb.Query_Find{Find: &keyspacepb.FindKey{Keyspace: keyspaceshard.DefaultKeyspace, Key: name}}})}
 		c.submit(o)
 		return
 	}
@@ -433,13 +437,13 @@ func (c *client) keys() {
 	switch {
 	case kind < 7:
 		h.kind = keyPut
-		m = &keyspacepb.Command{Body: &keyspacepb.Command_Put{Put: &keyspacepb.Put{Keyspace: "sim", Key: name, Value: []byte(value)}}}
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Put{Put: &keyspacepb.Put{Keyspace: keyspaceshard.DefaultKeyspace, Key: name, Value: []byte(value)}}}
 	case kind < 9:
 		h.kind, h.expected = keyCAS, w.history.latest(name, c.rng)
-		m = &keyspacepb.Command{Body: &keyspacepb.Command_Cas{Cas: &keyspacepb.CompareAndSet{Keyspace: "sim", Key: name, Value: []byte(value), ExpectedVersion: h.expected}}}
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Cas{Cas: &keyspacepb.CompareAndSet{Keyspace: keyspaceshard.DefaultKeyspace, Key: name, Value: []byte(value), ExpectedVersion: h.expected}}}
 	default:
 		h.kind = keyDelete
-		m = &keyspacepb.Command{Body: &keyspacepb.Command_Delete{Delete: &keyspacepb.Delete{Keyspace: "sim", Key: name}}}
+		m = &keyspacepb.Command{Body: &keyspacepb.Command_Delete{Delete: &keyspacepb.Delete{Keyspace: keyspaceshard.DefaultKeyspace, Key: name}}}
 	}
 	payload := encode(m)
 	o.what, o.payload = "key "+value, func() []byte { return payload }

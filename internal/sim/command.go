@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ type options struct {
 	noShrink       bool
 	mutant         string
 	without        string
-	worker         bool
+	worker, hunt   bool
 }
 
 // Main is the program hanse-sim. It returns the exit code: 0 when all runs kept every promise, 1 when one did not, 2 when the
@@ -51,6 +52,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	flags.BoolVar(&o.noShrink, "no-shrink", false, "do not look for the faults that a failure needs")
 	flags.StringVar(&o.mutant, "mutant", "", "play with this deliberate bug; \"list\" lists them")
 	flags.StringVar(&o.without, "without", "", "faults to leave out, separated by commas")
+	flags.BoolVar(&o.hunt, "hunt", false, "play every deliberate bug until it is found, at most -seeds seeds each, and print the table")
 	flags.BoolVar(&o.worker, "worker", false, "play the seeds that come on standard input (used by the program itself)")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -76,6 +78,8 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	switch {
 	case o.worker:
 		return work(stdin, stdout, draw, mutant)
+	case o.hunt:
+		return hunt(stdout, &o)
 	case o.seed != 0:
 		return playOne(stdout, draw(o.seed), mutant, &o)
 	}
@@ -104,6 +108,26 @@ next:
 		return nil, fmt.Errorf("there is no fault %q", name)
 	}
 	return off, nil
+}
+
+// hunt prints which checker finds which deliberate bug, and after how many seeds.
+func hunt(out io.Writer, o *options) int {
+	code := 0
+	fmt.Fprintln(out, "| mutant | the bug | seeds | found by |\n|---|---|---|---|")
+	for _, m := range Mutants() {
+		if o.mutant != "" && m.Name != o.mutant {
+			continue
+		}
+		c := Hunt(m, max(o.first, 1), cmp.Or(o.seeds, 100))
+		if c.Failure == nil {
+			fmt.Fprintf(out, "| `%s` | %s | – | not found |\n", m.Name, m.Bug)
+			code = 1
+			continue
+		}
+		message, _, _ := strings.Cut(c.Failure.Message, "\n")
+		fmt.Fprintf(out, "| `%s` | %s | %d | %s (%s) |\n", m.Name, m.Bug, c.Seeds, c.Failure.Checker, message)
+	}
+	return code
 }
 
 // playOne plays a seed and explains what happened.

@@ -111,6 +111,9 @@ func (w *World) pause() {
 func (w *World) jump() {
 	n := w.anyNode()
 	by := w.faults.between(-2000, 5000)
+	if w.faults.chance(0.2) { // as if set by hand: far enough that orders expire
+		by = w.faults.between(-600_000, 1_200_000)
+	}
 	n.offset += by
 	w.tell("clock of node %d jumps by %d ms", n.id, by)
 }
@@ -133,6 +136,10 @@ func (w *World) outage() {
 	w.tell("the provider is out for %.1f s", float64(w.provider.outUntil-w.now)/float64(second))
 }
 
+// clockBound is how far a clock may be off, in ms, while its node serves: a host's time never goes back, so one that was
+// far ahead has to be started again once its clock is right.
+const clockBound = 6000
+
 // heal ends all faults. A node that the plan leaves out stays dead.
 func (w *World) heal() {
 	w.calm = true
@@ -141,6 +148,10 @@ func (w *World) heal() {
 	for _, n := range w.nodes {
 		n.pausedUntil, n.stalledUntil, n.failing = 0, 0, false
 		out := int(n.id) == w.plan.LeaveOut
+		if off := n.wall() - w.millis(); n.life != 0 && (off > clockBound || off < -clockBound) {
+			n.crash("its clock is off by more than the bound")
+		}
+		n.offset = max(-clockBound, min(n.offset, clockBound))
 		switch {
 		case out && n.life != 0:
 			n.crash("left out for good")

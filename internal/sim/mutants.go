@@ -1,77 +1,28 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
+	"google.golang.org/protobuf/proto"
+
+	"hanse/api/inventorypb"
+	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/hlc"
 	"hanse/internal/reactor"
+	"hanse/internal/replica"
 	"hanse/internal/shard"
-	"hanse/internal/store"
+	"hanse/internal/slot"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// Mutant is a deliberate bug, put in through the seams between the parts. A nil *Mutant is the program as it is.
-type Mutant struct {
-	Name string
-	// Bug says what is wrong.
-	Bug string
-
-	wrapEngine  func(store.Engine) store.Engine
-	wrapReader  func(shard.ID, store.Reader) store.Reader
-	wrapMachine func(shard.ID, *node, shard.Machine) shard.Machine
-	wrapLogic   func(shard.ID, *shard.State, shard.Logic) shard.Logic
-	editOutbox  func(shard.ID, []*shard.Message) []*shard.Message
-	delivery    func(*node, reactor.Delivery, func(shard.Result, error)) bool
-	call        func(*paymentpb.ProviderCall) *paymentpb.ProviderCall
-}
-
-func (m *Mutant) engine(e store.Engine) store.Engine {
-	if m == nil || m.wrapEngine == nil {
-		return e
-	}
-	return m.wrapEngine(e)
-}
-
-func (m *Mutant) reader(id shard.ID, r store.Reader) store.Reader {
-	if m == nil || m.wrapReader == nil {
-		return r
-	}
-	return m.wrapReader(id, r)
-}
-
-func (m *Mutant) machine(id shard.ID, n *node, machine shard.Machine) shard.Machine {
-	if m == nil || m.wrapMachine == nil {
-		return machine
-	}
-	return m.wrapMachine(id, n, machine)
-}
-
-func (m *Mutant) logic(id shard.ID, build func(*shard.State) shard.Logic) func(*shard.State) shard.Logic {
-	if m == nil || m.wrapLogic == nil {
-		return build
-	}
-	return func(s *shard.State) shard.Logic { return m.wrapLogic(id, s, build(s)) }
-}
-
-func (m *Mutant) outbox(id shard.ID, messages []*shard.Message) []*shard.Message {
-	if m == nil || m.editOutbox == nil {
-		return messages
-	}
-	return m.editOutbox(id, messages)
-}
-
-func (m *Mutant) deliver(n *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
-	return m != nil && m.delivery != nil && m.delivery(n, d, answered)
-}
-
-func (m *Mutant) providerCall(c *paymentpb.ProviderCall) *paymentpb.ProviderCall {
-	if m == nil || m.call == nil {
-		return c
-	}
-	return m.call(c)
-}
-
-// Mutants lists the deliberate bugs.
-func Mutants() []*Mutant { return nil }
+// The parts of a node's keys that the bugs tell apart; see package replica.
+func isLogKey(key []byte) bool     { return len(key) == 17 && bytes.HasPrefix(key[6:], []byte("/l/")) }
+func isHardKey(key []byte) bool    { return bytes.HasSuffix(key, []byte("/t/hard")) }
+func isAppliedKey(key []byte) bool { return bytes.HasSuffix(key, []byte("/t/applied")) }
 
 func mutantByName(name string) (*Mutant, error) {
 	if name == "" || name == "list" {
@@ -83,4 +34,350 @@ func mutantByName(name string) (*Mutant, error) {
 		}
 	}
 	return nil, fmt.Errorf("there is no mutant %q", name)
+}
+
+// Mutants returns the deliberate bugs. Those that count do so from zero after each call.
+func Mutants() []*Mutant {
+	return slices.Concat(storageMutants(), applyMutants(), effectMutants(), protocolMutants())
+}
+
+// storageMutants lose or invent what is on disk.
+func storageMutants() []*Mutant {
+	syncs, flushes := 0, 0
+	return []*Mutant{
+		{
+			Name: "ack-before-sync", Bug: "every second sync is left out, and what it was to make durable is acknowledged all the same",
+			apply: func(b *tamperedBatch, sync bool) (*tamperedBatch, bool) {
+				syncs++
+				return b, sync && syncs%2 == 0
+			},
+		},
+		{
+			Name: "vote-not-persisted", Bug: "term and vote are written only together with entries",
+			apply: func(b *tamperedBatch, sync bool) (*tamperedBatch, bool) {
+				logged := make(map[string]bool)
+				for _, c := range b.changes {
+					if c.isSet && isLogKey(c.key) {
+						logged[string(c.key[:6])] = true
+					}
+				}
+				b.changes = slices.DeleteFunc(b.changes, func(c change) bool { return c.isSet && isHardKey(c.key) && !logged[string(c.key[:6])] })
+				return b, sync
+			},
+		},
+		{
+			Name: "applied-twice-after-restart", Bug: "every second flush of a state leaves the applied index behind",
+			apply: func(b *tamperedBatch, sync bool) (*tamperedBatch, bool) {
+				if flushes++; !sync && flushes%2 == 0 {
+					b.changes = slices.DeleteFunc(b.changes, func(c change) bool { return c.isSet && isAppliedKey(c.key) })
+				}
+				return b, sync
+			},
+		},
+		{
+			Name: "log-cut-too-far", Bug: "a truncation of the log takes ten entries more than are durably applied",
+			apply: func(b *tamperedBatch, sync bool) (*tamperedBatch, bool) {
+				for i, c := range b.changes {
+					if c.to != nil && isLogKey(c.key) && isLogKey(c.to) && b.truncates(c.key) {
+						b.changes[i].to[16] += 10
+					}
+				}
+				return b, sync
+			},
+		},
+		{
+			Name: "idempotency-lost-on-reload", Bug: "a state that is read back, after a restart or from a snapshot, is without its idempotency records",
+			hides: func(_ shard.ID, _, key []byte) bool { return len(key) > 9 && key[9] == 'I' },
+		},
+		{
+			Name: "outbox-lost-on-reload", Bug: "a state that is read back is without its outbox",
+			hides: func(_ shard.ID, _, key []byte) bool { return len(key) > 9 && key[9] == 'O' },
+		},
+	}
+}
+
+// truncates reports whether the batch records a truncation of the group of key.
+func (b *tamperedBatch) truncates(key []byte) bool {
+	return slices.ContainsFunc(b.changes, func(c change) bool {
+		return c.isSet && bytes.HasSuffix(c.key, []byte("/t/trunc")) && bytes.Equal(c.key[:6], key[:6])
+	})
+}
+
+// applyMutants make replicas compute what is not in the log.
+func applyMutants() []*Mutant {
+	return []*Mutant{
+		{
+			Name: "map-order-in-apply", Bug: "each replica takes the commands of an entry in an order of its own",
+			wrapMachine: func(_ shard.ID, n *node, m shard.Machine) shard.Machine {
+				return &tamperedMachine{m, func(inner shard.Machine, e shard.Entry) shard.Applied {
+					if n.id%2 == 0 {
+						return inner.Apply(e)
+					}
+					slices.Reverse(e.Commands)
+					a := inner.Apply(e)
+					slices.Reverse(a.Results)
+					return a
+				}}
+			},
+		},
+		{
+			Name: "wall-clock-in-apply", Bug: "apply takes the time from the replica's clock instead of the entry",
+			wrapMachine: func(_ shard.ID, n *node, m shard.Machine) shard.Machine {
+				return &tamperedMachine{m, func(inner shard.Machine, e shard.Entry) shard.Applied {
+					e.Time = hlc.FromMillis(n.wall())
+					return inner.Apply(e)
+				}}
+			},
+		},
+		{
+			Name: "ttl-by-replica", Bug: "what is due is decided by each replica's clock",
+			wrapMachine: func(_ shard.ID, n *node, m shard.Machine) shard.Machine {
+				return &tamperedMachine{m, func(inner shard.Machine, e shard.Entry) shard.Applied {
+					if len(e.Commands) > 0 && e.Commands[0].Kind == shard.KindTick {
+						e.Time = hlc.FromMillis(n.wall())
+					}
+					return inner.Apply(e)
+				}}
+			},
+		},
+		{
+			Name: "idempotency-ignored", Bug: "the idempotency key of a command is not looked at",
+			wrapMachine: func(_ shard.ID, _ *node, m shard.Machine) shard.Machine {
+				return &tamperedMachine{m, func(inner shard.Machine, e shard.Entry) shard.Applied {
+					for i := range e.Commands {
+						e.Commands[i].Key = ""
+					}
+					return inner.Apply(e)
+				}}
+			},
+		},
+		{
+			Name: "released-twice", Bug: "each release of an order's hold gives a unit back, also one of a hold that was released before",
+			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				r := inner.Apply(tx, payload)
+				if c := inventoryCommand(payload).GetRelease(); c != nil && len(c.Demands) == 0 && r.OK() {
+					h := new(inventorypb.Hold)
+					q := inner.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Hold{Hold: &inventorypb.FindHold{Id: c.HoldId}}}))
+					if h.UnmarshalVT(q.Payload) == nil && len(h.Lines) > 0 && h.UpdatedAt != tx.Now.Millis() {
+						inner.Apply(tx, encode(&inventorypb.Command{Body: &inventorypb.Command_Adjust{Adjust: &inventorypb.Adjust{Sku: h.Lines[0].Sku, Quantity: 1}}}))
+					}
+				}
+				return r
+			}},
+		},
+		{
+			Name: "released-hold-forgotten", Bug: "a reserve that comes after its release takes the stock (no tombstone)",
+			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				r := inner.Apply(tx, payload)
+				if c := inventoryCommand(payload); c.GetReserve() != nil && r.Code == "reservation_canceled" {
+					c.GetReserve().HoldId += "x"
+					return inner.Apply(tx, encode(c))
+				}
+				return r
+			}},
+		},
+		{
+			Name: "hold-expires-while-paying", Bug: "the hold of an order expires by itself after two seconds",
+			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				if c := inventoryCommand(payload); c.GetReserve() != nil && !c.GetReserve().FreeStanding {
+					c.GetReserve().FreeStanding = true
+					c.GetReserve().Due = tx.Now.Millis() + 2000
+					return inner.Apply(tx, encode(c))
+				}
+				return inner.Apply(tx, payload)
+			}},
+		},
+		{
+			Name: "fulfilled-twice", Bug: "a fulfillment that comes again takes the stock again, where there is any",
+			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				if c := inventoryCommand(payload); c.GetFulfill() != nil {
+					c.GetFulfill().Op += fmt.Sprint(tx.Index)
+					return inner.Apply(tx, encode(c))
+				}
+				return inner.Apply(tx, payload)
+			}},
+		},
+		{
+			Name: "cancel-lost", Bug: "every fifth cancel is accepted and forgotten",
+			logics: map[shard.Service]logicFunc{shard.Order: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				c := new(orderpb.Command)
+				if c.UnmarshalVT(payload) == nil && c.GetCancel() != nil && tx.Index%5 == 0 {
+					return shard.Result{Payload: encode(&orderpb.Receipt{Id: c.GetCancel().Id})}
+				}
+				return inner.Apply(tx, payload)
+			}},
+		},
+	}
+}
+
+type logicFunc = func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result
+
+func inventoryCommand(payload []byte) *inventorypb.Command {
+	c := new(inventorypb.Command)
+	if c.UnmarshalVT(payload) != nil {
+		return new(inventorypb.Command)
+	}
+	return c
+}
+
+// effectMutants get what leaves a shard wrong.
+func effectMutants() []*Mutant {
+	return []*Mutant{
+		{
+			Name: "compensation-skipped", Bug: "a release is taken for done without being sent",
+			delivery: func(_ *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
+				c := inventoryCommand(d.Message.Payload).GetRelease()
+				if d.Message.To.Service() != shard.Inventory || c == nil {
+					return false
+				}
+				answered(shard.Result{}, nil)
+				return true
+			},
+		},
+		{
+			Name: "finished-when-sent", Bug: "a message to the inventory is taken for done as soon as it is sent",
+			delivery: func(n *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
+				if d.Message.To.Service() != shard.Inventory {
+					return false
+				}
+				c := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
+				n.router.propose(d.Message.To, c, false, false, n.w.now+deliveryTimeout, func(shard.Result, error) {})
+				answered(shard.Result{}, nil)
+				return true
+			},
+		},
+		{
+			Name: "outbox-cursor-ahead", Bug: "a new leader begins after the messages that the old one had not delivered",
+			editOutbox: func([]*shard.Message) []*shard.Message { return nil },
+		},
+		{
+			Name: "outbox-before-commit", Bug: "stock is reserved when an order is proposed, before it is committed",
+			proposing: func(n *node, q *request) {
+				c := new(orderpb.Command)
+				if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || c.UnmarshalVT(q.command.Payload) != nil || c.GetPlace() == nil {
+					return
+				}
+				for _, l := range c.GetPlace().Lines {
+					if l.Untracked {
+						continue
+					}
+					reserve := &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
+						HoldId: c.GetPlace().Id, Demands: []*inventorypb.Demand{{Sku: l.Sku, Quantity: l.Quantity, Line: 1}},
+					}}}
+					n.router.propose(n.w.plan.Layout.Shard(shard.Inventory, slot.Of(l.Sku)), shard.Command{Kind: shard.KindLogic, Payload: encode(reserve)},
+						false, true, n.w.now+deliveryTimeout, func(shard.Result, error) {})
+				}
+			},
+		},
+		{
+			Name: "provider-new-key", Bug: "a call that is repeated has another idempotency key",
+			call: func(c *paymentpb.ProviderCall) { c.Key = fmt.Sprint(c.Key, ".", c.Attempt) },
+		},
+		{
+			Name: "refund-above-capture", Bug: "a refund pays a cent more than was asked for",
+			call: func(c *paymentpb.ProviderCall) {
+				if c.Kind == paymentpb.OpKind_REFUND {
+					c.Amount++
+				}
+			},
+			answer: func(c *paymentpb.ProviderCall, a *paymentpb.ProviderAnswer) *paymentpb.ProviderAnswer {
+				if c.Kind == paymentpb.OpKind_REFUND && a.Amount > 0 {
+					return &paymentpb.ProviderAnswer{Status: a.Status, Reference: a.Reference, Amount: a.Amount - 1}
+				}
+				return a
+			},
+		},
+		{
+			Name: "unknown-taken-for-declined", Bug: "a provider that does not answer is taken to have declined",
+			answer: func(_ *paymentpb.ProviderCall, a *paymentpb.ProviderAnswer) *paymentpb.ProviderAnswer {
+				if a.Status == paymentpb.ProviderStatus_PROVIDER_UNKNOWN {
+					return &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED}
+				}
+				return a
+			},
+		},
+		{
+			Name: "unknown-taken-for-paid", Bug: "a provider that does not answer is taken to have agreed",
+			answer: func(c *paymentpb.ProviderCall, a *paymentpb.ProviderAnswer) *paymentpb.ProviderAnswer {
+				if a.Status == paymentpb.ProviderStatus_PROVIDER_UNKNOWN {
+					return &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Amount: c.Amount}
+				}
+				return a
+			},
+		},
+		{
+			Name: "capture-not-sent", Bug: "every capture is taken for done without the provider",
+			delivery: func(_ *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
+				c := new(paymentpb.ProviderCall)
+				if d.Message.To != shard.PSP || c.UnmarshalVT(d.Message.Payload) != nil || c.Kind != paymentpb.OpKind_CAPTURE {
+					return false
+				}
+				answered(shard.Result{Payload: encode(&paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Amount: c.Amount})}, nil)
+				return true
+			},
+		},
+	}
+}
+
+// protocolMutants break what nodes agree on.
+func protocolMutants() []*Mutant {
+	return []*Mutant{
+		{
+			Name: "read-without-readindex", Bug: "a leader answers reads without asking whether it still leads",
+			consistency: func(replica.Consistency) replica.Consistency { return replica.Stale },
+		},
+		{
+			Name: "session-token-ignored", Bug: "a follower does not wait for the index that a read has to see",
+			consistency: func(c replica.Consistency) replica.Consistency {
+				if c == replica.AtLeast {
+					return replica.Stale
+				}
+				return c
+			},
+		},
+		{
+			Name: "stale-route-accepted", Bug: "node 1 routes keys by an old map, and the shard that owned them before accepts them",
+			route: func(n *node, id shard.ID) shard.ID {
+				if n.id == 1 && id.Service() == shard.Keyspace {
+					return shard.NewID(shard.Keyspace, 0)
+				}
+				return id
+			},
+		},
+		{
+			Name: "ack-counted-twice", Bug: "an acknowledgment also counts for another replica", Nodes: 5,
+			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
+				for _, m := range slices.Clone(messages) {
+					r := m.Message.Raft
+					if r.GetType() != pb.MsgAppResp || r.GetReject() {
+						continue
+					}
+					other := uint64(n.id)%uint64(len(n.w.nodes)) + 1
+					if other == r.GetTo() {
+						continue
+					}
+					m.Message.Raft = proto.Clone(r).(*pb.Message)
+					m.Message.Raft.From = new(other)
+					messages = append(messages, m)
+				}
+				return messages
+			},
+		},
+		{
+			Name: "vote-counted-twice", Bug: "a vote also counts for another replica", Nodes: 5,
+			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
+				for _, m := range slices.Clone(messages) {
+					r := m.Message.Raft
+					if t := r.GetType(); t != pb.MsgVoteResp && t != pb.MsgPreVoteResp || r.GetReject() {
+						continue
+					}
+					other := uint64(n.id)%uint64(len(n.w.nodes)) + 1
+					m.Message.Raft = proto.Clone(r).(*pb.Message)
+					m.Message.Raft.From = new(other)
+					messages = append(messages, m)
+				}
+				return messages
+			},
+		},
+	}
 }

@@ -279,6 +279,9 @@ func (n *node) killed(f Fault) bool {
 
 func (n *node) transmit(messages []replica.Outgoing) {
 	n.w.checks.messages(n, messages)
+	if edit := n.w.mutant.or().sending; edit != nil {
+		messages = edit(n, messages)
+	}
 	for len(messages) > 0 {
 		to, class := messages[0].To, messages[0].Class
 		f := frame{from: n, to: n.w.node(to), class: class}
@@ -414,6 +417,9 @@ func (n *node) end(st *stream, ok bool) {
 	if ok {
 		n.w.tell("node %d has sent node %d a snapshot of %s", n.id, st.s.To, st.s.Group)
 		n.w.hit(probeSnapshot)
+		if m, _ := n.machine(st.s.Group); m != nil && st.s.Group.Service() == shard.Order && len(m.Outbox()) > 0 {
+			n.w.hit(probeSnapshotDuringSaga)
+		}
 	}
 	n.wake()
 }
@@ -457,7 +463,7 @@ func (n *node) Leader(id shard.ID, term uint64, leader bool) {
 	// As in package node, the list is made when this call is over and before the next entry is applied.
 	err := n.host.Do(id, func(m shard.Machine) {
 		if n.life == life {
-			n.reactor.Lead(id, term, n.w.mutant.outbox(id, m.Outbox()), n.wall())
+			n.lead(id, term, m.Outbox())
 		}
 	})
 	if err != nil {
@@ -465,6 +471,19 @@ func (n *node) Leader(id shard.ID, term uint64, leader bool) {
 	}
 	n.wake()
 }
+
+func (n *node) lead(id shard.ID, term uint64, messages []*shard.Message) {
+	if len(messages) > 0 && term > firstTerm+1 {
+		n.w.hit(probeOutboxTakenOver)
+	}
+	if edit := n.w.mutant.or().editOutbox; edit != nil {
+		messages = edit(messages)
+	}
+	n.reactor.Lead(id, term, messages, n.wall())
+}
+
+// firstTerm is the term that groups are bootstrapped at.
+const firstTerm = 5
 
 // Applied implements replica.Observer.
 func (n *node) Applied(id shard.ID, leader bool, a shard.Applied) {
@@ -485,7 +504,7 @@ func (n *node) act() bool {
 			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.wall())
 			n.wake()
 		}
-		if n.w.mutant.deliver(n, d, answered) {
+		if deliver := n.w.mutant.or().delivery; deliver != nil && deliver(n, d, answered) {
 			continue
 		}
 		if d.Message.To == shard.PSP {

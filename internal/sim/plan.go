@@ -62,7 +62,7 @@ var catalog = [faults]struct {
 	StalledDisk:       {"stalled-disk", 8, 40, "s between stalls of a disk by 0.5 to 15 s"},
 	Pause:             {"pause", 4, 30, "s between pauses of a process by 0.1 to 5 s"},
 	Skew:              {"skew", 0.01, 5, "s that clocks are apart, at most"},
-	Jump:              {"jump", 5, 30, "s between jumps of a clock"},
+	Jump:              {"jump", 5, 30, "s between jumps of a clock, by seconds or by minutes"},
 	Drift:             {"drift", 0.0001, 0.01, "of a clock's speed, at most"},
 	KillAppended:      {"kill-appended", 0.0005, 0.01, "of a leader's writes find it dead before the sync"},
 	KillCommitted:     {"kill-committed", 0.0005, 0.01, "of a leader's commits find it dead before they are applied"},
@@ -121,7 +121,7 @@ func Draw(seed uint64, nodes int) Plan {
 	}
 	p.Layout = shard.Layout{
 		shard.Meta: 1, shard.Order: 1 + r.below(2), shard.Inventory: 1 + r.below(3), shard.Payment: 1 + r.below(2),
-		shard.Notification: 1, shard.Keyspace: 1,
+		shard.Notification: 1, shard.Keyspace: 1 + r.below(2),
 	}
 	p.Clients = 2 + r.below(5)
 	p.Think = r.between(100, 1500)

@@ -43,9 +43,15 @@ func (p *provider) call(n *node, d reactor.Delivery, answered func(shard.Result,
 		w.fail("provider", "a call does not decode: %v", err)
 		return
 	}
-	c = w.mutant.providerCall(c)
+	mutant := w.mutant.or()
+	if mutant.call != nil {
+		mutant.call(c)
+	}
 	life := n.life
 	answer := func(delay int64, a *paymentpb.ProviderAnswer) {
+		if mutant.answer != nil {
+			a = mutant.answer(c, a)
+		}
 		if n.life == life {
 			w.after(delay, n, "provider answers", func() { answered(shard.Result{Payload: encode(a)}, nil) })
 		}

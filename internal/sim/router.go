@@ -93,9 +93,17 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 	n := r.n
 	if to == n.id {
 		ms := n.wallAt(deadline)
+		mutant := n.w.mutant.or()
 		if q.read {
-			n.host.Read(q.shard, q.consistency, q.atLeast, q.payload, ms, n.once(done))
+			consistency := q.consistency
+			if mutant.consistency != nil {
+				consistency = mutant.consistency(consistency)
+			}
+			n.host.Read(q.shard, consistency, q.atLeast, q.payload, ms, n.once(done))
 		} else {
+			if mutant.proposing != nil {
+				mutant.proposing(n, q)
+			}
 			n.host.Propose(q.shard, q.command, q.wait, ms, n.once(done))
 		}
 		n.wake()
@@ -170,12 +178,19 @@ func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bo
 
 // propose brings a command to its shard's leader; see package node.
 func (r *router) propose(id shard.ID, c shard.Command, wait, repeatable bool, deadline int64, done replica.Done) {
-	r.try(&request{shard: id, command: c, wait: wait}, repeatable, deadline, 0, false, done)
+	r.try(&request{shard: r.route(id), command: c, wait: wait}, repeatable, deadline, 0, false, done)
+}
+
+func (r *router) route(id shard.ID) shard.ID {
+	if route := r.n.w.mutant.or().route; route != nil {
+		return route(r.n, id)
+	}
+	return id
 }
 
 // read answers a query at the leader, or first at this node's replica.
 func (r *router) read(id shard.ID, c replica.Consistency, atLeast uint64, payload []byte, deadline int64, done replica.Done) {
-	q := &request{read: true, shard: id, consistency: c, atLeast: atLeast, payload: payload}
+	q := &request{read: true, shard: r.route(id), consistency: c, atLeast: atLeast, payload: payload}
 	if c == replica.Linearizable {
 		r.try(q, true, deadline, 0, false, done)
 		return

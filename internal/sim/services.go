@@ -4,6 +4,9 @@ import (
 	"hanse/internal/id"
 	"hanse/internal/shard"
 	"hanse/internal/shard/inventoryshard"
+	"hanse/internal/shard/keyspaceshard"
+	"hanse/internal/shard/metashard"
+	"hanse/internal/shard/notificationshard"
 	"hanse/internal/shard/ordershard"
 	"hanse/internal/shard/paymentshard"
 	"hanse/internal/slot"
@@ -12,19 +15,16 @@ import (
 
 // openShard creates the state machine of each service, as package node does.
 func openShard(layout shard.Layout, m *Mutant) shard.Opener {
+	builds := map[shard.Service]func(*shard.State) shard.Logic{
+		shard.Meta:         metashard.New(),
+		shard.Order:        ordershard.New(layout),
+		shard.Inventory:    inventoryshard.New(layout),
+		shard.Payment:      paymentshard.New(),
+		shard.Notification: notificationshard.New(),
+		shard.Keyspace:     keyspaceshard.New(),
+	}
 	return func(id shard.ID, r store.Reader, prefix []byte) (shard.Machine, error) {
-		var build func(*shard.State) shard.Logic
-		switch id.Service() {
-		case shard.Order:
-			build = ordershard.New(layout)
-		case shard.Inventory:
-			build = inventoryshard.New(layout)
-		case shard.Payment:
-			build = paymentshard.New()
-		default:
-			build = newRegister
-		}
-		return shard.Open(m.reader(id, r), prefix, m.logic(id, build))
+		return shard.Open(m.reader(id, r), prefix, m.logic(id, builds[id.Service()]))
 	}
 }
 
