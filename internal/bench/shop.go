@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -179,24 +180,39 @@ func (s *Shop) Stock(ctx context.Context) ([]Counters, error) {
 	return stock, nil
 }
 
+// settleTime bounds the wait for what confirmed orders still do to the stock; settlePause is the time between two looks.
+const (
+	settleTime  = 10 * time.Second
+	settlePause = 50 * time.Millisecond
+)
+
 // Check compares the stock with what was confirmed and returns the units sold that are not there: those promised beyond
-// what is on hand, and those confirmed to a client and not kept for it. An error says that the counters are wrong otherwise.
+// what is on hand, and those confirmed to a client and not kept for it. It waits until nothing is reserved any more: an order is
+// confirmed before its stock is allocated. An error says that the counters are wrong otherwise.
 func (s *Shop) Check(ctx context.Context, r *Result) (oversold int64, err error) {
-	after, err := s.Stock(ctx)
-	if err != nil {
-		return 0, err
+	for deadline := time.Now().Add(settleTime); ; pause(ctx, settlePause) {
+		after, err := s.Stock(ctx)
+		if err != nil {
+			return 0, err
+		}
+		var reserved int64
+		for _, c := range after {
+			reserved += c.Reserved
+		}
+		if reserved == 0 || time.Now().After(deadline) {
+			return compare(s.before, after, r.Confirmed, r.Unknown)
+		}
 	}
-	return compare(s.before, after, r.Confirmed, r.Unknown)
 }
 
 func compare(before, after []Counters, confirmed, unknown []int64) (oversold int64, err error) {
 	for i, a := range after {
 		b := before[i]
 		oversold += max(0, a.Reserved+a.Allocated+a.Unavailable-a.OnHand)
-		kept := a.Allocated - b.Allocated
+		kept := a.Allocated + a.Reserved - b.Allocated - b.Reserved
 		oversold += max(0, confirmed[i]-kept)
 		if kept > confirmed[i]+unknown[i] {
-			return oversold, fmt.Errorf("%s: %d units allocated, but only %d confirmed and %d without an answer", a.SKU, kept, confirmed[i], unknown[i])
+			return oversold, fmt.Errorf("%s: %d units kept for orders, but only %d confirmed and %d without an answer", a.SKU, kept, confirmed[i], unknown[i])
 		}
 		if a.OnHand != b.OnHand {
 			return oversold, fmt.Errorf("%s: %d on hand, %d before, and none was sent or received", a.SKU, a.OnHand, b.OnHand)

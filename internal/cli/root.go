@@ -112,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.serveCmd(), a.devCmd(), a.pspCmd(),
 		a.orderCmd(), a.stockCmd(), a.paymentCmd(), a.sagaCmd(), a.kvCmd(), a.webhookCmd(), a.eventsCmd(),
-		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.versionCmd(),
+		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.benchCmd(), a.versionCmd(),
 	)
 	return root
 }
