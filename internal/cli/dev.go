@@ -209,6 +209,7 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: []string{
 			program, "serve", "--bootstrap", "--cluster", devName, "--id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
 			"--port", strconv.Itoa(dev.NodePorts(o.port, n).HTTP), "--peers", strings.Join(peers, ","), "--psp", psp,
+			"--debug", dev.Loopback(dev.NodePorts(o.port, n).Debug),
 		}})
 	}
 	return provider, addrs

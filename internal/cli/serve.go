@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/pprof"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -42,7 +44,7 @@ func (a *app) logger(format, level string) (*slog.Logger, error) {
 func (a *app) serveCmd() *cobra.Command {
 	cfg := node.DefaultConfig()
 	var port int
-	var host, peers, logFormat, logLevel, config string
+	var host, peers, logFormat, logLevel, config, debugAddr string
 	var shards map[string]int
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run a node", Args: cobra.NoArgs,
@@ -89,6 +91,14 @@ func (a *app) serveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if debugAddr != "" {
+				l, err := net.Listen("tcp", debugAddr)
+				if err != nil {
+					return fmt.Errorf("listen on %s for --debug: %w", debugAddr, err)
+				}
+				defer l.Close()
+				go func() { _ = http.Serve(l, profiles()) }() // until the listener is closed
+			}
 			return n.Run(cmd.Context())
 		},
 	}
@@ -107,9 +117,19 @@ func (a *app) serveCmd() *cobra.Command {
 	f.StringToIntVar(&shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
 	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant for one that accepts everything")
 	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
+	f.StringVar(&debugAddr, "debug", "", "host:port of profiles (net/http/pprof); nobody but you should reach it")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
+}
+
+// profiles serves what go tool pprof reads.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // parsePeers reads id=http/peer,...

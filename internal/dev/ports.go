@@ -17,13 +17,13 @@ const (
 // MaxNodes is how many nodes fit below the provider's port.
 const MaxNodes = ProviderOffset / PortStep
 
-// Ports of one node, from its base: REST and console, Redis protocol, peers, gossip.
-type Ports struct{ HTTP, Redis, Peer, Gossip int }
+// Ports of one node, from its base: REST and console, Redis protocol, peers, gossip, and the profiles of a development node.
+type Ports struct{ HTTP, Redis, Peer, Gossip, Debug int }
 
 // NodePorts returns the ports of node n (from 1) of a cluster whose first port is base.
 func NodePorts(base, n int) Ports {
 	p := base + PortStep*(n-1)
-	return Ports{HTTP: p, Redis: p + 1, Peer: p + 2, Gossip: p + 3}
+	return Ports{HTTP: p, Redis: p + 1, Peer: p + 2, Gossip: p + 3, Debug: p + 4}
 }
 
 // Loopback returns the address of a port on this machine alone.

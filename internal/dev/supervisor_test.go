@@ -305,7 +305,7 @@ func TestWaitReady(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
-	if got, want := NodePorts(7400, 3), (Ports{7420, 7421, 7422, 7423}); got != want {
+	if got, want := NodePorts(7400, 3), (Ports{7420, 7421, 7422, 7423, 7424}); got != want {
 		t.Errorf("NodePorts(7400, 3) = %+v, want %+v", got, want)
 	}
 	l, err := net.Listen("tcp", Loopback(0))
