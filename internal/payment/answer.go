@@ -44,12 +44,10 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 		advance(p, now, &s)
 	case status == paymentpb.ProviderStatus_PROVIDER_NOT_FOUND && call.Query:
 		// The request got lost on its way, or is still on it: the same key makes both harmless.
-		// Resending at once is safe for the provider too, for the pause came before the question.
-		if failed(op, "not_found", now); op.Stuck {
-			send(p, op, false, now+pause(op), now, &s)
-		} else {
-			send(p, op, false, 0, now, &s)
-		}
+		// Resending at once is safe for the provider too, for the pause came before the question. That holds for a stuck
+		// operation as well: with a pause here, an operator who tries again would only ask again, and put the sending off.
+		failed(op, "not_found", now)
+		send(p, op, false, 0, now, &s)
 		op.State = paymentpb.OpState_OP_SENT
 	case status == paymentpb.ProviderStatus_PROVIDER_NOT_SENT && !call.Query:
 		failed(op, code, now)
