@@ -74,7 +74,11 @@ func (w *World) unrest() string {
 func (w *World) operate() {
 	w.after(second, nil, "operator", func() {
 		w.operate()
-		n := w.live()[w.faults.below(len(w.live()))]
+		live := w.live()
+		if len(live) == 0 {
+			return
+		}
+		n := live[w.faults.below(len(live))]
 		for _, id := range w.groups {
 			leader := w.leader(id)
 			if leader == nil {
@@ -454,6 +458,32 @@ func (w *World) auditStock(b *books) {
 			if open != held || fulfilled != out {
 				w.fail("stock", "order %s (%s): %d units open and %d fulfilled, its hold %d and %d", o.Id, order.StateName(o.State), open, fulfilled, held, out)
 			}
+		}
+	}
+}
+
+// describe adds to the story what has not come to rest.
+func (w *World) describe() {
+	for _, id := range w.groups {
+		leader := w.leader(id)
+		if leader == nil {
+			w.tell("%s: no leader", id)
+			continue
+		}
+		m, index := leader.machine(id)
+		if m == nil {
+			continue
+		}
+		for _, msg := range m.Outbox() {
+			w.tell("%s at %d on node %d (clock %d): message %d to %s about %s, created %d, not before %d: %x", id, index, leader.id, leader.wall()-epoch,
+				msg.Seq, msg.To, msg.Key, msg.Created.Millis()-epoch, msg.NotBefore.Millis()-epoch, msg.Payload)
+		}
+	}
+	b := w.books()
+	for _, o := range b.orders {
+		if order.Open(o) {
+			w.tell("%v", o)
+			w.tell("%v", b.payments[o.PaymentId])
 		}
 	}
 }

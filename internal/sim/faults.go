@@ -151,6 +151,9 @@ func (w *World) heal() {
 		if off := n.wall() - w.millis(); n.life != 0 && (off > clockBound || off < -clockBound) {
 			n.crash("its clock is off by more than the bound")
 		}
+		if w := n.writing; w != nil {
+			n.w.after(millisecond, n, "written", func() { n.written(w) })
+		}
 		n.offset = max(-clockBound, min(n.offset, clockBound))
 		switch {
 		case out && n.life != 0:

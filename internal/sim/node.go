@@ -325,15 +325,17 @@ func (n *node) write(w *replica.Write) {
 	if n.w.plan.On[SlowDisk] && !n.w.calm {
 		delay += n.rng.exponential(int64(n.w.plan.Rate[SlowDisk] * float64(millisecond)))
 	}
-	n.w.after(max(delay, n.stalledUntil-n.w.now), n, "written", n.written)
+	n.w.after(max(delay, n.stalledUntil-n.w.now), n, "written", func() { n.written(w) })
 }
 
-func (n *node) written() {
+func (n *node) written(w *replica.Write) {
+	if n.writing != w {
+		return // the disk came back early, and it is done
+	}
 	if n.stalledUntil > n.w.now {
-		n.w.after(n.stalledUntil-n.w.now, n, "written", n.written)
+		n.w.after(n.stalledUntil-n.w.now, n, "written", func() { n.written(w) })
 		return
 	}
-	w := n.writing
 	if n.failing {
 		n.failing = false
 		if n.rng.chance(0.5) {

@@ -201,6 +201,7 @@ func (w *World) run() {
 			break
 		}
 		if w.now > end {
+			w.describe()
 			w.fail("liveness", "%d s after the last fault: %s", calmTime/second, why)
 		}
 	}
