@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"slices"
+
 	"hanse/internal/shard"
 	"hanse/internal/transport"
 
@@ -42,4 +44,19 @@ func (h *Host) Leads(id shard.ID) bool {
 // IsSnapshotAnswer tells an answer to a chunk of a snapshot from a chunk.
 func IsSnapshotAnswer(m *transport.Message) bool {
 	return len(m.Body) > 0 && (m.Body[0] == chunkAck || m.Body[0] == chunkNo)
+}
+
+// Members returns the members of a group as this node's replica knows them, nil when it has none.
+func (h *Host) Members(id shard.ID) []Replica {
+	g := h.groups[id]
+	if g == nil {
+		return nil
+	}
+	return g.membership.replicas
+}
+
+// IsLearner reports whether a member has no vote.
+func (h *Host) IsLearner(id shard.ID, replica uint64) bool {
+	g := h.groups[id]
+	return g != nil && slices.Contains(g.membership.conf.Learners, replica)
 }
