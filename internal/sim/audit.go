@@ -25,6 +25,16 @@ func (w *World) live() (nodes []*node) {
 	return nodes
 }
 
+// holders returns the live nodes that have a replica of a group, by its leader's word.
+func (w *World) holders(id shard.ID) (nodes []*node) {
+	for _, r := range w.leader(id).host.Members(id) {
+		if n := w.node(r.Node); n.life != 0 {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
 // leader returns the live node that leads a group in the newest term, nil for none.
 func (w *World) leader(id shard.ID) *node {
 	g := w.checks.groups[id]
@@ -44,6 +54,9 @@ func (w *World) unrest() string {
 			return fmt.Sprintf("client %d waits for the answer to %s", c.id, c.busy.what)
 		}
 	}
+	if len(w.moves) > 0 {
+		return w.moves[0].String()
+	}
 	for _, id := range w.groups {
 		leader := w.leader(id)
 		if leader == nil {
@@ -56,7 +69,7 @@ func (w *World) unrest() string {
 		if out := m.Outbox(); len(out) > 0 {
 			return fmt.Sprintf("%s has %d messages to deliver, the first to %s about %s", id, len(out), out[0].To, out[0].Key)
 		}
-		for _, n := range w.live() {
+		for _, n := range w.holders(id) {
 			if other, at := n.machine(id); other == nil || at != index {
 				return fmt.Sprintf("%s: node %d is at %d, its leader, node %d, at %d", id, n.id, at, leader.id, index)
 			}
@@ -205,7 +218,7 @@ func (w *World) books() *books {
 func (w *World) audit() {
 	for _, id := range w.groups {
 		var index, hash uint64
-		for _, n := range w.live() {
+		for _, n := range w.holders(id) {
 			m, at := n.machine(id)
 			if h := m.Hash(); index == 0 {
 				index, hash = at, h

@@ -13,9 +13,10 @@ func (w *World) startFaults() {
 		{Partition, w.partition}, {OneWay, w.oneWay}, {Bridge, w.bridge},
 		{Crash, func() { w.anyNode().crash("power lost") }},
 		{WriteError, func() { w.anyNode().failing = true }},
-		{StalledDisk, w.stall}, {Pause, w.pause}, {Jump, w.jump}, {Transfer, w.transfer}, {ProviderOutage, w.outage},
+		{StalledDisk, w.stall}, {Pause, w.pause}, {Jump, w.jump}, {Transfer, w.transfer},
+		{Moves, w.moveAny}, {LostDisk, w.loseDisk}, {ProviderOutage, w.outage},
 	} {
-		if w.plan.On[k.fault] {
+		if w.plan.On[k.fault] && (k.fault != LostDisk || w.plan.Nodes >= 3) {
 			w.every(k.fault, k.do)
 		}
 	}

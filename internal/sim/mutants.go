@@ -345,6 +345,10 @@ func protocolMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "replica-number-reused", Bug: "a node whose disk was lost comes back empty under its old numbers, and votes again",
+			reuseNumbers: true,
+		},
+		{
 			Name: "ack-counted-twice", Bug: "an acknowledgment also counts for another replica", Nodes: 5,
 			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
 				for _, m := range slices.Clone(messages) {

@@ -82,9 +82,7 @@ func (n *node) wallAt(at int64) int64 {
 func (n *node) format() {
 	groups := make(map[shard.ID][]replica.Replica)
 	for _, id := range n.w.groups {
-		for _, other := range n.w.nodes {
-			groups[id] = append(groups[id], replica.Replica{ID: uint64(other.id), Node: other.id})
-		}
+		groups[id] = n.w.placement(id)
 	}
 	engine := n.disk.Open()
 	if err := replica.Bootstrap(engine, groups, n.id); err != nil {

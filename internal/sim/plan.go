@@ -32,6 +32,8 @@ const (
 	KillDelivering
 	Snapshots
 	Transfer
+	Moves
+	LostDisk
 	SlowApply
 	ClientLoss
 	ProviderTimeout
@@ -69,6 +71,8 @@ var catalog = [faults]struct {
 	KillDelivering:    {"kill-delivering", 0.0005, 0.02, "of the deliveries from an outbox find the node dead"},
 	Snapshots:         {"snapshots", 5, 100, "entries are kept in the log, so that those who were away need snapshots"},
 	Transfer:          {"transfer", 2, 20, "s between transfers of a leadership"},
+	Moves:             {"moves", 5, 20, "s between moves of a replica to another node"},
+	LostDisk:          {"lost-disk", 15, 40, "s between disks that are lost for good"},
 	SlowApply:         {"slow-apply", 0.01, 0.3, "of the entries wait before they are applied"},
 	ClientLoss:        {"client-loss", 0.01, 0.2, "of the requests and answers of clients are lost"},
 	ProviderTimeout:   {"provider-timeout", 0.02, 0.3, "of the provider's answers are lost, with or without effect"},
@@ -82,9 +86,11 @@ func (f Fault) String() string { return catalog[f].name }
 
 // Plan is what a seed decides before the first step.
 type Plan struct {
-	Seed   uint64
-	Nodes  int
-	Layout shard.Layout
+	Seed  uint64
+	Nodes int
+	// Replicas is the number of replicas of each group.
+	Replicas int
+	Layout   shard.Layout
 	// On says which faults the run has, Rate how much of each.
 	On   [faults]bool
 	Rate [faults]float64
@@ -119,6 +125,10 @@ func Draw(seed uint64, nodes int) Plan {
 			p.Rate[f] = c.hi - (c.hi-c.lo)*x*x // of periods the long ones are mild
 		}
 	}
+	p.Replicas = p.Nodes
+	if p.Nodes > 3 && r.chance(0.7) {
+		p.Replicas = 3
+	}
 	p.Layout = shard.Layout{
 		shard.Meta: 1, shard.Order: 1 + r.below(2), shard.Inventory: 1 + r.below(3), shard.Payment: 1 + r.below(2),
 		shard.Notification: 1, shard.Keyspace: 1 + r.below(2),
@@ -127,7 +137,7 @@ func Draw(seed uint64, nodes int) Plan {
 	p.Think = r.between(100, 1500)
 	p.SKUs = 1 + r.below(5)
 	p.Keys = 2 + r.below(4)
-	if p.Nodes >= 3 && r.chance(0.25) {
+	if p.Nodes >= 3 && r.chance(0.25) && !p.On[LostDisk] { // a disk and a node would be more than a group of three bears
 		p.LeaveOut = 1 + r.below(p.Nodes)
 	}
 	p.FlushMillis = r.between(20, 3000)

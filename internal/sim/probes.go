@@ -33,6 +33,8 @@ const (
 	probeLogOverwritten
 	probeReplayedEntry
 	probeUndecided
+	probeLostDisk
+	probeMoved
 	probes
 )
 
@@ -64,6 +66,8 @@ var probeNames = [probes]string{
 	probeHoldExpired:             "a reservation expired",
 	probeLogOverwritten:          "an entry that was not committed was overwritten",
 	probeReplayedEntry:           "a restarted replica applied entries again",
+	probeLostDisk:                "a node lost its disk",
+	probeMoved:                   "a replica was moved to another node",
 	probeUndecided:               "a history was too long to be decided",
 }
 

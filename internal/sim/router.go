@@ -99,12 +99,12 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 			if mutant.consistency != nil {
 				consistency = mutant.consistency(consistency)
 			}
-			n.host.Read(q.shard, consistency, q.atLeast, q.payload, ms, n.once(done))
+			n.host.Read(q.shard, consistency, q.atLeast, q.payload, ms, n.once(absent(done)))
 		} else {
 			if mutant.proposing != nil {
 				mutant.proposing(n, q)
 			}
-			n.host.Propose(q.shard, q.command, q.wait, ms, n.once(done))
+			n.host.Propose(q.shard, q.command, q.wait, ms, n.once(absent(done)))
 		}
 		n.wake()
 		return
@@ -120,6 +120,16 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 	r.calls[sent.id] = &call{shard: q.shard, to: to, write: !q.read, deadline: deadline + 100*millisecond, done: done}
 	r.order = append(r.order, sent.id)
 	n.w.net.send(frame{from: n, to: n.w.node(to), class: transport.Call, request: &sent})
+}
+
+// absent makes a replica that is not here, because it has moved, a reason to look elsewhere.
+func absent(done replica.Done) replica.Done {
+	return func(result shard.Result, err error) {
+		if errors.Is(err, replica.ErrNoReplica) {
+			err = errUnavailable
+		}
+		done(result, err)
+	}
 }
 
 func (r *router) receive(f frame) {

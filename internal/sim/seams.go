@@ -30,7 +30,9 @@ type Mutant struct {
 	consistency func(replica.Consistency) replica.Consistency
 	route       func(n *node, id shard.ID) shard.ID
 	proposing   func(n *node, q *request)
-	sending     func(n *node, messages []replica.Outgoing) []replica.Outgoing
+	// reuseNumbers has a node whose disk was lost come back under its old replica numbers.
+	reuseNumbers bool
+	sending      func(n *node, messages []replica.Outgoing) []replica.Outgoing
 }
 
 // or returns a mutant whose hooks can be looked at.

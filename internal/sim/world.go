@@ -37,6 +37,7 @@ type World struct {
 	provider *provider
 	clients  []*client
 	orders   []*knownOrder // that clients know of
+	moves    []*move       // under way
 	history  *history
 	checks   *checks
 	faults   *random
