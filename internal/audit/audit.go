@@ -1,11 +1,3 @@
-// Package audit recomputes a cluster's books from scratch and compares them with what it has stored.
-//
-//	orders' events ──fold──▶ orders ──sum──▶ stock of each SKU, money of each payment
-//	receipts, adjustments ───────────────▶                │ compared with
-//	                     stored orders, counters, holds, payments, and the provider's ledger
-//
-// It reads shard after shard while the cluster may go on, so what is under way can look like a difference. Differences are
-// therefore looked at several times: only those that stay are reported. A cluster at rest is compared exactly.
 package audit
 
 import (
@@ -17,6 +9,7 @@ import (
 	"time"
 
 	"hanse/client"
+	"hanse/internal/id"
 )
 
 // Source is the cluster; *client.Client provides it.
@@ -31,13 +24,15 @@ type Source interface {
 
 // Charge is an operation of the provider's ledger.
 type Charge struct {
-	Key, PaymentID, Kind string
-	Amount               int64
-	Declined             bool
+	// Seq numbers the ledger's rows from 1.
+	Seq                            uint64
+	Key, PaymentID, Kind, Currency string
+	Amount                         int64
+	Declined                       bool
 }
 
-// Ledger reads the provider's ledger from its beginning; nil when there is none to compare with.
-type Ledger func(ctx context.Context, fn func(Charge)) error
+// Ledger calls fn with the rows of the provider's ledger after row number after, in their order.
+type Ledger func(ctx context.Context, after uint64, fn func(Charge)) error
 
 // Difference is one thing that is not as it should be.
 type Difference struct {
@@ -51,379 +46,228 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s %s: expected %s, found %s", d.Kind, d.ID, d.Expected, d.Found)
 }
 
+// The kinds of differences.
+const (
+	OrderNotItsEvents  = "order_is_not_its_events" // the stored order is not the fold of its events
+	OrderLine          = "order_line"              // quantities or total of a line do not fit
+	OrderTotal         = "order_total"             // the total is not the sum of the lines
+	OrderMoney         = "order_money"             // the order's amounts do not fit to one another
+	OrderStalled       = "order_stalled"           // the saga has stopped without being stuck
+	HoldMissing        = "hold_missing"            // an order's stock is not kept
+	HoldDiffers        = "hold_differs"            // another quantity or state than the order's
+	HoldWithoutOrder   = "hold_without_order"      // stock kept for nobody
+	PaymentMissing     = "payment_missing"
+	PaymentDiffers     = "payment_differs"    // other amounts than the order's
+	PaymentOperations  = "payment_operations" // the amounts are not the sums of the operations
+	PaymentNoOrder     = "payment_without_order"
+	ChargedTwice       = "charged_twice"    // more than one authorization at the provider
+	LedgerDiffers      = "ledger_differs"   // the provider has done something else than the payment says
+	LedgerNoPayment    = "ledger_has_more"  // the provider has a payment that the cluster does not know
+	StockDiffers       = "stock_differs"    // a counter is not the sum of what moved it
+	MovementGap        = "movement_gap"     // a receipt or adjustment is missing
+	OutOfOrder         = "out_of_order"     // a shard's rows are not sorted: nothing can be said about them
+	TooManyDifferences = "more_differences" // so many that they are not all named
+)
+
 // Report is what an audit has found.
 type Report struct {
 	Orders   int `json:"orders"`
 	SKUs     int `json:"skus"`
 	Payments int `json:"payments"`
-	// CheckedAt is the applied index of each shard when the audit began.
+	// CheckedAt is the applied index of each shard when the audit began, as the answering node knew it.
 	CheckedAt   map[string]uint64 `json:"checked_at"`
 	Differences []Difference      `json:"differences"`
-	// Open counts orders that were under way.
-	Open int `json:"open"`
+	// Open counts orders that were under way to the end, Stuck those of them that wait for a person. Moving counts SKUs that
+	// changed while they were summed up, each time.
+	Open   int `json:"open"`
+	Stuck  int `json:"stuck"`
+	Moving int `json:"moving"`
+}
+
+// Config says how patient an audit is.
+type Config struct {
+	// Looks is how often what differs is looked at before it is reported. Default 6.
+	Looks int
+	// Pause is the time between two looks. Default 500 ms: several round trips of a saga.
+	Pause time.Duration
+	// StalledAfter is how long an order may be under way without being stuck. Default 20 minutes: longer than
+	// the 15 minutes after which a step without an answer is called stuck.
+	StalledAfter time.Duration
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{Looks: 6, Pause: 500 * time.Millisecond, StalledAfter: 20 * time.Minute, Now: time.Now}
 }
 
 const (
+	// pageRows is how many rows are read at once; orders of a thousand lines make pages of fewer.
 	pageRows = 500
-	// looks is how often a difference has to be seen, lookAgain the time between.
-	looks     = 4
-	lookAgain = time.Second
+	// maxSuspects bounds the orders that are looked at again, maxNamed the differences that are named.
+	maxSuspects = 100_000
+	maxNamed    = 10_000
 )
 
-// Run audits a cluster. A difference is reported when it was there each time it was looked at.
-func Run(ctx context.Context, s Source, ledger Ledger) (*Report, error) {
-	var report *Report
-	for look := range looks {
-		next, err := once(ctx, s, ledger)
-		if err != nil {
+// Run audits a cluster; without a ledger it is not compared with the provider's.
+func Run(ctx context.Context, s Source, ledger Ledger, cfg Config) (*Report, error) {
+	shards, err := s.Shards(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	a := &auditor{
+		source: s, cfg: cfg, counts: shards.Counts, suspects: make(map[string]verdict), rested: make(map[place]bool),
+		report: Report{CheckedAt: make(map[string]uint64), Differences: []Difference{}},
+	}
+	for _, sh := range shards.Shards {
+		a.report.CheckedAt[sh.ID] = sh.Applied
+	}
+	if ledger != nil {
+		a.provider = newProvider(ledger)
+		if err := a.provider.read(ctx); err != nil {
 			return nil, err
 		}
-		if report != nil {
-			next.Differences = slices.DeleteFunc(next.Differences, func(d Difference) bool {
-				return !slices.ContainsFunc(report.Differences, func(o Difference) bool { return o.Kind == d.Kind && o.ID == d.ID })
-			})
-		}
-		report = next
-		if len(report.Differences) == 0 || look == looks-1 {
-			break
-		}
+	}
+	if err := a.pass(ctx, a.examine); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	a.leftovers()
+	for look := 1; look < cfg.Looks && (len(a.suspects) > 0 || a.report.Moving > 0); look++ {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(lookAgain):
+		case <-time.After(cfg.Pause):
+		}
+		if err := a.lookAgain(ctx); err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
 		}
 	}
-	return report, nil
-}
-
-// place is a SKU at a location.
-type place struct{ sku, location string }
-
-// counters are the stock at a place as the books have it.
-type counters struct{ onHand, reserved, allocated, unavailable int64 }
-
-func (c counters) String() string {
-	return fmt.Sprintf("on hand %d, reserved %d, allocated %d, unavailable %d", c.onHand, c.reserved, c.allocated, c.unavailable)
-}
-
-// sums is the money of a payment.
-type sums struct{ authorized, captured, refunded, voided int64 }
-
-func (m sums) String() string {
-	return fmt.Sprintf("authorized %d, captured %d, refunded %d, voided %d", m.authorized, m.captured, m.refunded, m.voided)
-}
-
-// books is one pass over the cluster.
-type books struct {
-	report Report
-	stock  map[place]*counters // from orders and movements
-	money  map[string]sums     // from orders, by payment
-	open   map[string]bool     // payments of orders under way
-	asked  map[string]sums     // from payments
-}
-
-func once(ctx context.Context, s Source, ledger Ledger) (*Report, error) {
-	b := &books{
-		report: Report{CheckedAt: make(map[string]uint64), Differences: []Difference{}},
-		stock:  make(map[place]*counters), money: make(map[string]sums), open: make(map[string]bool), asked: make(map[string]sums),
+	for _, v := range a.suspects {
+		a.conclude(v)
 	}
-	shards, err := s.Shards(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, sh := range shards.Shards {
-		b.report.CheckedAt[sh.ID] = sh.Applied
-	}
-	for _, part := range []struct {
-		service string
-		read    func(context.Context, Source, int) error
-	}{
-		{"inventory", b.movements}, {"order", b.orders}, {"inventory", b.holds}, {"inventory", b.items}, {"payment", b.payments},
-	} {
-		for i := range shards.Counts[part.service] {
-			if err := part.read(ctx, s, i); err != nil {
-				return nil, fmt.Errorf("audit %s/%d: %w", part.service, i, err)
-			}
-		}
-	}
-	b.missingItems()
-	b.comparePayments()
-	if ledger != nil {
-		if err := b.compareLedger(ctx, ledger); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(b.report.Differences, func(x, y Difference) int {
-		return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.ID, y.ID))
+	slices.SortFunc(a.report.Differences, func(x, y Difference) int {
+		return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.ID, y.ID), strings.Compare(x.Expected, y.Expected))
 	})
-	return &b.report, nil
-}
-
-func (b *books) differ(kind, id string, expected, found any) {
-	b.report.Differences = append(b.report.Differences, Difference{kind, id, fmt.Sprint(expected), fmt.Sprint(found)})
-}
-
-func (b *books) at(sku, location string) *counters {
-	p := place{sku, location}
-	c := b.stock[p]
-	if c == nil {
-		c = new(counters)
-		b.stock[p] = c
+	if n := len(a.report.Differences); n > maxNamed {
+		a.report.Differences = append(a.report.Differences[:maxNamed], Difference{TooManyDifferences, "all", fmt.Sprintf("at most %d", maxNamed), fmt.Sprint(n)})
 	}
-	return c
+	return &a.report, nil
 }
 
-func (b *books) movements(ctx context.Context, s Source, shard int) error {
-	for after, more := uint64(0), true; more; {
-		page, next, err := s.ScanMovements(ctx, shard, after, pageRows)
-		if err != nil {
-			return err
-		}
-		for _, m := range page {
-			if m.Seq != after+1 {
-				b.differ("movement_gap", fmt.Sprintf("inventory/%d", shard), after+1, m.Seq)
+// auditor is an audit under way.
+type auditor struct {
+	source   Source
+	cfg      Config
+	counts   map[string]int // shards of each service
+	provider *provider      // nil without a ledger
+	suspects map[string]verdict
+	// rested are the places whose counters have been compared.
+	rested map[place]bool
+	report Report
+}
+
+func (a *auditor) differ(kind, id string, expected, found any) {
+	a.report.Differences = append(a.report.Differences, Difference{kind, id, fmt.Sprint(expected), fmt.Sprint(found)})
+}
+
+// examine judges an order during the first pass. What is not in order is looked at again later.
+func (a *auditor) examine(g *group) {
+	if g.order != nil {
+		a.report.Orders++
+	}
+	if g.payment != nil {
+		a.report.Payments++
+	}
+	v := a.judge(g)
+	if v.fine() {
+		return
+	}
+	if len(a.suspects) < maxSuspects {
+		a.suspects[g.id] = v
+	} else {
+		a.conclude(v)
+	}
+}
+
+// leftovers suspects what the provider knows and no payment has asked for.
+func (a *auditor) leftovers() {
+	if a.provider == nil {
+		return
+	}
+	for _, paymentID := range a.provider.unseen() {
+		if _, ok := suffix(paymentID); ok && len(a.suspects) < maxSuspects {
+			g := &group{id: id.Sibling(id.Order, paymentID)}
+			if _, ok := a.suspects[g.id]; !ok {
+				a.suspects[g.id] = a.judge(g)
 			}
-			after = m.Seq
-			b.at(m.SKU, m.Location).onHand += m.Quantity
-		}
-		more = next && len(page) > 0
-	}
-	return nil
-}
-
-func (b *books) orders(ctx context.Context, s Source, shard int) error {
-	for after, more := "", true; more; {
-		page, next, err := s.ScanOrders(ctx, shard, after, pageRows)
-		if err != nil {
-			return err
-		}
-		for i := range page {
-			b.order(&page[i])
-			after = page[i].Stored.ID
-		}
-		more = next && len(page) > 0
-	}
-	return nil
-}
-
-func (b *books) order(scanned *client.ScannedOrder) {
-	o := &scanned.Stored
-	b.report.Orders++
-	if f := scanned.Folded; f != nil {
-		b.differ("order_is_not_its_events", o.ID, fmt.Sprintf("%s at revision %d", f.State, f.Revision), fmt.Sprintf("%s at revision %d", o.State, o.Revision))
-		o = f // the events are the truth
-	}
-	var total, captures int64
-	for _, l := range o.Lines {
-		total += l.Total
-		if l.Total != l.Quantity*l.UnitPrice || l.Canceled+l.Fulfilled > l.Quantity || l.Returned > l.Fulfilled {
-			b.differ("order_line", fmt.Sprintf("%s line %d", o.ID, l.Line), "canceled + fulfilled <= quantity, returned <= fulfilled", fmt.Sprintf("%+v", l))
-		}
-		if !l.Tracked {
 			continue
 		}
-		c := b.at(l.SKU, o.Location)
-		c.onHand -= l.Fulfilled
-		switch open := l.Quantity - l.Canceled - l.Fulfilled; o.State {
-		case "placing", "awaiting_payment":
-			c.reserved += open // while it is under way that may be early or late
-		case "confirmed", "partially_fulfilled", "on_hold":
-			c.allocated += open
-		}
-	}
-	for _, r := range o.Returns {
-		for _, it := range r.Items {
-			l := o.Lines[it.Line-1]
-			if !l.Tracked || r.Disposition == "lost" {
-				continue
-			}
-			c := b.at(l.SKU, o.Location)
-			c.onHand += it.Quantity
-			if r.Disposition == "damaged" {
-				c.unavailable += it.Quantity
-			}
-		}
-	}
-	if total != o.Total {
-		b.differ("order_total", o.ID, total, o.Total)
-	}
-	for _, f := range o.Fulfillments {
-		captures += f.Captured
-	}
-	p := o.Payment
-	if captures != p.Captured || p.Captured > p.Authorized || p.Refunded > p.Captured || p.Captured+p.Voided > p.Authorized {
-		b.differ("order_money", o.ID, "refunded <= captured = sum of captures, captured + voided <= authorized", fmt.Sprintf("%+v, captures %d", p, captures))
-	}
-	underWay := false
-	switch o.State {
-	case "placing", "awaiting_payment", "canceling", "expiring", "rejecting", "on_hold":
-		underWay = true
-	case "confirmed":
-		if p.Authorized != o.Total {
-			b.differ("confirmed_without_payment", o.ID, o.Total, p.Authorized)
-		}
-	}
-	for _, r := range o.Refunds {
-		underWay = underWay || !r.Done
-	}
-	for _, f := range o.Fulfillments {
-		underWay = underWay || f.Captured != f.Amount
-	}
-	if underWay {
-		b.report.Open++
-	}
-	if o.PaymentID != "" {
-		b.money[o.PaymentID] = sums{p.Authorized, p.Captured, p.Refunded, p.Voided}
-		if underWay {
-			b.open[o.PaymentID] = true
-		}
+		a.differ(LedgerNoPayment, paymentID, "a payment", "none")
 	}
 }
 
-// holds adds what reservations without an order keep.
-func (b *books) holds(ctx context.Context, s Source, shard int) error {
-	for after, more := "", true; more; {
-		page, next, err := s.ScanHolds(ctx, shard, after, pageRows)
+// lookAgain reads the suspects anew, one by one, and sums up the SKUs that have not rested.
+func (a *auditor) lookAgain(ctx context.Context) error {
+	if a.provider != nil {
+		if err := a.provider.read(ctx); err != nil {
+			return err
+		}
+	}
+	for orderID := range a.suspects {
+		g, err := a.find(ctx, orderID)
 		if err != nil {
 			return err
 		}
-		for _, h := range page {
-			after = h.ID
-			if !h.FreeStanding {
-				continue
-			}
-			for _, l := range h.Lines {
-				left := l.Quantity - l.Fulfilled - l.Released
-				switch h.State {
-				case "held":
-					b.at(l.SKU, h.Location).reserved += left
-				case "allocated":
-					b.at(l.SKU, h.Location).allocated += left
-				}
-			}
+		if v := a.judge(g); v.fine() {
+			delete(a.suspects, orderID)
+		} else {
+			a.suspects[orderID] = v
 		}
-		more = next && len(page) > 0
 	}
-	return nil
+	if a.report.Moving == 0 {
+		return nil
+	}
+	return a.pass(ctx, func(*group) {})
 }
 
-func (b *books) items(ctx context.Context, s Source, shard int) error {
-	sku, location := "", ""
-	for more := true; more; {
-		page, next, err := s.ScanItems(ctx, shard, sku, location, pageRows)
+func (a *auditor) conclude(v verdict) {
+	if v.open {
+		a.report.Open++
+	}
+	if v.stuck {
+		a.report.Stuck++
+	}
+	a.report.Differences = append(a.report.Differences, v.differences...)
+}
+
+// pass reads the whole cluster once: every order with its holds and its payment goes to examine, and the counters
+// of the SKUs are compared.
+func (a *auditor) pass(ctx context.Context, examine func(*group)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := newStock()
+	if err := a.items(ctx, s.before); err != nil {
+		return err
+	}
+	if err := a.movements(ctx, s); err != nil {
+		return err
+	}
+	join := a.join(ctx)
+	for {
+		g, err := join.next(ctx)
 		if err != nil {
 			return err
 		}
-		for _, i := range page {
-			sku, location = i.SKU, i.Location
-			b.report.SKUs++
-			p := place{i.SKU, i.Location}
-			expected := b.stock[p]
-			delete(b.stock, p)
-			if !i.Tracked {
-				continue
-			}
-			if expected == nil {
-				expected = new(counters)
-			}
-			if found := (counters{i.OnHand, i.Reserved, i.Allocated, i.Unavailable}); found != *expected {
-				b.differ("stock", i.SKU+" at "+i.Location, expected, found)
-			}
+		if g == nil {
+			break
 		}
-		more = next && len(page) > 0
+		s.add(g)
+		examine(g)
 	}
-	return nil
-}
-
-// missingItems reports stock that the books have and no shard keeps.
-func (b *books) missingItems() {
-	for p, c := range b.stock {
-		if *c != (counters{}) {
-			b.differ("stock", p.sku+" at "+p.location, c, "nothing")
-		}
+	if err := a.items(ctx, func(item *client.Location) { s.compare(a, item) }); err != nil {
+		return err
 	}
-}
-
-func (b *books) payments(ctx context.Context, s Source, shard int) error {
-	for after, more := "", true; more; {
-		page, next, err := s.Payments(ctx, shard, after, pageRows, false)
-		if err != nil {
-			return err
-		}
-		for _, p := range page {
-			after = p.ID
-			b.report.Payments++
-			b.asked[p.ID] = sums{p.Authorized, p.Captured, p.Refunded, p.Voided}
-			for _, op := range p.Operations {
-				if op.State == "sent" || op.State == "unknown" || op.State == "pending" {
-					b.open[p.ID] = true
-				}
-			}
-		}
-		more = next && len(page) > 0
-	}
-	return nil
-}
-
-func (b *books) comparePayments() {
-	for id, expected := range b.money {
-		if found := b.asked[id]; found != expected && !b.open[id] {
-			b.differ("payment", id, expected, found)
-		}
-	}
-	for id, found := range b.asked {
-		if _, ok := b.money[id]; !ok {
-			b.differ("payment_without_order", id, "an order", found)
-		}
-	}
-}
-
-// compareLedger compares the payments with what the provider has done.
-func (b *books) compareLedger(ctx context.Context, ledger Ledger) error {
-	charged := make(map[string]sums)
-	authorizations := make(map[string]int)
-	keys := make(map[string]bool)
-	err := ledger(ctx, func(c Charge) {
-		if c.Declined {
-			return
-		}
-		if keys[c.Key] {
-			b.differ("charged_twice", c.Key, "one operation for each key", "another")
-		}
-		keys[c.Key] = true
-		m := charged[c.PaymentID]
-		switch c.Kind {
-		case "authorize":
-			authorizations[c.PaymentID]++
-			m.authorized += c.Amount
-		case "capture":
-			m.captured += c.Amount
-		case "refund":
-			m.refunded += c.Amount
-		case "void":
-			m.voided += c.Amount
-		}
-		charged[c.PaymentID] = m
-	})
-	if err != nil {
-		return fmt.Errorf("read the provider's ledger: %w", err)
-	}
-	for id, n := range authorizations {
-		if n > 1 {
-			b.differ("charged_twice", id, "one authorization", fmt.Sprint(n))
-		}
-	}
-	for id, found := range charged {
-		if expected, ok := b.asked[id]; !ok {
-			b.differ("provider_knows_more", id, "a payment", found)
-		} else if found != expected && !b.open[id] {
-			b.differ("provider_ledger", id, expected, found)
-		}
-	}
-	for id, expected := range b.asked {
-		if _, ok := charged[id]; !ok && expected != (sums{}) && !b.open[id] {
-			b.differ("provider_ledger", id, expected, "nothing")
-		}
-	}
+	s.finish(a)
 	return nil
 }

@@ -49,7 +49,10 @@ func (a *app) auditCmd() *cobra.Command {
 }
 
 func showAudit(w io.Writer, r *audit.Report) {
-	fmt.Fprintf(w, "%d orders (%d under way), %d SKUs, %d payments\n", r.Orders, r.Open, r.SKUs, r.Payments)
+	fmt.Fprintf(w, "%d orders (%d under way, %d of them wait for a person), %d SKUs, %d payments\n", r.Orders, r.Open, r.Stuck, r.SKUs, r.Payments)
+	if r.Moving > 0 {
+		fmt.Fprintf(w, "The stock of %d SKUs changed all the time and could not be compared; audit again when there is less to do.\n", r.Moving)
+	}
 	if len(r.Differences) == 0 {
 		fmt.Fprintln(w, "No difference.")
 		return
@@ -74,7 +77,7 @@ func (a *app) runAudit(ctx context.Context, c *client.Client, provider string) (
 	default:
 		ledger = readLedger(strings.TrimSuffix(provider, "/"))
 	}
-	return audit.Run(ctx, c, ledger)
+	return audit.Run(ctx, c, ledger, audit.DefaultConfig())
 }
 
 // devProvider returns the URL of a development cluster's provider: 90 ports above the first node's.
@@ -109,8 +112,8 @@ func devProvider(ctx context.Context, c *client.Client) string {
 
 // readLedger reads the ledger of the simulated provider, page by page.
 func readLedger(url string) audit.Ledger {
-	return func(ctx context.Context, fn func(audit.Charge)) error {
-		for after, more := uint64(0), true; more; {
+	return func(ctx context.Context, after uint64, fn func(audit.Charge)) error {
+		for more := true; more; {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/ledger?after=%d&limit=5000", url, after), nil)
 			if err != nil {
 				return err
@@ -127,7 +130,9 @@ func readLedger(url string) audit.Ledger {
 			}
 			for _, op := range page.Operations {
 				after = op.Seq
-				fn(audit.Charge{Key: op.Key, PaymentID: op.PaymentID, Kind: op.Kind, Amount: op.Amount, Declined: op.Declined})
+				fn(audit.Charge{
+					Seq: op.Seq, Key: op.Key, PaymentID: op.PaymentID, Kind: op.Kind, Amount: op.Amount, Currency: op.Currency, Declined: op.Declined,
+				})
 			}
 			more = page.HasMore && len(page.Operations) > 0
 		}
