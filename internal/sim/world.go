@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"runtime/debug"
 
@@ -72,20 +71,47 @@ type event struct {
 	fn   func()
 }
 
+// eventQueue is a heap by time, then number. It is written out, for container/heap would put every event on Go's heap.
 type eventQueue []event
 
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
+func (q eventQueue) less(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
 }
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
-	return e
+
+func (q *eventQueue) push(e event) {
+	h := append(*q, e)
+	*q = h
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !h.less(i, parent) {
+			break
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+func (q *eventQueue) pop() event {
+	h := *q
+	first, last := h[0], len(h)-1
+	h[0], h[last] = h[last], event{}
+	h = h[:last]
+	*q = h
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= last {
+			break
+		}
+		if child+1 < last && h.less(child+1, child) {
+			child++
+		}
+		if !h.less(child, i) {
+			break
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
+	return first
 }
 
 // after has fn called when delay has passed. What concerns a node's process is dropped when that has died by then.
@@ -102,12 +128,12 @@ func (w *World) after(delay int64, n *node, what string, fn func()) {
 func (w *World) push(e event) {
 	w.seq++
 	e.seq = w.seq
-	heap.Push(&w.queue, e)
+	w.queue.push(e)
 }
 
 // step lets the next event happen.
 func (w *World) step() {
-	e := heap.Pop(&w.queue).(event)
+	e := w.queue.pop()
 	w.now = e.at
 	if n := e.node; n != nil {
 		if n.life != e.life {
