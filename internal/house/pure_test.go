@@ -22,9 +22,9 @@ var core = []string{
 
 // steps are packages that a simulator drives: they may talk about the world but not act on it. Files of drivers are
 // exempt: they turn the steps into goroutines and I/O.
-var steps = []string{"internal/reactor", "internal/replica", "internal/store", "internal/store/memstore", "internal/transport", "internal/transport/memtransport"}
+var steps = []string{"internal/reactor", "internal/replica", "internal/store", "internal/store/memstore", "internal/transport", "internal/transport/memtransport", "internal/sim"}
 
-var drivers = []string{"internal/replica/node.go"}
+var drivers = []string{"internal/replica/node.go", "internal/sim/run.go", "internal/sim/command.go"}
 
 // A network in memory has its own order of links; its maps are not looked at by what it carries.
 var anyMapOrder = []string{"internal/transport/memtransport"}
