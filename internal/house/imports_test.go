@@ -20,7 +20,8 @@ var levels = [][]string{
 	{"internal/saga"},
 	// The services as shards, and the door that only knows their words.
 	{"internal/shard/*", "internal/rest"},
-	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp", "internal/psp/*"},
+	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp"},
+	{"internal/psp/*"},
 	{"internal/node", "internal/sim"},
 	{"internal/replay", "internal/audit", "internal/bench", "internal/dev"},
 	{"internal/cli"},

@@ -1,10 +1,9 @@
 package ordershard
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"hanse/api/orderpb"
 	"hanse/internal/order"
@@ -130,8 +129,9 @@ func (l *logic) events(orderID string) shard.Result {
 
 // appendEvent appends an encoded event as field 1, which it is of EventList and of FeedPage.
 func appendEvent(b, event []byte) []byte {
-	b = protowire.AppendTag(b, 1, protowire.BytesType)
-	return protowire.AppendBytes(b, event)
+	b = append(b, 1<<3|2) // field 1, length-delimited
+	b = binary.AppendUvarint(b, uint64(len(event)))
+	return append(b, event...)
 }
 
 func (l *logic) feed(q *orderpb.ReadFeed) shard.Result {
