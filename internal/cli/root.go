@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	addr     string
+	retryFor time.Duration
 	json     bool
 }
 
@@ -108,6 +110,7 @@ func (a *app) root() *cobra.Command {
 		addr = DefaultAddr
 	}
 	root.PersistentFlags().StringVar(&a.addr, "addr", addr, "addresses of nodes, separated by commas (HANSE_ADDR)")
+	root.PersistentFlags().DurationVar(&a.retryFor, "retry-for", 10*time.Second, "how long to look for a node that answers")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
 		a.serveCmd(), a.devCmd(), a.pspCmd(),
@@ -119,7 +122,7 @@ func (a *app) root() *cobra.Command {
 
 // client returns a client of the cluster at --addr.
 func (a *app) client() (*client.Client, error) {
-	c, err := client.New(client.Config{Addrs: strings.Split(a.addr, ",")})
+	c, err := client.New(client.Config{Addrs: strings.Split(a.addr, ","), RetryFor: a.retryFor})
 	if err != nil {
 		return nil, &usageError{err}
 	}

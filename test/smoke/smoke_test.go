@@ -1,0 +1,334 @@
+// Package smoke starts the real program as a user does: a cluster of processes, orders, a killed leader, an audit.
+package smoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hanse/client"
+)
+
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "hanse-smoke-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = filepath.Join(dir, "hanse")
+	build := exec.Command("go", "build", "-o", program, "hanse/cmd/hanse")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// cluster is a running `hanse dev`.
+type cluster struct {
+	t    *testing.T
+	port int
+	cmd  *exec.Cmd
+	out  *lockedBuffer
+	done chan error
+	c    *client.Client
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// freeBase finds a first port above which all that a cluster needs is free.
+func freeBase(t *testing.T) int {
+	for range 50 {
+		base := 20000 + 100*rand.IntN(300)
+		free := true
+		for offset := 0; offset <= 100; offset++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+offset))
+			if err != nil {
+				free = false
+				break
+			}
+			l.Close()
+		}
+		if free {
+			return base
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+func start(t *testing.T, dir string, port int) *cluster {
+	c := &cluster{t: t, port: port, out: new(lockedBuffer), done: make(chan error, 1)}
+	c.cmd = exec.Command(program, "dev", "--dir", dir, "--http-port", strconv.Itoa(port))
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
+	began := time.Now()
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { c.done <- c.cmd.Wait() }()
+	t.Cleanup(c.stop)
+	c.until("the cluster is ready", func() bool { return strings.Contains(c.out.String(), "Hanse is ready") })
+	t.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
+	var addrs []string
+	for i := range 3 {
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port+10*i))
+	}
+	var err error
+	if c.c, err = client.New(client.Config{Addrs: addrs}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *cluster) until(what string, ok func() bool) {
+	c.t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for !ok() {
+		select {
+		case err := <-c.done:
+			c.t.Fatalf("hanse dev ended (%v) before %s:\n%s", err, what, c.out)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("not within a minute: %s\n%s", what, c.out)
+		}
+	}
+}
+
+// stop interrupts the cluster as Ctrl-C does, and looks that nothing is left.
+func (c *cluster) stop() {
+	if c.cmd == nil {
+		return
+	}
+	cmd := c.cmd
+	c.cmd = nil
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		return
+	}
+	select {
+	case err := <-c.done:
+		if err != nil {
+			c.t.Errorf("hanse dev: %v\n%s", err, c.out)
+		}
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		c.t.Errorf("hanse dev does not end:\n%s", c.out)
+	}
+	for _, offset := range []int{0, 2, 10, 20, 90} {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.port+offset))
+		if err != nil {
+			c.t.Errorf("after the end: %v", err)
+			continue
+		}
+		l.Close()
+	}
+}
+
+// hanse runs the program and returns its standard output.
+func (c *cluster) hanse(args ...string) (string, int) {
+	cmd := exec.Command(program, append(args, "--addr", fmt.Sprintf("127.0.0.1:%d", c.port))...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		c.t.Fatal(err)
+	}
+	if err != nil {
+		c.t.Logf("hanse %s: %v: %s", strings.Join(args, " "), err, errOut.String())
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+func (c *cluster) dev(act string, node uint64) {
+	c.t.Helper()
+	if out, code := c.hanse("dev", act, fmt.Sprint(node), "--http-port", strconv.Itoa(c.port)); code != 0 {
+		c.t.Fatalf("dev %s %d: %s", act, node, out)
+	}
+}
+
+// audit fails the test when the books do not agree.
+func (c *cluster) audit() {
+	c.t.Helper()
+	out, code := c.hanse("audit", "--json")
+	var report struct {
+		Orders      int              `json:"orders"`
+		Differences []map[string]any `json:"differences"`
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || len(report.Differences) > 0 {
+		c.t.Errorf("audit: exit %d, %v: %s", code, err, out)
+	}
+	c.t.Logf("audited %d orders", report.Orders)
+}
+
+func order(customer string, quantity int64) *client.PlaceOrder {
+	return &client.PlaceOrder{
+		CustomerID: customer, Currency: "EUR", Payment: &client.Method{Method: "card"},
+		Lines: []client.NewLine{{SKU: "TEA-GREEN", Quantity: quantity, UnitPrice: 799}, {SKU: "MUG-RED", Quantity: 1, UnitPrice: 1250}},
+	}
+}
+
+func TestNothingIsLostWhenLeadersAreKilled(t *testing.T) {
+	dir, port := t.TempDir(), freeBase(t)
+	c := start(t, dir, port)
+	ctx := t.Context()
+	for _, sku := range []string{"TEA-GREEN", "MUG-RED"} {
+		if _, err := c.c.Receive(ctx, "smoke-"+sku, sku, client.StockChange{Quantity: 100_000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Customers order while one node after the other is killed and started again.
+	ordering, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var placed []string
+	var slowest atomic.Int64
+	for customer := range 4 {
+		wg.Go(func() {
+			for i := 0; ordering.Err() == nil; i++ {
+				began := time.Now()
+				o, err := c.c.PlaceOrder(ctx, fmt.Sprintf("smoke-%d-%d", customer, i), order(fmt.Sprintf("c%d", customer), int64(i%3+1)))
+				if err != nil {
+					t.Errorf("an order was lost: %v", err)
+					return
+				}
+				for took := int64(time.Since(began)); ; {
+					old := slowest.Load()
+					if took <= old || slowest.CompareAndSwap(old, took) {
+						break
+					}
+				}
+				if o.State != "confirmed" {
+					t.Errorf("order %s is %s", o.ID, o.State)
+				}
+				mu.Lock()
+				placed = append(placed, o.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(placed)
+	}
+	for _, victim := range []uint64{1, 2, 3} {
+		before := count()
+		c.until("some orders", func() bool { return count() > before+30 })
+		c.dev("kill", victim)
+		before = count()
+		c.until(fmt.Sprintf("orders without node %d", victim), func() bool { return count() > before+30 })
+		c.dev("start", victim)
+		c.until(fmt.Sprintf("node %d is healthy", victim), func() bool {
+			nodes, err := c.c.Nodes(ctx)
+			if err != nil {
+				return false
+			}
+			for _, n := range nodes {
+				if !n.Healthy {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d orders, the slowest took %v", count(), time.Duration(slowest.Load()).Round(time.Millisecond))
+	c.audit()
+
+	// The same key gives the same order, whatever has died since.
+	again, err := c.c.PlaceOrder(ctx, "smoke-0-0", order("c0", 1))
+	if err != nil || !again.Replayed {
+		t.Errorf("the first order again: %+v, %v", again, err)
+	}
+	// Everything is there after a restart of all.
+	c.stop()
+	c = start(t, dir, port)
+	for _, id := range placed[:20] {
+		if o, err := c.c.Order(ctx, id, 0); err != nil || o.State != "confirmed" {
+			t.Errorf("order %s after the restart: %v %v", id, o, err)
+		}
+	}
+	c.audit()
+}
+
+func TestCommandLineOrdersShipsAndTellsTheStory(t *testing.T) {
+	c := start(t, t.TempDir(), freeBase(t))
+	file := filepath.Join(t.TempDir(), "order.json")
+	body := `{"customer_id": "ann", "currency": "EUR", "payment": {"method": "card"}, "lines": [{"sku": "LAST-ONE", "quantity": 1, "unit_price": 9900}]}`
+	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := c.hanse("order", "place", file, "--json")
+	var o client.Order
+	if err := json.Unmarshal([]byte(out), &o); err != nil || code != 0 || o.State != "confirmed" {
+		t.Fatalf("place: exit %d, %v: %s", code, err, out)
+	}
+	for _, step := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"order", "place", file}, 1, ""}, // there was only one
+		{[]string{"order", "fulfill", o.ID}, 0, "fulfilled"},
+		{[]string{"order", "return", o.ID, "--item", "1:1"}, 0, "fulfilled"},
+		{[]string{"order", "return", o.ID, "--item", "1:1"}, 1, ""},
+		{[]string{"order", "explain", o.ID}, 0, "came back"},
+		{[]string{"stock", "get", "LAST-ONE"}, 0, "main"},
+		{[]string{"payment", "get", o.PaymentID}, 0, "capture"},
+		{[]string{"saga", "list", "--stuck"}, 0, "Nothing"},
+		{[]string{"kv", "put", "a/b", "one"}, 0, "version 1"},
+		{[]string{"kv", "cas", "a/b", "two", "--version", "1"}, 0, "version 2"},
+		{[]string{"kv", "cas", "a/b", "three", "--version", "1"}, 1, ""},
+		{[]string{"kv", "get", "a/b"}, 0, "two"},
+		{[]string{"node", "list"}, 0, "healthy"},
+		{[]string{"shard", "list"}, 0, "order/0"},
+		{[]string{"order", "get", "nonsense"}, 1, ""},
+		{[]string{"order", "frobnicate"}, 2, ""},
+		{[]string{"stock", "receive", "X", "many"}, 2, ""},
+	} {
+		out, code := c.hanse(step.args...)
+		if code != step.code || !strings.Contains(out, step.want) {
+			t.Errorf("hanse %s: exit %d, want %d and %q in:\n%s", strings.Join(step.args, " "), code, step.code, step.want, out)
+		}
+	}
+	cmd := exec.Command(program, "order", "get", o.ID, "--addr", "127.0.0.1:1", "--retry-for", "200ms")
+	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("without a cluster: exit %d, want 3: %s", cmd.ProcessState.ExitCode(), out)
+	}
+	c.audit()
+}
