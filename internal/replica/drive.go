@@ -60,3 +60,12 @@ func (h *Host) IsLearner(id shard.ID, replica uint64) bool {
 	g := h.groups[id]
 	return g != nil && slices.Contains(g.membership.conf.Learners, replica)
 }
+
+// Replica returns the number of this node's replica of a group, 0 when it has none.
+func (h *Host) Replica(id shard.ID) uint64 {
+	g := h.groups[id]
+	if g == nil {
+		return 0
+	}
+	return g.replica
+}

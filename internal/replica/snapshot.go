@@ -325,11 +325,12 @@ func (h *Host) beginInstall(g *group, snap *pb.Snapshot) {
 	h.task(g, &Task{kind: taskStop})
 }
 
-// install is called when the machine is gone: the write that replaces the state can go.
+// install is called when the machine is gone: the write that replaces the state can go. Entries that the leader has sent
+// after the snapshot may have come in the same Ready.
 func (h *Host) install(g *group) {
 	g.hardDirty = false
 	h.next.Sync = true
-	h.next.ops = append(h.next.ops, writeOp{group: g, ready: true, install: g.receiving, hard: g.hard})
+	h.next.ops = append(h.next.ops, writeOp{group: g, ready: true, install: g.receiving, entries: g.ready.Entries, hard: g.hard})
 	h.touch(g)
 }
 

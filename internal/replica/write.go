@@ -34,7 +34,7 @@ type writeOp struct {
 	// The entries from truncFrom to trunc.index go, unless truncFrom is 0.
 	truncFrom uint64
 	trunc     position
-	// install, when set, replaces everything that the replica has; it is not part of the batch.
+	// install, when set, replaces everything that the replica has; it is not part of the batch. The entries follow it.
 	install *Received
 	// create is a new replica, destroy removes one for good: later ones have numbers from destroy on. Created is
 	// called when it is written.
@@ -56,12 +56,27 @@ func (w *Write) Execute(e store.Engine) error {
 	}
 	for i := range w.ops {
 		if op := &w.ops[i]; op.install != nil {
-			if err := op.install.commit(op.hard); err != nil {
+			if err := op.installOn(e); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// installOn replaces the replica, and then writes the entries that the leader has sent after the snapshot.
+func (op *writeOp) installOn(e store.Engine) error {
+	hard := op.hard
+	hard.commit = min(hard.commit, op.install.state.index) // until the entries are there
+	if err := op.install.commit(hard); err != nil || len(op.entries) == 0 {
+		return err
+	}
+	b := e.NewBatch()
+	defer b.Close()
+	op.log(b, nil)
+	key := hardKey(op.group.id)
+	b.Set(key, encodeHard(key, op.group.replica, op.hard))
+	return e.Apply(b, true)
 }
 
 func (w *Write) fill(b store.Batch) {
@@ -87,11 +102,10 @@ func (w *Write) fill(b store.Batch) {
 			key := truncKey(id)
 			b.Set(key, encodePosition(key, op.trunc))
 		}
-		for _, e := range op.entries {
-			key := logKey(id, e.GetIndex())
-			record = encodeEntry(record[:0], key, replica, e)
-			b.Set(key, record)
+		if op.install != nil {
+			continue
 		}
+		record = op.log(b, record)
 		// Left behind, entries of a beaten leader would follow the new ones after a restart.
 		if n := len(op.entries); n > 0 {
 			if last := op.entries[n-1].GetIndex(); last < op.oldLast {
@@ -103,6 +117,16 @@ func (w *Write) fill(b store.Batch) {
 			b.Set(key, encodeHard(key, replica, op.hard))
 		}
 	}
+}
+
+// log adds the entries to a batch. Record is scratch.
+func (op *writeOp) log(b store.Batch, record []byte) []byte {
+	for _, e := range op.entries {
+		key := logKey(op.group.id, e.GetIndex())
+		record = encodeEntry(record[:0], key, op.group.replica, e)
+		b.Set(key, record)
+	}
+	return record
 }
 
 // Groups returns the number of parts, Entries the number of log entries in the round.
