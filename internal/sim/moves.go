@@ -175,7 +175,12 @@ func (m *move) create(to *node) {
 	if to.life == 0 || to.pausedUntil > m.w.now {
 		return
 	}
-	if to.host.Members(m.group) != nil { // an older replica that has been removed has to go first
+	switch to.host.Replica(m.group) {
+	case 0:
+	case m.next.ID: // it was, and the node died before it could say so
+		m.created = true
+		return
+	default: // an older replica that has been removed has to go first
 		m.destroy(to)
 		return
 	}

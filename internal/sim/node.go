@@ -19,7 +19,6 @@ const (
 	ackPatience = 10 * second
 	// deliveryTimeout bounds one delivery to another shard, as in package node.
 	deliveryTimeout = 10 * second
-	applyWorkers    = 2
 )
 
 // node is a machine: a disk that survives, and the process that runs on it while life is not 0.
@@ -46,9 +45,12 @@ type node struct {
 	writing  *replica.Write
 	sending  []*stream
 	awake    bool
-	tasks    [applyWorkers][]*replica.Task
-	applying [applyWorkers]bool
+	tasks    [][]*replica.Task // by applier
+	applying []bool
 	dying    bool
+	ticks    int
+
+	queueBound, readBound int
 }
 
 // stream is a snapshot on its way out.
@@ -99,13 +101,9 @@ func (n *node) start() {
 	w.lives++
 	n.life = w.lives
 	cfg := replica.DefaultConfig()
-	cfg.Node, cfg.Process, cfg.ApplyWorkers = n.id, n.life, applyWorkers
-	cfg.FlushInterval = time.Duration(w.plan.FlushMillis) * time.Millisecond
-	cfg.MaxEntryCommands = w.plan.MaxEntryCommands
-	if w.plan.On[Snapshots] {
-		cfg.RetainEntries, cfg.RetainBytes, cfg.HoldBytes = int(w.plan.Rate[Snapshots]), 16<<10, 32<<10
-		cfg.TruncateEntries = 1 + cfg.RetainEntries/2
-	}
+	cfg.Node, cfg.Process = n.id, n.life
+	w.plan.configure(&cfg)
+	n.queueBound, n.readBound = cfg.MaxQueuedCommands, cfg.MaxQueuedReads
 	n.engine = w.mutant.engine(n.disk.Open())
 	var err error
 	n.host, n.appliers, err = replica.Load(cfg, n.engine, n.open, n)
@@ -120,7 +118,7 @@ func (n *node) start() {
 	n.reactor = reactor.New(rc, n.rng.next)
 	n.router = newRouter(n)
 	n.writing, n.sending, n.awake, n.dying = nil, nil, false, false
-	n.tasks, n.applying = [applyWorkers][]*replica.Task{}, [applyWorkers]bool{}
+	n.tasks, n.applying = make([][]*replica.Task, len(n.appliers)), make([]bool, len(n.appliers))
 	n.w.after(n.rng.between(0, tickInterval), n, "tick", n.tick)
 }
 
@@ -226,6 +224,9 @@ func (n *node) tick() {
 		if n.w.now-st.heard > ackPatience {
 			n.end(st, false)
 		}
+	}
+	if n.ticks++; n.ticks%20 == 0 {
+		n.w.checks.bounds(n)
 	}
 	n.router.tick()
 	n.reactor.Tick(n.wall())

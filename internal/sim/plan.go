@@ -3,7 +3,9 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"hanse/internal/replica"
 	"hanse/internal/shard"
 )
 
@@ -101,9 +103,56 @@ type Plan struct {
 	SKUs, Keys int
 	// LeaveOut is the number of a node that stays dead in the liveness phase, 0 for none.
 	LeaveOut int
-	// FlushMillis is how long changed state stays in memory only, MaxEntryCommands closes an entry.
-	FlushMillis      int64
-	MaxEntryCommands int
+	// Knobs sets bounds and times of the replicas to extremes, so that paths for rare cases become common.
+	Knobs []Knob
+}
+
+// Knob is a setting of the replicas that a run has at another value than production, after FoundationDB's.
+type Knob struct {
+	Name  string
+	Value int
+}
+
+// knobs lists the settings that runs turn, and the range of values: a setting is left alone in half of the runs.
+var knobs = []struct {
+	name   string
+	lo, hi int
+	set    func(*replica.Config, int)
+}{
+	{"flush-ms", 20, 3000, func(c *replica.Config, v int) { c.FlushInterval = time.Duration(v) * time.Millisecond }},
+	{"flush-bytes", 100, 20000, func(c *replica.Config, v int) { c.FlushBytes = v }},
+	{"entry-commands", 1, 20, func(c *replica.Config, v int) { c.MaxEntryCommands = v }},
+	{"entry-bytes", 100, 5000, func(c *replica.Config, v int) { c.MaxEntryBytes = v }},
+	{"round-entries", 1, 4, func(c *replica.Config, v int) { c.MaxRoundEntries = v }},
+	{"round-bytes", 1000, 100000, func(c *replica.Config, v int) { c.MaxRoundBytes = v }},
+	{"queued-commands", 2, 30, func(c *replica.Config, v int) { c.MaxQueuedCommands = v }},
+	{"queued-reads", 1, 10, func(c *replica.Config, v int) { c.MaxQueuedReads = v }},
+	{"apply-bytes", 100, 5000, func(c *replica.Config, v int) { c.MaxApplyBytes = v }},
+	{"cache-bytes", 100, 5000, func(c *replica.Config, v int) { c.CacheBytes = v }},
+	{"message-bytes", 100, 5000, func(c *replica.Config, v int) { c.MaxMessageBytes, c.MaxInflightBytes = uint64(v), uint64(2*v) }},
+	{"inflight-messages", 1, 8, func(c *replica.Config, v int) { c.MaxInflightMessages = v }},
+	{"uncommitted-bytes", 2000, 50000, func(c *replica.Config, v int) { c.MaxUncommittedBytes = uint64(v) }},
+	{"settling", 1, 20, func(c *replica.Config, v int) { c.MaxSettling = v }},
+	{"idle-sync-ms", 50, 5000, func(c *replica.Config, v int) { c.IdleSync = time.Duration(v) * time.Millisecond }},
+	{"election-ticks", 5, 20, func(c *replica.Config, v int) { c.ElectionTicks = v }},
+	{"heartbeat-ticks", 1, 3, func(c *replica.Config, v int) { c.HeartbeatTicks = v }},
+	{"prefer-leaders", 0, 1, func(c *replica.Config, v int) { c.PreferLeaders = v == 1 }},
+	{"apply-workers", 1, 4, func(c *replica.Config, v int) { c.ApplyWorkers = v }},
+}
+
+// configure turns the knobs of a configuration.
+func (p *Plan) configure(c *replica.Config) {
+	for _, k := range p.Knobs {
+		for _, known := range knobs {
+			if known.name == k.Name {
+				known.set(c, k.Value)
+			}
+		}
+	}
+	if p.On[Snapshots] {
+		c.RetainEntries, c.RetainBytes, c.HoldBytes = int(p.Rate[Snapshots]), 16<<10, 32<<10
+		c.TruncateEntries = 1 + c.RetainEntries/2
+	}
 }
 
 // Draw returns the plan of a seed: a random subset of the faults at random rates (swarm testing: Groce et al., 2012). Nodes
@@ -140,8 +189,11 @@ func Draw(seed uint64, nodes int) Plan {
 	if p.Nodes >= 3 && r.chance(0.25) && !p.On[LostDisk] { // a disk and a node would be more than a group of three bears
 		p.LeaveOut = 1 + r.below(p.Nodes)
 	}
-	p.FlushMillis = r.between(20, 3000)
-	p.MaxEntryCommands = 1 + r.below(50)
+	for _, k := range knobs {
+		if value := int(r.between(int64(k.lo), int64(k.hi))); r.chance(0.5) {
+			p.Knobs = append(p.Knobs, Knob{k.name, value})
+		}
+	}
 	return p
 }
 
@@ -160,6 +212,13 @@ func (p *Plan) Faults() string {
 		if p.On[f] {
 			fmt.Fprintf(&b, "  %-18s %7.3f %s\n", f, p.Rate[f], catalog[f].what)
 		}
+	}
+	if len(p.Knobs) > 0 {
+		b.WriteString("  knobs")
+		for _, k := range p.Knobs {
+			fmt.Fprintf(&b, " %s=%d", k.Name, k.Value)
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

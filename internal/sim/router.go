@@ -22,6 +22,7 @@ const (
 	firstRoutePause = 10 * millisecond
 	maxRoutePause   = 250 * millisecond
 	peerPatience    = 2 * second
+	maxCalls        = 1 << 16
 )
 
 var errUnavailable = errors.New("sim: no answer from a replica that could serve the request")
