@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -131,19 +132,23 @@ func TestSellingOverREST(t *testing.T) {
 	}
 }
 
-func TestAFlashSaleRefusesTheRest(t *testing.T) {
+func TestSoldOutIsARefusal(t *testing.T) {
 	c, url := newCluster(t)
-	_, r, oversold, err := sell(t, url, 3)
-	if err != nil || oversold != 0 || r.Errors != 0 {
-		t.Errorf("refused %d, errors %d (%v), oversold %d, %v; want no error", r.Refused, r.Errors, r.FirstError, oversold, err)
+	shop, err := Open(t.Context(), []string{url}, "run", 20, 3)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for sku, counters := range c.stock {
-		if counters.Allocated > 3 {
-			t.Errorf("%s: sold %d, there were 3", sku, counters.Allocated)
+	client := shop.Client(0)
+	defer client.Close()
+	for n := range 5 {
+		err := client.Order(t.Context(), []int{0, 1})
+		refusal, refused := errors.AsType[*Refusal](err)
+		if refused != (n >= 3) || !refused && err != nil || refused && refusal.Code != "out_of_stock" {
+			t.Errorf("order %d of a stock of 3: %v", n+1, err)
 		}
 	}
-	if r.Confirmed[0] > 3 || r.Refused > 0 && units(r) == 0 {
-		t.Errorf("confirmed %v, want at most 3 of each", r.Confirmed)
+	if sold := c.stock["run-00000"].Allocated; sold != 3 {
+		t.Errorf("sold %d, want 3", sold)
 	}
 }
 
