@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,7 +61,8 @@ func (c *call) read() ([]byte, error) {
 	// The client has RequestTimeout to send the body; recorders in tests have no deadline to set.
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetReadDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
-	buf := c.in[:0]
+	// Room for what is announced and a byte to see its end by, within bounds: who only announces gets no memory.
+	buf := slices.Grow(c.in[:0], int(min(max(c.r.ContentLength, 511), 16<<10))+1)
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -94,8 +96,8 @@ func (c *call) header(name string) (string, error) {
 	return values[0], nil
 }
 
-// request reads the idempotency key and digests the request. It reads no body: that is passed.
-func (c *call) request(body []byte, needKey bool) (Request, error) {
+// request reads who calls, under which key, and digests method and path; the digest of a body is added to it.
+func (c *call) request(needKey bool) (Request, error) {
 	key, err := c.header("Idempotency-Key")
 	if err != nil {
 		return Request{}, err
@@ -110,7 +112,20 @@ func (c *call) request(body []byte, needKey bool) (Request, error) {
 	if !ok {
 		return Request{}, refuse(reject.InvalidRequest, "Idempotency-Key", "want 1 to 255 visible ASCII characters, bare or in quotes")
 	}
-	return Request{Caller: c.caller(), Key: key, Hash: requestHash(c.r.Method, c.r.URL.Path, body)}, nil
+	return Request{Caller: c.caller(), Key: key, Hash: newDigest().text(c.r.Method).text(c.r.URL.Path).sum()}, nil
+}
+
+// prepare reads a changing request with a JSON body: the body and its key.
+func (c *call) prepare(needKey bool) ([]byte, Request, error) {
+	data, err := c.read()
+	if err != nil {
+		return nil, Request{}, err
+	}
+	r, err := c.request(needKey)
+	if r.Key != "" {
+		r.Hash = digest(r.Hash).json(data).sum()
+	}
+	return data, r, err
 }
 
 // parseKey takes the quotes off an idempotency key, so that the structured form of the IETF draft and the bare one
@@ -131,26 +146,6 @@ func parseKey(s string) (string, bool) {
 		}
 	}
 	return s, true
-}
-
-// requestHash digests a request, to notice another one under the same idempotency key: 64-bit FNV-1a over the
-// method, a zero byte, the path, a zero byte and the bytes of the body. It is in the log: it never changes, and it is
-// the same on every node. It need not resist an attacker, who could only fool his own key.
-func requestHash(method, path string, body []byte) uint64 {
-	const prime = 1099511628211
-	h := uint64(14695981039346656037)
-	for i := range len(method) {
-		h = (h ^ uint64(method[i])) * prime
-	}
-	h *= prime
-	for i := range len(path) {
-		h = (h ^ uint64(path[i])) * prime
-	}
-	h *= prime
-	for _, c := range body {
-		h = (h ^ uint64(c)) * prime
-	}
-	return h
 }
 
 // caller names who calls without keeping the secret: a digest of the Authorization header.
@@ -248,6 +243,17 @@ func number(name, value string, fallback, lo, hi uint64) (uint64, error) {
 		return 0, refuse(reject.InvalidRequest, name, fmt.Sprintf("want a whole number from %d to %d", lo, hi))
 	}
 	return n, nil
+}
+
+// flag reads a query parameter that is true or false, false unless stated.
+func (c *call) flag(name string) (bool, error) {
+	switch c.query(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, refuse(reject.InvalidRequest, name, "want true or false")
 }
 
 // limit reads the size of a page.

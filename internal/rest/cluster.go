@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"hanse/api/notificationpb"
 	"hanse/internal/order"
 	"hanse/internal/reject"
@@ -94,7 +96,7 @@ func (s *server) createEndpoint(c *call) error {
 }
 
 func (s *server) deleteEndpoint(c *call) error {
-	r, err := c.request(nil, false)
+	r, err := c.request(false)
 	if err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func (s *server) deleteEndpoint(c *call) error {
 }
 
 func (s *server) enableEndpoint(c *call) error {
-	r, err := c.request(nil, false)
+	r, err := c.request(false)
 	if err != nil {
 		return err
 	}
@@ -191,6 +193,16 @@ func (s *server) readyz(c *call) error {
 		return nil
 	}
 	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
+	return nil
+}
+
+// scrape serves the metrics to Prometheus.
+func (s *server) scrape(c *call) error {
+	if s.cfg.Gatherer == nil {
+		return refuse(reject.NotFound, "", "this node keeps no metrics")
+	}
+	c.status = http.StatusOK
+	promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}).ServeHTTP(c.w, c.r)
 	return nil
 }
 

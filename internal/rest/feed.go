@@ -107,6 +107,9 @@ func (s *server) follow(c *call) error {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	c.status = http.StatusOK
 	c.w.WriteHeader(http.StatusOK)
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
 	// The feed's goroutine encodes, this one writes; without a buffer between them a slow client slows its own
 	// feed and nothing else.
 	send := func(b []byte) error {

@@ -2,16 +2,16 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hanse/internal/reject"
 )
@@ -23,6 +23,8 @@ type server struct {
 	log     *slog.Logger
 	metrics *metrics
 	calls   sync.Pool
+	// description is /openapi.json, made when it is first asked for.
+	description func() ([]byte, error)
 	// inFlight and streams count what MaxInFlight and MaxStreams bound.
 	inFlight, streams atomic.Int64
 }
@@ -55,6 +57,7 @@ type param struct{ name, in, kind, doc string }
 func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 	s := &server{cfg: cfg, backend: b, log: log, metrics: newMetrics(cfg.Registerer)}
 	s.calls.New = func() any { return new(call) }
+	s.description = sync.OnceValues(s.describe)
 	mux := http.NewServeMux()
 	methods := map[string][]string{}
 	for _, rt := range s.routes() {
@@ -74,9 +77,6 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 			return nil
 		}}))
 	}
-	if cfg.Gatherer != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
-	}
 	notFound := s.serve(route{path: "404", free: true, handle: func(c *call) error {
 		return refuse(reject.NotFound, "", "there is nothing at "+c.r.Method+" "+c.r.URL.Path)
 	}})
@@ -86,7 +86,32 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 	} else {
 		mux.Handle("/", notFound)
 	}
-	return mux
+	unclean := s.serve(route{path: "404", free: true, handle: func(c *call) error {
+		return refuse(reject.NotFound, "", "the path has an empty or dot segment; in a SKU or key write / as %2F and . as %2E")
+	}})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect to what the path looks like to it, which is another key, and turn a PUT into a GET.
+		if path := r.URL.EscapedPath(); strings.HasPrefix(path, "/v1/") && !isClean(path) {
+			unclean.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// isClean says whether no segment of a path but the last is empty, and none is a dot or two.
+func isClean(path string) bool {
+	for {
+		i := strings.IndexByte(path, '/')
+		if i < 0 {
+			return true
+		}
+		path = path[i+1:]
+		segment, _, more := strings.Cut(path, "/")
+		if segment == "." || segment == ".." || segment == "" && more {
+			return false
+		}
+	}
 }
 
 // notAllowed answers 405. Its code is that of a wrong address: the permanent codes have none for a wrong method.
@@ -163,7 +188,19 @@ func (s *server) bounded(c *call, rt *route, timeout time.Duration) {
 	s.run(c, rt.handle)
 }
 
+// run calls a handler and answers its error. A panic ends the request and not the node: it is a bug of the door, which has
+// no state to be wrong afterwards.
 func (s *server) run(c *call, handle func(*call) error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler || c.status != 0 {
+			panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
+		}
+		c.problem(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+	}()
 	if err := handle(c); err != nil {
 		if c.status == 0 {
 			c.problem(err)

@@ -28,7 +28,11 @@ func (s *server) getKey(c *call) error {
 
 // putKey writes a key: unconditionally, or when it has a version (If-Match) or none (If-None-Match: *).
 func (s *server) putKey(c *call) error {
-	data, r, err := c.prepare(false)
+	data, err := c.read()
+	if err != nil {
+		return err
+	}
+	r, err := c.request(false)
 	if err != nil {
 		return err
 	}
@@ -40,6 +44,9 @@ func (s *server) putKey(c *call) error {
 	none, err := c.header("If-None-Match")
 	if err != nil {
 		return err
+	}
+	if r.Key != "" { // the condition is part of what is asked
+		r.Hash = digest(r.Hash).text(match).text(none).bytes(data).sum()
 	}
 	var a Answer[*keyspacepb.Value]
 	switch {
@@ -66,7 +73,7 @@ func (s *server) putKey(c *call) error {
 }
 
 func (s *server) deleteKey(c *call) error {
-	r, err := c.request(nil, false)
+	r, err := c.request(false)
 	if err != nil {
 		return err
 	}

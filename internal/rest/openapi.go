@@ -15,11 +15,11 @@ import (
 
 // openapi describes the API (OpenAPI 3.1), from the table of routes and the JSON types: there is nothing else to keep true.
 func (s *server) openapi(c *call) error {
-	body, err := s.describe()
+	body, err := s.description()
 	if err != nil {
 		return err
 	}
-	c.send(http.StatusOK, "", body)
+	c.send(http.StatusOK, "", append(c.buffer(), body...)) // send keeps what it is given
 	return nil
 }
 

@@ -3,20 +3,22 @@ package rest
 import (
 	"fmt"
 	"math/bits"
+	"unicode/utf8"
 
 	"hanse/api/orderpb"
+	"hanse/internal/order"
 	"hanse/internal/reject"
 )
 
 // Bounds that need no state are checked here and again by the shards: here, so that a mistake costs no log entry and
 // the answer names every one of them.
 const (
-	maxLines      = 2000
-	maxQuantity   = 1_000_000_000
-	maxAmount     = 1_000_000_000_000_000
-	maxName       = 255  // bytes of SKUs, locations, references and reasons
-	maxEvidence   = 1000 // bytes
-	maxViolations = 32   // listed in one answer
+	maxLines      = order.MaxLines
+	maxQuantity   = order.MaxQuantity
+	maxAmount     = order.MaxAmount
+	maxName       = order.MaxNameBytes // of locations, references and reasons too
+	maxEvidence   = 1000               // bytes
+	maxViolations = 32                 // listed in one answer
 )
 
 // body reads a request's JSON and collects what is wrong with its values.
@@ -68,6 +70,15 @@ func hasControl(s string) bool {
 		}
 	}
 	return false
+}
+
+// sku reads the SKU of an order's line, or of a reservation.
+func (b *body) sku() string {
+	s := b.text(order.MaxSKUChars * utf8.UTFMax)
+	if b.err == nil && (s == "" || utf8.RuneCountInString(s) > order.MaxSKUChars) {
+		b.wrong(reject.InvalidRequest, fmt.Sprintf("want a SKU of 1 to %d characters", order.MaxSKUChars))
+	}
+	return s
 }
 
 func (b *body) quantity() int64 {
@@ -208,9 +219,7 @@ func (b *body) line(no uint32) (*orderpb.Line, string) {
 		switch i {
 		case 0:
 			hasSKU = true
-			if l.Sku = b.text(maxName); l.Sku == "" && b.err == nil {
-				b.wrong(reject.InvalidRequest, "is empty")
-			}
+			l.Sku = b.sku()
 		case 1:
 			hasQuantity = true
 			l.Quantity = b.quantity()

@@ -4,20 +4,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"hanse/api/orderpb"
 	"hanse/internal/reject"
 )
-
-// prepare reads a changing request: its body and its key.
-func (c *call) prepare(needKey bool) ([]byte, Request, error) {
-	data, err := c.read()
-	if err != nil {
-		return nil, Request{}, err
-	}
-	r, err := c.request(data, needKey)
-	return data, r, err
-}
 
 func (s *server) placeOrder(c *call) error {
 	data, r, err := c.prepare(true)
@@ -28,17 +19,22 @@ func (s *server) placeOrder(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.backend.Place(c.ctx, r, p, c.wait())
-	return c.settled(a, err, http.StatusCreated)
+	wait := c.wait()
+	a, err := s.backend.Place(c.ctx, r, p, wait)
+	return c.settled(a, err, http.StatusCreated, wait)
 }
 
-// settled answers with an order whose saga was waited for: 202 when it goes on.
-func (c *call) settled(a Answer[*orderpb.Order], err error, status int) error {
+// settled answers with an order whose saga was waited for. When it goes on, the first request gets 202 and the order to
+// look at; a retry that has waited in vain gets 409, so that who repeats a request until it is answered knows that it is not.
+func (c *call) settled(a Answer[*orderpb.Order], err error, status int, wait time.Duration) error {
 	circumstances(c, a)
-	if err != nil {
+	switch {
+	case err != nil:
 		return &failed{err, a.Value}
-	}
-	if a.Pending {
+	case a.Pending && a.Replayed && wait > 0:
+		return &failed{&reject.Failure{Code: reject.KeyInProgress, RetryAfter: time.Second,
+			Detail: "the order of the first request with this key is still on its way after " + wait.String()}, a.Value}
+	case a.Pending:
 		status = http.StatusAccepted
 	}
 	return c.order(a, status)
@@ -114,7 +110,10 @@ func (s *server) getOrder(c *call) error {
 		return err
 	}
 	o := a.Value
-	if tag := etag(o.Revision); slices.Contains(strings.Split(c.r.Header.Get("If-None-Match"), ", "), tag) {
+	withPayment := slices.Contains(expand, "payment") && o.PaymentId != ""
+	// The revision is the order's: its payment may have changed without it.
+	if tag := etag(o.Revision); !withPayment && noneMatch(c.r.Header["If-None-Match"], tag) {
+		circumstances(c, a)
 		c.w.Header()["Etag"] = []string{tag}
 		c.send(http.StatusNotModified, "", nil)
 		return nil
@@ -128,7 +127,6 @@ func (s *server) getOrder(c *call) error {
 			return err
 		}
 	}
-	withPayment := slices.Contains(expand, "payment") && o.PaymentId != ""
 	e := encoder{b: c.buffer()}
 	beginOrder(&e, o, !withPayment)
 	if withPayment {
@@ -147,6 +145,18 @@ func (s *server) getOrder(c *call) error {
 	c.w.Header()["Etag"] = []string{etag(o.Revision)}
 	c.send(http.StatusOK, "", e.b)
 	return nil
+}
+
+// noneMatch says whether If-None-Match names the tag, by the weak comparison of RFC 9110, section 13.1.2.
+func noneMatch(headers []string, tag string) bool {
+	for _, h := range headers {
+		for one := range strings.SplitSeq(h, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func appendEvents(e *encoder, list *orderpb.EventList) {
@@ -226,8 +236,9 @@ func (s *server) cancelOrder(c *call) error {
 		return err
 	}
 	m.Id = c.r.PathValue("id")
-	a, err := s.backend.Cancel(c.ctx, r, m, c.wait())
-	return c.settled(a, err, http.StatusOK)
+	wait := c.wait()
+	a, err := s.backend.Cancel(c.ctx, r, m, wait)
+	return c.settled(a, err, http.StatusOK, wait)
 }
 
 func (s *server) fulfillOrder(c *call) error {
@@ -295,7 +306,11 @@ func (s *server) listSagas(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.backend.Sagas(c.ctx, c.query("stuck") == "true", c.query("cursor"), limit)
+	stuck, err := c.flag("stuck")
+	if err != nil {
+		return err
+	}
+	a, err := s.backend.Sagas(c.ctx, stuck, c.query("cursor"), limit)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -126,20 +127,16 @@ func (p *parser) object(names []string, field func(i int)) {
 	}
 	var seen uint64
 	for p.err == nil {
-		name := p.str()
+		i, name := p.name(names)
 		if p.err != nil {
 			return
 		}
-		i := 0
-		for i < len(names) && names[i] != name {
-			i++
-		}
-		if i == len(names) {
+		if i < 0 {
 			p.err = &reject.Rejection{Code: reject.UnknownField, Field: p.pointer(name), Detail: "there is no such field here; known are " + strings.Join(names, ", ")}
 			return
 		}
 		if !p.take(':') {
-			p.fail("found %s after the name %q, want a colon", p.what(), name)
+			p.fail("found %s after the name %q, want a colon", p.what(), names[i])
 			return
 		}
 		p.path = append(p.path, segment{name: names[i]})
@@ -163,6 +160,22 @@ func (p *parser) object(names []string, field func(i int)) {
 		}
 		return
 	}
+}
+
+// name reads the name of a member and returns its position in names; for one that is not there, -1 and the name. The
+// usual one is written without escapes, compared in place and not copied.
+func (p *parser) name(names []string) (int, string) {
+	if p.next() == '"' {
+		rest := p.data[p.pos+1:]
+		for i, n := range names {
+			if len(rest) > len(n) && rest[len(n)] == '"' && string(rest[:len(n)]) == n {
+				p.pos += len(n) + 2
+				return i, ""
+			}
+		}
+	}
+	name := p.str()
+	return slices.Index(names, name), name
 }
 
 // array reads an array and calls element with the index of each.

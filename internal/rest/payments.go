@@ -72,7 +72,23 @@ func (s *server) listPayments(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.backend.ScanPayments(c.ctx, int(shard), c.query("after"), limit, c.query("stuck") == "true")
+	stuck, err := c.flag("stuck")
+	if err != nil {
+		return err
+	}
+	return s.paymentPage(c, int(shard), c.query("after"), limit, stuck)
+}
+
+func (s *server) scanPayments(c *call) error {
+	shard, after, limit, err := c.scan("payment")
+	if err != nil {
+		return err
+	}
+	return s.paymentPage(c, shard, after, limit, false)
+}
+
+func (s *server) paymentPage(c *call, shard int, after string, limit int, stuck bool) error {
+	a, err := s.backend.ScanPayments(c.ctx, shard, after, limit, stuck)
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func (s *server) getReservation(c *call) error {
 }
 
 func (s *server) releaseReservation(c *call) error {
-	r, err := c.request(nil, false)
+	r, err := c.request(false)
 	if err != nil {
 		return err
 	}
@@ -342,7 +342,7 @@ func decodeReservation(data []byte) (ReservationRequest, error) {
 		has[i] = true
 		switch i {
 		case 0:
-			m.SKU = b.text(maxName)
+			m.SKU = b.sku()
 		case 1:
 			m.Quantity = b.quantity()
 		case 2:

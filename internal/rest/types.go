@@ -16,7 +16,7 @@ type OrderRequest struct {
 
 // LineRequest is a line of an order to place.
 type LineRequest struct {
-	SKU       string `json:"sku" minLength:"1" maxLength:"255"`
+	SKU       string `json:"sku" minLength:"1" maxLength:"64"`
 	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
 	UnitPrice int64  `json:"unit_price" minimum:"0" doc:"Minor units"`
 	Tracked   *bool  `json:"tracked,omitempty" doc:"False for a service or voucher without stock; true unless stated"`
@@ -237,7 +237,7 @@ type TrackingRequest struct {
 
 // ReservationRequest holds stock without an order, for a while.
 type ReservationRequest struct {
-	SKU        string `json:"sku" minLength:"1" maxLength:"255"`
+	SKU        string `json:"sku" minLength:"1" maxLength:"64"`
 	Quantity   int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
 	Location   string `json:"location,omitempty" maxLength:"255"`
 	TTLSeconds int64  `json:"ttl_seconds" minimum:"1" maximum:"604800"`
