@@ -15,50 +15,28 @@ const (
 	// DefaultKeyspace always exists.
 	DefaultKeyspace = "default"
 
-	keepRows    = 50_000
-	maxPage     = 1000
+	// keepRows bounds the rows in memory by their number alone, so it is small: with the largest values they take 1 GiB.
+	keepRows = 2048
+
 	defaultPage = 100
+	maxPage     = 1000
+	// maxPageBytes bounds a page by the size of its values; the last one may go beyond.
+	maxPageBytes = 2 << 20
 )
 
-// row is a key: its value, or that it was deleted.
-type row struct {
-	value   []byte
-	version uint64
-	at      int64
-	deleted bool
+type logic struct {
+	// rows holds each key that was ever written. Its name is the row's; the Entry's own key only says whether it has a value:
+	// it is live for one that has, empty for one that was deleted, whose version goes on.
+	rows *shard.Table[*keyspacepb.Entry]
 }
 
-type logic struct {
-	rows *shard.Table[*row]
-}
+const live = "k"
 
 // New returns the builder that [shard.Open] takes.
 func New() func(*shard.State) shard.Logic {
-	return func(s *shard.State) shard.Logic { return &logic{shard.NewTable(s, 'k', rowCodec, keepRows)} }
-}
-
-// rowCodec stores a row as a keyspacepb.Entry; one without a key is a deleted one.
-var rowCodec = shard.Codec[*row]{
-	Append: func(dst []byte, r *row) []byte {
-		e := keyspacepb.Entry{Value: &keyspacepb.Value{Value: r.value, Version: r.version, UpdatedAt: r.at}}
-		if !r.deleted {
-			e.Key = "k"
-		}
-		data, err := e.MarshalVT()
-		if err != nil {
-			panic("keyspaceshard: encode row: " + err.Error()) // only a wrong size can fail
-		}
-		return append(dst, data...)
-	},
-	Decode: func(data []byte) (*row, error) {
-		e := new(keyspacepb.Entry)
-		if err := e.UnmarshalVT(data); err != nil {
-			return nil, err
-		}
-		v := e.GetValue()
-		return &row{value: v.GetValue(), version: v.GetVersion(), at: v.GetUpdatedAt(), deleted: e.Key == ""}, nil
-	},
-	Size: func(r *row) int { return len(r.value) + 32 },
+	return func(s *shard.State) shard.Logic {
+		return &logic{shard.NewTable(s, 'k', shard.ProtoCodec[keyspacepb.Entry](), keepRows)}
+	}
 }
 
 func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
@@ -68,17 +46,17 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	}
 	switch c := c.Body.(type) {
 	case *keyspacepb.Command_Put:
-		return l.write(tx, c.Put.Keyspace, c.Put.Key, c.Put.Value, nil)
+		return l.write(tx, c.Put.GetKeyspace(), c.Put.GetKey(), c.Put.GetValue(), nil)
 	case *keyspacepb.Command_Cas:
-		return l.write(tx, c.Cas.Keyspace, c.Cas.Key, c.Cas.Value, &c.Cas.ExpectedVersion)
+		return l.write(tx, c.Cas.GetKeyspace(), c.Cas.GetKey(), c.Cas.GetValue(), new(c.Cas.GetExpectedVersion()))
 	case *keyspacepb.Command_Delete:
 		return l.delete(tx, c.Delete)
 	}
 	return refuse(reject.MalformedCommand, "", "keyspace command without a body")
 }
 
-// find returns a key's row, nil for one that was never written.
-func (l *logic) find(keyspace, key string) (string, *row, *shard.Result) {
+// find returns the name and the row of a key, which is nil for one that was never written.
+func (l *logic) find(keyspace, key string) (string, *keyspacepb.Entry, *shard.Result) {
 	if keyspace != DefaultKeyspace {
 		r := refuse(reject.KeyspaceUnknown, "/keyspace", "there is no keyspace %.64q", keyspace)
 		return "", nil, &r
@@ -87,63 +65,52 @@ func (l *logic) find(keyspace, key string) (string, *row, *shard.Result) {
 		r := refuse(reject.KeyTooLong, "/key", "the key has %d bytes, want 1 to %d", len(key), MaxKeyBytes)
 		return "", nil, &r
 	}
-	id := keyspace + "\x00" + key
-	found, _ := l.rows.Find(id)
-	return id, found, nil
+	name := keyspace + "\x00" + key
+	row, _ := l.rows.Find(name)
+	return name, row, nil
 }
+
+func exists(row *keyspacepb.Entry) bool { return row.GetKey() != "" }
 
 // write sets a key. With expected the key must have that version, or for 0 no value.
 func (l *logic) write(tx *shard.Tx, keyspace, key string, value []byte, expected *uint64) shard.Result {
-	id, old, bad := l.find(keyspace, key)
+	name, row, bad := l.find(keyspace, key)
 	if bad != nil {
 		return *bad
 	}
 	if len(value) > MaxValueBytes {
 		return refuse(reject.ValueTooLarge, "", "the value has %d bytes, at most %d are possible", len(value), MaxValueBytes)
 	}
-	version, exists := uint64(0), false
-	if old != nil {
-		version, exists = old.version, !old.deleted
-	}
+	version := row.GetValue().GetVersion()
 	if expected != nil {
 		switch {
-		case *expected == 0 && exists:
+		case *expected == 0 && exists(row):
 			return refuse(reject.VersionMismatch, "", "the key exists, at version %d", version)
-		case *expected != 0 && (!exists || version != *expected):
-			return refuse(reject.VersionMismatch, "", "the key is at version %d%s, not %d", version, gone(exists), *expected)
+		case *expected != 0 && !exists(row):
+			return refuse(reject.VersionMismatch, "", "the key has no value, so not version %d", *expected)
+		case *expected != 0 && version != *expected:
+			return refuse(reject.VersionMismatch, "", "the key is at version %d, not %d", version, *expected)
 		}
 	}
-	r := &row{value: append([]byte(nil), value...), version: version + 1, at: tx.Now.Millis()}
-	l.rows.Put(id, r)
-	return answer(r, false)
-}
-
-func gone(exists bool) string {
-	if exists {
-		return ""
-	}
-	return " and deleted"
+	return l.put(tx, name, live, value, version+1)
 }
 
 func (l *logic) delete(tx *shard.Tx, c *keyspacepb.Delete) shard.Result {
-	id, old, bad := l.find(c.Keyspace, c.Key)
+	name, row, bad := l.find(c.Keyspace, c.Key)
 	if bad != nil {
 		return *bad
 	}
-	if old == nil || old.deleted {
+	if !exists(row) {
 		return refuse(reject.KeyNotFound, "", "the key has no value")
 	}
-	r := &row{version: old.version + 1, at: tx.Now.Millis(), deleted: true}
-	l.rows.Put(id, r)
-	return answer(r, false)
+	return l.put(tx, name, "", nil, row.Value.Version+1)
 }
 
-func answer(r *row, withValue bool) shard.Result {
-	v := keyspacepb.Value{Version: r.version, UpdatedAt: r.at}
-	if withValue {
-		v.Value = r.value
-	}
-	return shard.Result{Payload: encode(&v)}
+// put writes a row and answers with its version.
+func (l *logic) put(tx *shard.Tx, name, state string, value []byte, version uint64) shard.Result {
+	v := &keyspacepb.Value{Value: value, Version: version, UpdatedAt: tx.Now.Millis()}
+	l.rows.Put(name, &keyspacepb.Entry{Key: state, Value: v})
+	return shard.Result{Payload: encode(&keyspacepb.Value{Version: v.Version, UpdatedAt: v.UpdatedAt})}
 }
 
 // Query answers a read-only question.
@@ -154,48 +121,47 @@ func (l *logic) Query(payload []byte) shard.Result {
 	}
 	switch q := q.Body.(type) {
 	case *keyspacepb.Query_Find:
-		_, r, bad := l.find(q.Find.Keyspace, q.Find.Key)
+		_, row, bad := l.find(q.Find.GetKeyspace(), q.Find.GetKey())
 		if bad != nil {
 			return *bad
 		}
-		if r == nil || r.deleted {
+		if !exists(row) {
 			return refuse(reject.KeyNotFound, "", "the key has no value")
 		}
-		return answer(r, true)
+		return shard.Result{Payload: encode(row.Value)}
 	case *keyspacepb.Query_List:
 		return l.list(q.List)
 	}
 	return refuse(reject.MalformedCommand, "", "keyspace query without a body")
 }
 
+// list returns a page of keys with their values, in order of the keys, after the last one of the page before.
 func (l *logic) list(q *keyspacepb.ListKeys) shard.Result {
-	if q.Keyspace != DefaultKeyspace {
-		return refuse(reject.KeyspaceUnknown, "/keyspace", "there is no keyspace %.64q", q.Keyspace)
+	if q.GetKeyspace() != DefaultKeyspace {
+		return refuse(reject.KeyspaceUnknown, "/keyspace", "there is no keyspace %.64q", q.GetKeyspace())
 	}
 	limit := int(q.Limit)
 	if limit == 0 {
 		limit = defaultPage
 	}
 	limit = min(limit, maxPage)
-	prefix := q.Keyspace + "\x00"
-	from := prefix + q.Prefix
+	space := q.Keyspace + "\x00"
+	from := space
 	if q.After != "" {
-		from = prefix + q.After + "\x00"
+		from = space + q.After + "\x00"
 	}
 	var page keyspacepb.KeyList
-	bytes := 0
-	l.rows.Scan(prefix+q.Prefix, from, func(key string, r *row) bool {
-		if r.deleted {
+	size := 0
+	l.rows.Scan(space+q.Prefix, from, func(name string, row *keyspacepb.Entry) bool {
+		if !exists(row) {
 			return true
 		}
-		if len(page.Entries) == limit || bytes > 2<<20 {
+		if len(page.Entries) == limit || size >= maxPageBytes {
 			page.More = true
 			return false
 		}
-		bytes += len(r.value) + len(key)
-		page.Entries = append(page.Entries, &keyspacepb.Entry{
-			Key: key[len(prefix):], Value: &keyspacepb.Value{Value: r.value, Version: r.version, UpdatedAt: r.at},
-		})
+		size += len(name) + len(row.Value.GetValue())
+		page.Entries = append(page.Entries, &keyspacepb.Entry{Key: name[len(space):], Value: row.Value})
 		return true
 	})
 	return shard.Result{Payload: encode(&page)}
