@@ -368,6 +368,24 @@ func protocolMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "learner-counted-as-voter", Bug: "an acknowledgment of a learner counts as that of a voter", Nodes: 5,
+			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
+				for i := range messages {
+					r, id := messages[i].Message.Raft, shard.ID(messages[i].Message.Group)
+					if r.GetType() != pb.MsgAppResp || r.GetReject() || !n.host.IsLearner(id, r.GetFrom()) {
+						continue
+					}
+					for _, m := range n.host.Members(id) {
+						if m.ID != r.GetTo() && m.ID != r.GetFrom() && !n.host.IsLearner(id, m.ID) {
+							messages[i].Message.Raft = proto.Clone(r).(*pb.Message)
+							messages[i].Message.Raft.From = new(m.ID)
+						}
+					}
+				}
+				return messages
+			},
+		},
+		{
 			Name: "vote-counted-twice", Bug: "a vote also counts for another replica", Nodes: 5,
 			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
 				for _, m := range slices.Clone(messages) {

@@ -18,8 +18,8 @@ type frame struct {
 type network struct {
 	w    *World
 	rng  *random
-	base [][]int64 // of each link, permanent
-	last [][]int64 // arrival of the latest frame
+	base [][]int64                    // of each link, permanent
+	last [transport.Classes][][]int64 // arrival of the latest frame
 	cut  [][]bool
 }
 
@@ -32,7 +32,9 @@ func newNetwork(w *World) *network {
 			base[i] = n.rng.between(50, 1000)
 		}
 		n.base = append(n.base, base)
-		n.last = append(n.last, make([]int64, size))
+		for class := range n.last {
+			n.last[class] = append(n.last[class], make([]int64, size))
+		}
 		n.cut = append(n.cut, make([]bool, size))
 	}
 	return n
@@ -99,13 +101,18 @@ func (n *network) carry(f frame, overtakes bool) {
 		if n.rng.chance(0.001) {
 			delay += n.rng.between(0, 2*second)
 		}
+		if f.class == transport.Call && n.rng.chance(0.01) { // longer than routers and reactors wait: it comes after its repetition
+			delay += n.rng.between(0, 12*second)
+			overtakes = true
+		}
 	}
 	at := n.w.now + delay
 	if overtakes {
 		at += n.rng.between(0, 50*millisecond)
 	} else {
-		at = max(at, n.last[from][to])
-		n.last[from][to] = at
+		last := &n.last[f.class][from][to]
+		at = max(at, *last)
+		*last = at
 	}
 	what := "frame"
 	switch {
