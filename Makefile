@@ -59,6 +59,10 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; \
 	done
 
+.PHONY: sim
+sim: ## play fresh seeds in the simulator for MINUTES (1), or replay SEED
+	$(GO) run ./cmd/hanse-sim $(if $(SEED),-seed $(SEED),-minutes $(or $(MINUTES),1))
+
 .PHONY: bench
 bench: ## benchmarks of the packages matching BENCH, ten runs each, for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./internal/...
