@@ -257,6 +257,9 @@ type Summary struct {
 // maxFailures ends a batch: more would tell nothing new.
 const maxFailures = 20
 
+// coverageSeeds is in how many seeds every rare situation has to come up.
+const coverageSeeds = 2000
+
 // playMany plays seeds in worker processes: the generator that Raft draws from is one for a process.
 func playMany(ctx context.Context, stdout, stderr io.Writer, draw func(uint64) Plan, m *Mutant, o *options) int {
 	if o.seeds == 0 && o.minutes == 0 {
@@ -317,11 +320,18 @@ func playMany(ctx context.Context, stdout, stderr io.Writer, draw func(uint64) P
 		fmt.Fprintln(stderr, "hanse-sim:", err)
 		return 2
 	}
+	if m == nil && s.Seeds >= coverageSeeds {
+		for p, name := range probeNames {
+			if s.Probes[name] == 0 && probe(p) != probeUndecided {
+				s.Failures = append(s.Failures, &Failure{Checker: "coverage", Message: fmt.Sprintf("never in %d seeds: %s", s.Seeds, name)})
+			}
+		}
+	}
 	s.print(stdout, o.json)
 	if len(s.Failures) == 0 {
 		return 0
 	}
-	if !o.json {
+	if !o.json && s.Failures[0].Seed != 0 {
 		p := draw(s.Failures[0].Seed)
 		if r := Run(p, m, nil); r.Failure != nil {
 			explain(stdout, r, m, o)
