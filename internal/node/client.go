@@ -17,6 +17,7 @@ import (
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/id"
+	"hanse/internal/payment"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/rest"
@@ -455,11 +456,16 @@ func (c *Client) Payment(ctx context.Context, paymentID string, cons rest.Consis
 	return ask[paymentpb.Payment](ctx, c, c.layout.Shard(shard.Payment, sl), q, cons)
 }
 
-// WakePayment implements rest.Payments.
+// WakePayment implements rest.Payments. Most callbacks come for operations that have been answered: a look at the nearest
+// replica spares them an entry in the log. One that lags shows an operation as under way, or not at all, and its timer comes.
 func (c *Client) WakePayment(ctx context.Context, paymentID string) error {
 	sl, err := c.paymentSlot(paymentID)
 	if err != nil {
 		return err
+	}
+	p, err := c.Payment(ctx, paymentID, rest.Consistency{Stale: true})
+	if err == nil && !payment.Waits(p.Value) {
+		return nil
 	}
 	m := &paymentpb.Command{Body: &paymentpb.Command_Wake{Wake: &paymentpb.Wake{PaymentId: paymentID}}}
 	_, result, err := c.propose(ctx, shard.Payment, sl, rest.Request{}, m, 0)

@@ -83,3 +83,9 @@ func kindName(k paymentpb.OpKind) string {
 
 // KindName returns the provider's word for an operation: authorize, capture, void or refund.
 func KindName(k paymentpb.OpKind) string { return kindName(k) }
+
+// Waits reports whether an operation's outcome is unknown and the provider will be asked for it: what a callback can speed up.
+func Waits(p *paymentpb.Payment) bool {
+	op := underWay(p)
+	return op != nil && op.State == paymentpb.OpState_OP_UNKNOWN
+}
