@@ -185,11 +185,7 @@ func StepResolved(o *orderpb.Order, seq uint64, decision, evidence, operator str
 	if StuckAt(o, seq) == nil {
 		return nil
 	}
-	return follow(o, now).add(func(e *orderpb.Event) {
-		e.Detail = &orderpb.Event_StepResolved{StepResolved: &orderpb.StepResolved{
-			Seq: seq, Decision: decision, Evidence: evidence, Operator: operator,
-		}}
-	}).events
+	return follow(o, now).resolved(seq, decision, evidence, operator).events
 }
 
 // DecideRetry decides on an operator's wish to have a stuck step sent again now.
@@ -203,9 +199,14 @@ func DecideRetry(o *orderpb.Order, c *orderpb.RetryStep, now int64) ([]*orderpb.
 	return StepResolved(o, c.Seq, DecisionRetry, "", c.Operator, now), nil
 }
 
-// DecideResolve decides on an operator's word about a stuck step: done, or to be given up. It ends the step; what
-// the step would have brought is decided by the functions above. Money that refunds count on cannot be given up.
-func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, now int64) ([]*orderpb.Event, *reject.Rejection) {
+// GivenUp stands in the place of the provider's reason on a fulfillment that will not be captured and on a refund that
+// will not be paid, by an operator's decision.
+const GivenUp = "given_up"
+
+// DecideResolve decides on an operator's word about a stuck step: done, or to be given up. Object is the
+// fulfillment or refund that the step is about, if it is about one. This ends the step; what it would have brought when it is
+// done is decided by the functions above. Money that refunds count on cannot be given up.
+func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now int64) ([]*orderpb.Event, *reject.Rejection) {
 	step := StuckAt(o, c.Seq)
 	if step == nil {
 		return nil, notStuck(o, c.Seq)
@@ -225,7 +226,26 @@ func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, now int64) ([]*orde
 	if c.Decision == DecisionSkip && step.Step == StepCapture && o.CaptureRequested-step.Amount < o.RefundRequested {
 		return nil, refuse(reject.OrderState, "", "refunds of %d count on this capture of %d: resolve them first", o.RefundRequested, step.Amount)
 	}
-	return StepResolved(o, c.Seq, c.Decision, c.Evidence, c.Operator, now), nil
+	h := follow(o, now)
+	if c.Decision == DecisionSkip && step.Step == StepCapture && fulfillmentOf(o, object) != nil {
+		h.add(func(e *orderpb.Event) {
+			e.Detail = &orderpb.Event_CaptureFailed{CaptureFailed: &orderpb.CaptureFailed{FulfillmentId: object, Code: GivenUp}}
+		})
+	}
+	if c.Decision == DecisionSkip && step.Step == StepRefund && refundOf(o, object) != nil {
+		h.add(func(e *orderpb.Event) {
+			e.Detail = &orderpb.Event_RefundFailed{RefundFailed: &orderpb.RefundFailed{RefundId: object, Code: GivenUp}}
+		})
+	}
+	return h.resolved(c.Seq, c.Decision, c.Evidence, c.Operator).events, nil
+}
+
+func (h *history) resolved(seq uint64, decision, evidence, operator string) *history {
+	return h.add(func(e *orderpb.Event) {
+		e.Detail = &orderpb.Event_StepResolved{StepResolved: &orderpb.StepResolved{
+			Seq: seq, Decision: decision, Evidence: evidence, Operator: operator,
+		}}
+	})
 }
 
 // StuckAt returns the stuck step of an outbox message, nil when it is not stuck.

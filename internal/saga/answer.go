@@ -15,8 +15,8 @@ type Sent struct {
 	Step Step
 	// Leg is the inventory shard of a step for one.
 	Leg uint32
-	// Op is the fulfillment, return or refund that the step is about, Attempt what was appended to it when an operator sent
-	// it again after a refusal. Amount is the money at risk, Units the stock.
+	// Op is the fulfillment, return, refund or void that the step is about, Attempt what was appended to it when it was
+	// sent again after a refusal. Amount is the money at risk, Units the stock.
 	Op, Attempt   string
 	Amount, Units int64
 }
@@ -54,7 +54,7 @@ func StepOf(inventory bool, payload []byte) (Step, bool) {
 }
 
 // Read decodes what was sent to inventory shard leg, or with inventory false to the payment service.
-func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte) (Sent, error) {
+func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte, shardOf ShardOf) (Sent, error) {
 	s := Sent{Leg: leg}
 	if !inventory {
 		c := new(paymentpb.Command)
@@ -67,7 +67,7 @@ func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte) (Sent, e
 		case *paymentpb.Command_Capture:
 			s.Step, s.Amount, s.Op = Capture, c.Capture.Amount, c.Capture.Op
 		case *paymentpb.Command_Void:
-			s.Step, s.Amount = Void, o.Authorized-o.Captured
+			s.Step, s.Amount, s.Op = Void, max(0, o.Authorized-o.Captured-o.Voided), c.Void.Op
 		case *paymentpb.Command_Refund:
 			s.Step, s.Amount, s.Op = Refund, c.Refund.Amount, c.Refund.Op
 		}
@@ -96,6 +96,13 @@ func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte) (Sent, e
 	}
 	for _, d := range demands {
 		s.Units += d.Quantity
+	}
+	if s.Step == Allocate || s.Step == Release { // of all that the order has there
+		for _, l := range o.Lines {
+			if !l.Untracked && shardOf(l.Sku) == leg {
+				s.Units += l.Quantity - l.Canceled - l.Fulfilled
+			}
+		}
 	}
 	return s, nil
 }
@@ -166,28 +173,29 @@ func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb
 }
 
 // Resolve decides what an operator's word about a step means for the order, as Answer does. Done says that it has
-// happened; otherwise it is given up.
+// happened; otherwise it is given up. A reserve or an authorization that is given up may still arrive, so the order is
+// undone as by a cancel: what arrives then finds its void and its release.
 func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []*orderpb.Event {
 	switch s.Step {
 	case Reserve:
 		if done {
 			return order.StockHeld(o, s.Leg, now)
 		}
-		return order.StockRefused(o, s.Leg, &reject.Rejection{Code: reject.OutOfStock, Detail: "given up by an operator: " + evidence}, now)
+		return giveUp(o, evidence, now)
 	case Release:
 		return order.StockReleased(o, s.Leg, now)
 	case Authorize:
 		if done {
 			return order.PaymentAuthorized(o, o.Total, "", now)
 		}
-		return order.PaymentDeclined(o, "given_up", now)
+		return giveUp(o, evidence, now)
 	case Capture:
 		if done {
 			return order.PaymentCaptured(o, s.Op, s.Amount, now)
 		}
 	case Void:
 		if done {
-			return order.PaymentVoided(o, max(0, o.Authorized-o.Captured-o.Voided), now)
+			return order.PaymentVoided(o, s.Amount, now)
 		}
 		return order.PaymentVoided(o, 0, now)
 	case Refund:
@@ -196,4 +204,13 @@ func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []
 		}
 	}
 	return nil
+}
+
+// giveUp cancels an order; one that is being undone already has no events.
+func giveUp(o *orderpb.Order, evidence string, now int64) []*orderpb.Event {
+	events, r := order.DecideCancel(o, &orderpb.Cancel{Id: o.Id, Reason: evidence}, now)
+	if r != nil {
+		return nil
+	}
+	return events
 }

@@ -153,9 +153,7 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 		sends = append(sends, Send{Step: Refund, Payment: RefundOf(o, d.RefundRequested.Refund.Id, d.RefundRequested.Refund.Amount)})
 	}
 	if voids {
-		sends = append(sends, Send{Step: Void, Payment: &paymentpb.Command{
-			Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: o.PaymentId, Op: payment.VoidOp}},
-		}})
+		sends = append(sends, Send{Step: Void, Payment: VoidOf(o, payment.VoidOp)})
 	}
 	return sends
 }
@@ -163,6 +161,11 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 // CaptureOf makes the command that captures a fulfillment's amount under the operation's ID.
 func CaptureOf(o *orderpb.Order, op string, amount int64) *paymentpb.Command {
 	return &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: &paymentpb.Capture{PaymentId: o.PaymentId, Op: op, Amount: amount}}}
+}
+
+// VoidOf makes the command that gives back what is authorized and not captured, under the operation's ID.
+func VoidOf(o *orderpb.Order, op string) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: o.PaymentId, Op: op}}}
 }
 
 // RefundOf makes the command that pays a refund out under the operation's ID.

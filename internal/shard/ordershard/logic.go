@@ -20,8 +20,10 @@ import (
 const (
 	// keepOrders is how many unchanged orders stay in memory, some 2 KB each.
 	keepOrders = 50_000
-	// refusedPause is when a step that must succeed and was refused is sent again.
-	refusedPause = 5 * time.Minute
+	// refusedPause is when a step that must succeed and was refused is sent again. It doubles refusedDoublings times,
+	// to 5 hours: a provider that says no does not change its mind by being asked more often.
+	refusedPause     = 5 * time.Minute
+	refusedDoublings = 6
 	// endSuffix makes the key under which callers wait for the end of an order that is being undone.
 	endSuffix = "/end"
 )
@@ -34,6 +36,7 @@ func New(layout shard.Layout) func(*shard.State) shard.Logic {
 			orders:    shard.NewTable(s, 'o', shard.ProtoCodec[orderpb.Order](), keepOrders),
 			histories: shard.NewTable(s, 'e', historyCodec, keepOrders),
 			customers: shard.NewTable(s, 'c', presence, 1000),
+			stuck:     shard.NewTable(s, 's', presence, 1000),
 		}
 		l.shardOf = func(sku string) uint32 {
 			return uint32(layout.Shard(shard.Inventory, slot.Of(sku)).Index())
@@ -56,6 +59,8 @@ type logic struct {
 	orders    *shard.Table[*orderpb.Order]
 	histories *shard.Table[*history]
 	customers *shard.Table[struct{}]
+	// stuck indexes the orders that have a stuck step, so that listing them does not look at all that are on their way.
+	stuck *shard.Table[struct{}]
 	sends     []saga.Send // scratch
 }
 
@@ -164,7 +169,7 @@ func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) 
 		return
 	}
 	isNew := o.Revision == 0
-	settled, ended := o.SettledRevision != 0, order.Ended(o.State)
+	settled, ended, stuck := o.SettledRevision != 0, order.Ended(o.State), len(o.Stuck) > 0
 	var h *history
 	if isNew {
 		h = new(history)
@@ -184,6 +189,12 @@ func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) 
 	} else {
 		l.orders.Put(o.Id, o)
 		l.histories.Put(o.Id, h)
+	}
+	switch {
+	case !stuck && len(o.Stuck) > 0:
+		l.stuck.Put(o.Id, struct{}{})
+	case stuck && len(o.Stuck) == 0:
+		l.stuck.Delete(o.Id)
 	}
 	for i := range sends {
 		l.send(tx, o, &sends[i])
@@ -238,7 +249,7 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 	events, unexpected := saga.Answer(o, sent, out, now)
 	l.record(tx, o, events)
 	if unexpected != "" {
-		l.postpone(tx, o, m, sent, unexpected, now)
+		l.postpone(tx, o, m, unexpected, now)
 		return
 	}
 	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionDone, "", "", now))
@@ -250,7 +261,11 @@ func (l *logic) sent(o *orderpb.Order, m *shard.Message, ok bool) saga.Sent {
 	if step, known := saga.StepOf(inventory, m.Payload); known && ok {
 		return saga.Sent{Step: step, Leg: uint32(m.To.Index())}
 	}
-	sent, err := saga.Read(o, inventory, uint32(m.To.Index()), m.Payload)
+	return l.read(o, m)
+}
+
+func (l *logic) read(o *orderpb.Order, m *shard.Message) saga.Sent {
+	sent, err := saga.Read(o, m.To.Service() == shard.Inventory, uint32(m.To.Index()), m.Payload, l.shardOf)
 	if err != nil {
 		panic("ordershard: own outbox message does not decode: " + err.Error())
 	}
@@ -258,28 +273,32 @@ func (l *logic) sent(o *orderpb.Order, m *shard.Message, ok bool) saga.Sent {
 }
 
 // postpone keeps a step that must succeed and was refused: it is sent again after a pause, and people can see it.
-func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, sent saga.Sent, cause string, now int64) {
-	next := tx.Now + hlc.FromMillis(refusedPause.Milliseconds())
-	since, attempts := now, uint64(1)
-	if s := order.StuckAt(o, m.Seq); s != nil {
-		since, attempts = s.Since, s.Attempts+1
-		l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
+func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause string, now int64) {
+	sent := l.read(o, m)
+	step := &orderpb.StuckStep{
+		Step: sent.Step.String(), Cause: cause, Since: now, Attempts: 1, Amount: sent.Amount, Units: sent.Units,
 	}
-	seq := tx.Emit(m.To, m.Key, l.again(o, m, sent), next)
-	l.record(tx, o, order.StepStuck(o, &orderpb.StuckStep{
-		Seq: seq, Step: sent.Step.String(), Cause: cause, Since: since, Attempts: attempts,
-		NextTry: next.Millis(), Amount: sent.Amount, Units: sent.Units,
-	}, now))
+	if before := order.StuckAt(o, m.Seq); before != nil {
+		step.Since, step.Attempts = before.Since, before.Attempts+1
+	}
+	pause := refusedPause << min(step.Attempts-1, refusedDoublings)
+	next := tx.Now + hlc.FromMillis(pause.Milliseconds())
+	step.Seq, step.NextTry = tx.Emit(m.To, m.Key, l.again(o, m, sent), next), next.Millis()
+	// The new message is stuck before the old one is not, so that an order on hold for it stays there.
+	l.record(tx, o, order.StepStuck(o, step, now))
+	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
 }
 
 // again returns the payload under which a refused step is sent once more. What a provider has declined it declines for
-// ever under the same key, so captures and refunds get another.
+// ever under the same key, so operations on money get another.
 func (l *logic) again(o *orderpb.Order, m *shard.Message, sent saga.Sent) []byte {
 	attempt, _ := strconv.Atoi(sent.Attempt)
 	op := saga.Again(sent.Op, strconv.Itoa(attempt+1))
 	switch sent.Step {
 	case saga.Capture:
 		return encode(saga.CaptureOf(o, op, sent.Amount))
+	case saga.Void:
+		return encode(saga.VoidOf(o, op))
 	case saga.Refund:
 		return encode(saga.RefundOf(o, op, sent.Amount))
 	}
@@ -292,7 +311,7 @@ func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
 	if !ok {
 		return
 	}
-	sent := l.sent(o, m, false)
+	sent := l.read(o, m)
 	now := tx.Now.Millis()
 	l.record(tx, o, order.StepStuck(o, &orderpb.StuckStep{
 		Seq: m.Seq, Step: sent.Step.String(), Cause: s.Cause, Since: m.Created.Millis(), Attempts: s.Attempts,
@@ -320,11 +339,11 @@ func (l *logic) resolve(tx *shard.Tx, o *orderpb.Order, c *orderpb.ResolveStep, 
 	if r != nil {
 		return nil, r
 	}
-	events, r := order.DecideResolve(o, c, now)
+	sent := l.read(o, m)
+	events, r := order.DecideResolve(o, c, sent.Op, now)
 	if r != nil {
 		return nil, r
 	}
-	sent := l.sent(o, m, false)
 	tx.Finish(m.Seq)
 	l.record(tx, o, events)
 	return saga.Resolve(o, sent, c.Decision == order.DecisionDone, c.Evidence, now), nil

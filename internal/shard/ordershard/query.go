@@ -156,9 +156,27 @@ func (l *logic) feed(q *orderpb.ReadFeed) shard.Result {
 	return shard.Result{Payload: append(b, tail...)}
 }
 
-// sagas lists the orders that are on their way. Each has a message in the outbox: what is not finished is being
-// sent, or waits for its next attempt.
+// sagas lists the orders that are on their way, or only those that are stuck there. Each has a message in the
+// outbox: what is not finished is being sent, or waits for its next attempt.
 func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
+	var page orderpb.OrderList
+	limit, bytes := pageSize(q.Limit), 0
+	add := func(o *orderpb.Order) bool {
+		if len(page.Orders) == limit || bytes > pageBytes {
+			page.More = true
+			return false
+		}
+		page.Orders = append(page.Orders, o)
+		bytes += o.SizeVT()
+		return true
+	}
+	if q.Stuck {
+		l.stuck.Scan("", q.After+"\x00", func(orderID string, _ struct{}) bool {
+			o, _ := l.orders.Find(orderID)
+			return add(o)
+		})
+		return shard.Result{Payload: encode(&page)}
+	}
 	seen := make(map[string]bool)
 	var ids []string
 	for _, m := range l.state.Outbox() {
@@ -168,18 +186,10 @@ func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
 		}
 	}
 	slices.Sort(ids)
-	var page orderpb.OrderList
-	limit := pageSize(q.Limit)
 	for _, orderID := range ids {
-		o, ok := l.orders.Find(orderID)
-		if !ok || !order.Open(o) || q.Stuck && len(o.Stuck) == 0 {
-			continue
-		}
-		if len(page.Orders) == limit {
-			page.More = true
+		if o, ok := l.orders.Find(orderID); ok && order.Open(o) && !add(o) {
 			break
 		}
-		page.Orders = append(page.Orders, o)
 	}
 	return shard.Result{Payload: encode(&page)}
 }
