@@ -91,6 +91,17 @@ const (
 	MethodError    = "pm_error"                 // the first call fails before anything is done
 )
 
+// Declines returns the code with which an authorization by method is always declined, empty for none.
+func Declines(method string) string {
+	switch method {
+	case MethodDeclined:
+		return "card_declined"
+	case MethodNoFunds:
+		return "insufficient_funds"
+	}
+	return ""
+}
+
 // Config of a provider. Start from DefaultConfig.
 type Config struct {
 	// Dir holds the ledger; empty keeps it in memory.
@@ -139,7 +150,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, ledger: l, behavior: cfg.Behavior, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), tried: make(map[string]bool),
-		http: &http.Client{Timeout: 5 * time.Second}, slots: make(chan struct{}, 64),
+		http: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}, slots: make(chan struct{}, 64),
 	}, nil
 }
 
@@ -347,10 +358,8 @@ func (s *Server) refuses(c *Call, l luck) string {
 	switch c.Kind {
 	case "authorize":
 		switch {
-		case c.Method == MethodDeclined:
-			return "card_declined"
-		case c.Method == MethodNoFunds:
-			return "insufficient_funds"
+		case Declines(c.Method) != "":
+			return Declines(c.Method)
 		case l.declined:
 			return "card_declined"
 		case a.authorized > 0:

@@ -1,15 +1,16 @@
-// Package pspclient calls payment providers: the simulated one over HTTP, or none at all.
 package pspclient
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"hanse/api/paymentpb"
@@ -17,62 +18,86 @@ import (
 	"hanse/internal/psp"
 )
 
-// Instant accepts every operation at once and remembers nothing. It is for benchmarks and for trying things out. The methods that
-// the simulated provider declines it declines too.
-type Instant struct{}
+const (
+	// maxConns bounds the connections to the provider. Requests beyond wait for one, within their patience.
+	maxConns = 64
+	// dialPatience bounds making a connection: a provider that is gone is noticed before the patience for an answer ends.
+	dialPatience = 2 * time.Second
+	// maxAnswerBytes bounds what is read of a response.
+	maxAnswerBytes = 4 << 20
 
-// Do implements [payment.Provider].
-func (Instant) Do(_ context.Context, calls []*paymentpb.ProviderCall) []*paymentpb.ProviderAnswer {
-	answers := make([]*paymentpb.ProviderAnswer, len(calls))
-	for i, c := range calls {
-		a := &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: c.Key, Amount: c.Amount}
-		if c.Method == psp.MethodDeclined || c.Method == psp.MethodNoFunds {
-			a = &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED, Code: "card_declined"}
-		}
-		answers[i] = a
-	}
-	return answers
-}
+	unknown  = paymentpb.ProviderStatus_PROVIDER_UNKNOWN
+	notSent  = paymentpb.ProviderStatus_PROVIDER_NOT_SENT
+	declined = paymentpb.ProviderStatus_PROVIDER_DECLINED
+)
 
 // client calls a provider over HTTP.
 type client struct {
 	url      string
 	patience time.Duration
 	http     *http.Client
+	breaker  breaker
 }
 
 var _ payment.Provider = (*client)(nil)
 
-// HTTP returns a provider at a base URL. Patience bounds one request; beyond it the outcome is unknown.
+// HTTP returns a provider at a base URL. Patience bounds one request, beyond it the outcome is unknown. When
+// several requests in a row have had no answer, a breaker keeps calls back for a while: they are not sent.
 func HTTP(url string, patience time.Duration) payment.Provider {
+	dialer := &net.Dialer{Timeout: dialPatience}
+	return newClient(url, patience, dialer.DialContext)
+}
+
+func newClient(url string, patience time.Duration, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *client {
 	return &client{url: url, patience: patience, http: &http.Client{
 		Transport: &http.Transport{
-			MaxIdleConns: 64, MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64, IdleConnTimeout: time.Minute,
-			DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+			MaxIdleConns: maxConns, MaxIdleConnsPerHost: maxConns, MaxConnsPerHost: maxConns,
+			IdleConnTimeout: time.Minute, DialContext: dial,
 		},
+		// Where a redirect leads would get the charge too.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// Do implements [payment.Provider]: all calls travel in one request.
+// Do implements [payment.Provider]: as many calls as the provider takes travel in one request.
 func (c *client) Do(ctx context.Context, calls []*paymentpb.ProviderCall) []*paymentpb.ProviderAnswer {
-	out := make([]psp.Call, len(calls))
-	for i, call := range calls {
-		out[i] = psp.Call{
-			PaymentID: call.PaymentId, OrderID: call.OrderId, Kind: payment.KindName(call.Kind), Amount: call.Amount,
-			Currency: call.Currency, Method: call.Method, Key: call.Key, Query: call.Query, Authorization: call.Authorization,
+	answers := make([]*paymentpb.ProviderAnswer, len(calls))
+	if len(calls) <= psp.MaxCalls {
+		c.batch(ctx, calls, answers)
+		return answers
+	}
+	var parts sync.WaitGroup
+	for from := 0; from < len(calls); from += psp.MaxCalls {
+		to := min(from+psp.MaxCalls, len(calls))
+		parts.Go(func() { c.batch(ctx, calls[from:to], answers[from:to]) })
+	}
+	parts.Wait()
+	return answers
+}
+
+// batch sends calls in one request and puts their answers at the same places.
+func (c *client) batch(ctx context.Context, calls []*paymentpb.ProviderCall, answers []*paymentpb.ProviderAnswer) {
+	if len(calls) == 0 {
+		return
+	}
+	got, failed := c.post(ctx, calls)
+	switch {
+	case failed == nil:
+		for i := range got {
+			answers[i] = translate(got[i])
+		}
+	case failed.refused && len(calls) > 1:
+		// One bad call must not decline the others: each goes alone. The provider did nothing, and the keys are the same.
+		var alone sync.WaitGroup
+		for i := range calls {
+			alone.Go(func() { c.batch(ctx, calls[i:i+1], answers[i:i+1]) })
+		}
+		alone.Wait()
+	default:
+		for i, call := range calls {
+			answers[i] = failed.answer(call)
 		}
 	}
-	answers, status, err := c.post(ctx, out)
-	result := make([]*paymentpb.ProviderAnswer, len(calls))
-	for i := range calls {
-		if err != nil {
-			result[i] = &paymentpb.ProviderAnswer{Status: status, Code: err.Error()}
-			continue
-		}
-		result[i] = translate(answers[i])
-	}
-	return result
 }
 
 func translate(a psp.Answer) *paymentpb.ProviderAnswer {
@@ -81,47 +106,103 @@ func translate(a psp.Answer) *paymentpb.ProviderAnswer {
 	case psp.Succeeded:
 		r.Status = paymentpb.ProviderStatus_PROVIDER_SUCCEEDED
 	case psp.Declined:
-		r.Status = paymentpb.ProviderStatus_PROVIDER_DECLINED
+		r.Status = declined
 	case psp.NotFound:
 		r.Status = paymentpb.ProviderStatus_PROVIDER_NOT_FOUND
 	}
-	return r
+	return r // everything else is unknown: a word that we do not know, and a key that was used for something else
 }
 
-// post returns the answers, or what is known when there are none: only a connection that was never made shows that nothing was sent.
-func (c *client) post(ctx context.Context, calls []psp.Call) ([]psp.Answer, paymentpb.ProviderStatus, error) {
-	const unknown, notSent = paymentpb.ProviderStatus_PROVIDER_UNKNOWN, paymentpb.ProviderStatus_PROVIDER_NOT_SENT
-	body, err := json.Marshal(calls)
-	if err != nil {
-		return nil, notSent, fmt.Errorf("encode calls: %w", err)
+// failure is a request without answers.
+type failure struct {
+	status paymentpb.ProviderStatus
+	// refused says that the provider will never accept this very request.
+	refused bool
+	cause   error
+}
+
+// answer is what a failure means for one call.
+func (f *failure) answer(call *paymentpb.ProviderCall) *paymentpb.ProviderAnswer {
+	a := &paymentpb.ProviderAnswer{Status: f.status, Code: f.cause.Error()}
+	if f.refused && !call.Query { // that a question was refused says nothing about what it asks for
+		a.Status = declined
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.patience)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/operations", bytes.NewReader(body))
+	return a
+}
+
+// refusals are the statuses by which a provider says that the request itself is at fault, whoever sends it whenever. Others of
+// the same hundred change with time (409, 429) or with our configuration (401, 403, 404): no reason to tell a customer that the
+// card was declined.
+var refusals = map[int]bool{
+	http.StatusBadRequest: true, http.StatusPaymentRequired: true, http.StatusRequestEntityTooLarge: true,
+	http.StatusUnsupportedMediaType: true, http.StatusUnprocessableEntity: true,
+}
+
+// post returns the answers, or what is known when there are none. A request that never got a connection was certainly not
+// sent; whatever happens later may have happened after the provider had read it.
+func (c *client) post(ctx context.Context, calls []*paymentpb.ProviderCall) ([]psp.Answer, *failure) {
+	body, err := encode(calls)
 	if err != nil {
-		return nil, notSent, err
+		return nil, &failure{notSent, false, fmt.Errorf("encode calls: %w", err)}
+	}
+	var connected atomic.Bool
+	requestCtx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	requestCtx = httptrace.WithClientTrace(requestCtx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	req, err := http.NewRequestWithContext(requestCtx, http.MethodPost, c.url+"/v1/operations", bytes.NewReader(body))
+	if err != nil {
+		return nil, &failure{notSent, false, err}
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.GetBody = nil // the transport must not send it a second time on its own
-	resp, err := c.http.Do(req)
-	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "dial" {
-			return nil, notSent, fmt.Errorf("provider cannot be reached: %w", op)
-		}
-		return nil, unknown, fmt.Errorf("provider did not answer: %w", err)
+	if !c.breaker.admits(time.Now()) {
+		return nil, &failure{notSent, false, errOpen}
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
-	if err != nil {
-		return nil, unknown, fmt.Errorf("provider's answer broke off: %w", err)
+	status, data, err := c.exchange(req)
+	if ctx.Err() != nil {
+		c.breaker.abandoned()
+	} else {
+		c.breaker.heard(time.Now(), err == nil && status < http.StatusInternalServerError)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, unknown, fmt.Errorf("provider answered %s: %.200s", resp.Status, data)
+	switch {
+	case err != nil && !connected.Load():
+		return nil, &failure{notSent, false, fmt.Errorf("provider cannot be reached: %w", err)}
+	case err != nil:
+		return nil, &failure{unknown, false, fmt.Errorf("provider did not answer: %w", err)}
+	case status != http.StatusOK:
+		return nil, &failure{unknown, refusals[status], fmt.Errorf("provider answered %d: %.200s", status, data)}
 	}
 	var answers []psp.Answer
-	if err := json.Unmarshal(data, &answers); err != nil || len(answers) != len(calls) {
-		return nil, unknown, fmt.Errorf("provider answered %d calls with %d answers (%v)", len(calls), len(answers), err)
+	if err := json.Unmarshal(data, &answers); err != nil {
+		return nil, &failure{unknown, false, fmt.Errorf("decode the provider's answers: %w", err)}
 	}
-	return answers, 0, nil
+	if len(answers) != len(calls) {
+		return nil, &failure{unknown, false, fmt.Errorf("provider gave %d answers to %d calls", len(answers), len(calls))}
+	}
+	return answers, nil
+}
+
+func encode(calls []*paymentpb.ProviderCall) ([]byte, error) {
+	out := make([]psp.Call, len(calls))
+	for i, call := range calls {
+		out[i] = psp.Call{
+			PaymentID: call.PaymentId, OrderID: call.OrderId, Kind: payment.KindName(call.Kind), Amount: call.Amount,
+			Currency: call.Currency, Method: call.Method, Key: call.Key, Query: call.Query, Authorization: call.Authorization,
+		}
+	}
+	return json.Marshal(out)
+}
+
+// exchange sends req and reads the whole response, so that its connection can be used again.
+func (c *client) exchange(req *http.Request) (status int, data []byte, err error) {
+	// The transport sends a second time on its own only what it knows was never written to a connection that the
+	// provider had closed meanwhile.
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	return resp.StatusCode, data, err
 }
