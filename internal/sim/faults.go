@@ -12,7 +12,7 @@ func (w *World) startFaults() {
 	}{
 		{Partition, w.partition}, {OneWay, w.oneWay}, {Bridge, w.bridge},
 		{Crash, func() { w.anyNode().crash("power lost") }},
-		{WriteError, func() { w.anyNode().failing = true }},
+		{DiskError, func() { w.anyNode().failing = true }},
 		{StalledDisk, w.stall}, {Pause, w.pause}, {Jump, w.jump}, {Transfer, w.transfer},
 		{Moves, w.moveAny}, {LostDisk, w.loseDisk}, {ProviderOutage, w.outage},
 	} {

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"hanse/internal/reactor"
@@ -167,8 +169,9 @@ func (n *node) crash(why string) {
 func (n *node) guard(fn func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			if f, ok := p.(*shard.StoreFault); ok {
-				n.crash(f.Error())
+			// A fault of the disk may surface as a panic of a state machine, or of Raft reading its log.
+			if text := fmt.Sprint(p); strings.Contains(text, errInjected.Error()) {
+				n.crash(text)
 				return
 			}
 			panic(p)
@@ -337,11 +340,7 @@ func (n *node) written(w *replica.Write) {
 	}
 	if n.failing {
 		n.failing = false
-		if n.rng.chance(0.5) {
-			n.disk.FailNextSync(errInjected)
-		} else {
-			n.disk.FailNextWrite(errInjected)
-		}
+		pick(n.rng, []func(error){n.disk.FailNextSync, n.disk.FailNextWrite, n.disk.FailNextRead})(errInjected)
 	}
 	if err := w.Execute(n.engine); err != nil {
 		n.dying = true

@@ -22,7 +22,7 @@ const (
 	OneWay
 	Bridge
 	Crash
-	WriteError
+	DiskError
 	SlowDisk
 	StalledDisk
 	Pause
@@ -61,7 +61,7 @@ var catalog = [faults]struct {
 	OneWay:            {"one-way", 4, 20, "s between cuts of one direction"},
 	Bridge:            {"bridge", 6, 30, "s between partitions in which one node sees both sides"},
 	Crash:             {"crash", 3, 20, "s between crashes of a node, which lose unsynced writes"},
-	WriteError:        {"write-error", 8, 40, "s between failing writes or syncs: the node stops"},
+	DiskError:         {"disk-error", 8, 40, "s between failing writes, syncs or reads: the node stops"},
 	SlowDisk:          {"slow-disk", 2, 50, "ms more for a write, on average"},
 	StalledDisk:       {"stalled-disk", 8, 40, "s between stalls of a disk by 0.5 to 15 s"},
 	Pause:             {"pause", 4, 30, "s between pauses of a process by 0.1 to 5 s"},
