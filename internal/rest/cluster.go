@@ -60,9 +60,21 @@ func (s *server) createEndpoint(c *call) error {
 	if err != nil {
 		return err
 	}
+	target, types, err := decodeEndpoint(data)
+	if err != nil {
+		return err
+	}
+	a, err := s.backend.CreateEndpoint(c.ctx, r, target, types)
+	if err != nil {
+		return err
+	}
+	circumstances(c, a)
+	c.w.Header()["Cache-Control"] = noStoreOnly
+	return c.json(http.StatusCreated, func(e *encoder) { appendEndpoint(e, a.Value, true) })
+}
+
+func decodeEndpoint(data []byte) (target string, types []string, err error) {
 	b := newBody(data)
-	var target string
-	var types []string
 	b.object([]string{"url", "types"}, func(i int) {
 		if i == 0 {
 			target = b.text(2048)
@@ -83,16 +95,7 @@ func (s *server) createEndpoint(c *call) error {
 		})
 	})
 	b.missing(target != "", reject.InvalidRequest, "url")
-	if err := b.done(); err != nil {
-		return err
-	}
-	a, err := s.backend.CreateEndpoint(c.ctx, r, target, types)
-	if err != nil {
-		return err
-	}
-	circumstances(c, a)
-	c.w.Header()["Cache-Control"] = noStoreOnly
-	return c.json(http.StatusCreated, func(e *encoder) { appendEndpoint(e, a.Value, true) })
+	return target, types, b.done()
 }
 
 func (s *server) deleteEndpoint(c *call) error {

@@ -77,6 +77,11 @@ func (s *server) deleteKey(c *call) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range []string{"If-Match", "If-None-Match"} {
+		if len(c.r.Header[name]) > 0 { // to ignore it would delete what the caller wants to keep
+			return refuse(reject.InvalidRequest, name, "deletes have no conditions")
+		}
+	}
 	keyspace, key := c.r.PathValue("keyspace"), c.r.PathValue("key")
 	a, err := s.backend.Delete(c.ctx, r, &keyspacepb.Delete{Keyspace: keyspace, Key: key})
 	if err != nil {

@@ -126,25 +126,11 @@ func (s *server) resolveOperation(c *call) error {
 	if err != nil {
 		return err
 	}
-	b, m := newBody(data), &paymentpb.ResolveOp{PaymentId: c.r.PathValue("id"), Op: c.r.PathValue("op")}
-	var hasOutcome, hasEvidence bool
-	b.object([]string{"succeeded", "evidence", "operator"}, func(i int) {
-		switch i {
-		case 0:
-			hasOutcome = true
-			m.Succeeded = b.bool()
-		case 1:
-			hasEvidence = true
-			m.Evidence = b.text(maxEvidence)
-		case 2:
-			m.Operator = b.text(maxName)
-		}
-	})
-	b.missing(hasOutcome, reject.InvalidRequest, "succeeded")
-	b.missing(hasEvidence, reject.InvalidRequest, "evidence")
-	if err := b.done(); err != nil {
+	m, err := decodeResolveOperation(data)
+	if err != nil {
 		return err
 	}
+	m.PaymentId, m.Op = c.r.PathValue("id"), c.r.PathValue("op")
 	a, err := s.backend.ResolveOp(c.ctx, r, m)
 	if err != nil {
 		return err
@@ -158,15 +144,8 @@ func (s *server) providerCallback(c *call) error {
 	if err != nil {
 		return err
 	}
-	b := newBody(data)
-	var id string
-	b.object([]string{"payment_id", "operation", "type"}, func(i int) {
-		if v := b.text(maxName); i == 0 {
-			id = v
-		}
-	})
-	b.missing(id != "", reject.InvalidRequest, "payment_id")
-	if err := b.done(); err != nil {
+	id, err := decodeCallback(data)
+	if err != nil {
 		return err
 	}
 	if err := s.backend.WakePayment(c.ctx, id); err != nil {
@@ -174,6 +153,36 @@ func (s *server) providerCallback(c *call) error {
 	}
 	c.send(http.StatusAccepted, "", []byte("{}"))
 	return nil
+}
+
+func decodeCallback(data []byte) (paymentID string, err error) {
+	b := newBody(data)
+	b.object([]string{"payment_id", "operation", "type"}, func(i int) {
+		if v := b.text(maxName); i == 0 {
+			paymentID = v
+		}
+	})
+	b.missing(paymentID != "", reject.InvalidRequest, "payment_id")
+	return paymentID, b.done()
+}
+
+func decodeResolveOperation(data []byte) (*paymentpb.ResolveOp, error) {
+	b, m := newBody(data), &paymentpb.ResolveOp{}
+	hasOutcome := false
+	b.object([]string{"succeeded", "evidence", "operator"}, func(i int) {
+		switch i {
+		case 0:
+			hasOutcome = true
+			m.Succeeded = b.bool()
+		case 1:
+			m.Evidence = b.text(maxEvidence)
+		case 2:
+			m.Operator = b.text(maxName)
+		}
+	})
+	b.missing(hasOutcome, reject.InvalidRequest, "succeeded")
+	b.missing(m.Evidence != "", reject.InvalidRequest, "evidence")
+	return m, b.done()
 }
 
 // decodeRetry reads a [RetryRequest]; no body is the same as an empty one.

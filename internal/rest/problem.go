@@ -67,8 +67,14 @@ func (c *call) problem(err error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
-		violations = refused.all
-		code, detail = violations[0].Code, violations[0].Detail
+		first := refused.all[0]
+		code, detail = first.Code, first.Detail
+		if first.Field != "" {
+			violations, detail = refused.all, first.Field+": "+first.Detail
+		}
+		if more := len(violations) - 1; more > 0 {
+			detail += " (and " + strconv.Itoa(more) + " more)"
+		}
 	case errors.As(err, &rejection):
 		code, detail = rejection.Code, rejection.Detail
 		if rejection.Field != "" {

@@ -44,7 +44,7 @@ type Order struct {
 	FulfillmentStatus string        `json:"fulfillment_status" enum:"unfulfilled,partial,fulfilled"`
 	ReturnStatus      string        `json:"return_status" enum:"none,partial,returned"`
 	PaymentID         string        `json:"payment_id"`
-	Payment           OrderPayment  `json:"payment" doc:"With ?expand=payment the whole payment"`
+	Payment           OrderPayment  `json:"payment" doc:"The sums; with ?expand=payment the whole payment"`
 	Fulfillments      []Fulfillment `json:"fulfillments"`
 	Returns           []Return      `json:"returns"`
 	Refunds           []Refund      `json:"refunds"`
@@ -69,13 +69,23 @@ type Line struct {
 	Returned  int64  `json:"returned"`
 }
 
-// OrderPayment sums an order's money up.
+// OrderPayment sums an order's money up. With ?expand=payment it is the whole [Payment].
 type OrderPayment struct {
 	Method     string `json:"method"`
 	Authorized int64  `json:"authorized"`
 	Captured   int64  `json:"captured"`
 	Refunded   int64  `json:"refunded"`
 	Voided     int64  `json:"voided"`
+
+	ID                string      `json:"id,omitempty" doc:"This and what follows: with ?expand=payment"`
+	OrderID           string      `json:"order_id,omitempty"`
+	Currency          string      `json:"currency,omitempty"`
+	Requested         int64       `json:"requested,omitempty"`
+	Operations        []Operation `json:"operations,omitempty"`
+	ProviderReference string      `json:"provider_reference,omitempty"`
+	Revision          uint64      `json:"revision,omitempty"`
+	CreatedAt         string      `json:"created_at,omitempty" format:"date-time"`
+	UpdatedAt         string      `json:"updated_at,omitempty" format:"date-time"`
 }
 
 // ItemQuantity is a quantity of one line.

@@ -1,5 +1,0 @@
-package rest
-
-import "flag"
-
-var update = flag.Bool("update", false, "write golden files and docs/errors.md")
