@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -132,7 +133,7 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 			return fmt.Errorf("make a temporary directory: %w", err)
 		}
 		d.temp = true
-		defer os.RemoveAll(d.dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}

@@ -330,7 +330,7 @@ func (a *app) eventsCmd() *cobra.Command {
 			return err
 		})
 		if cmd.Context().Err() != nil {
-			return nil // that is how it ends
+			err = nil // that is how it ends
 		}
 		return err
 	}}

@@ -289,6 +289,7 @@ func TestWaitReady(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) < 3 {
 			http.Error(w, "no leader of order/1", http.StatusServiceUnavailable)
+			return
 		}
 	}))
 	defer server.Close()

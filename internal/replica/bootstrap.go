@@ -84,14 +84,12 @@ func loadReplicas(r store.Reader, cacheBytes int) ([]*stored, error) {
 	for it.Next() {
 		key := it.Key()
 		if len(key) != len(replicaPrefix)+4 {
-			it.Close()
-			return nil, fmt.Errorf("list replicas: key %q is malformed", key)
+			return nil, errors.Join(fmt.Errorf("list replicas: key %q is malformed", key), it.Close())
 		}
 		s := &stored{id: shard.ID(binary.BigEndian.Uint32(key[len(replicaPrefix):]))}
 		var reason string
 		if s.replica, reason = decodeNumber(key, it.Value()); reason != "" {
-			it.Close()
-			return nil, &CorruptError{s.id, 0, "replica number: " + reason}
+			return nil, errors.Join(&CorruptError{s.id, 0, "replica number: " + reason}, it.Close())
 		}
 		all = append(all, s)
 	}
@@ -160,7 +158,7 @@ func (s *stored) scan(r store.Reader) error {
 	}
 	index := s.log.trunc.index
 	var bad error
-	for it.Next() && bad == nil {
+	for it.Next() {
 		index++
 		key := logKey(s.id, index)
 		if string(it.Key()) != string(key) {

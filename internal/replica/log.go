@@ -207,11 +207,11 @@ func (l *groupLog) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 		}
 		n++
 	}
-	if oldest := l.last() + 1 - uint64(len(l.cache)); lo < oldest {
+	oldest := l.last() + 1 - uint64(len(l.cache))
+	if lo < oldest {
 		return readLog(l.reader, l.id, l.replica, lo, lo+n)
-	} else {
-		return l.cache[lo-oldest : lo-oldest+n : lo-oldest+n], nil
 	}
+	return l.cache[lo-oldest : lo-oldest+n : lo-oldest+n], nil
 }
 
 // readLog reads the entries [lo, hi), all of which have to be there.

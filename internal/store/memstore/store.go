@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"hanse/internal/invariant"
@@ -125,7 +126,7 @@ func (s *Store) SizeBytes(lo, hi []byte) (uint64, error) {
 // fault, and only [Disk.Crash] releases the disk.
 func (s *Store) Close() error {
 	err := s.write("sync at close", true, func(*tree) {})
-	if err == store.ErrClosed {
+	if errors.Is(err, store.ErrClosed) {
 		return err
 	}
 	s.disk.mu.Lock()

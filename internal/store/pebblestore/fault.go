@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -33,7 +34,7 @@ type logger struct{ store *Store }
 
 func (l logger) Infof(format string, args ...any) {
 	// Pebble tells much; formatting it for nobody would cost more than the rest of a flush.
-	if l.store.cfg.Log.Enabled(nil, slog.LevelDebug) {
+	if l.store.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
 		l.store.cfg.Log.Debug("pebble", "text", fmt.Sprintf(format, args...))
 	}
 }

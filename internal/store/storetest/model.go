@@ -53,7 +53,7 @@ func testModel(t *testing.T, m *machine) {
 		}
 		closeViews := func() {
 			for _, v := range views {
-				got := ""
+				var got string
 				if v.snapshot != nil {
 					got = m.dump(v.snapshot, "", "")
 					if err := v.snapshot.Close(); err != nil {

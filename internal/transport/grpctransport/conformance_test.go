@@ -3,6 +3,7 @@ package grpctransport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -79,7 +80,7 @@ func (l *lab) start(t *testing.T, o transporttest.Options) (*Transport, func()) 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := n.Run(ctx, listener); err != context.Canceled {
+		if err := n.Run(ctx, listener); !errors.Is(err, context.Canceled) {
 			t.Errorf("Run of node %d = %v, want %v", o.ID, err, context.Canceled)
 		}
 	}()

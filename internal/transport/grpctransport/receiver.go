@@ -1,6 +1,7 @@
 package grpctransport
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,7 +83,7 @@ func (r *receiver) receive(stream grpc.ServerStream, h header, at *slot, number 
 	var messages []transport.Message
 	for {
 		var frame []byte
-		if err := stream.RecvMsg(&frame); err == io.EOF {
+		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

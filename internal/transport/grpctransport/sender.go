@@ -111,7 +111,7 @@ func (s *sender) stream(ctx context.Context) error {
 		err = <-broken
 	} else {
 		cancel(err)
-		<-broken
+		_ = <-broken //nolint:errcheck // it ends because of err, which is what counts
 	}
 	return s.reason(ctx, err)
 }
@@ -140,7 +140,7 @@ func (s *sender) send(stream grpc.ClientStream, broken chan error) error {
 		*buf = frame // which may have outgrown it
 		size := len(frame)
 		clear(batch)
-		if err := stream.SendMsg(buf); err == io.EOF {
+		if err := stream.SendMsg(buf); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (s *sender) reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("node %d closed the stream", s.to)
 	}
 	return errors.New(status.Convert(err).Message())

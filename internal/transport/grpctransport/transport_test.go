@@ -135,7 +135,7 @@ func TestMalformedFrameClosesTheStream(t *testing.T) {
 				stream := rawStream(t, l, "one", goodHeader().metadata())
 				for _, frame := range [][]byte{good, test.frame, good} {
 					frame = append([]byte(nil), frame...)
-					if err := stream.SendMsg(&frame); err != nil && err != io.EOF {
+					if err := stream.SendMsg(&frame); err != nil && !errors.Is(err, io.EOF) {
 						t.Fatal(err)
 					}
 				}
