@@ -36,6 +36,7 @@ type Node struct {
 	RegisteredAt  int64                  `protobuf:"varint,7,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"` // first time
 	StartedAt     int64                  `protobuf:"varint,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`          // last time
 	State         uint32                 `protobuf:"varint,9,opt,name=state,proto3" json:"state,omitempty"`                                   // reserved: joining, active, draining, decommissioned
+	Process       uint64                 `protobuf:"varint,10,opt,name=process,proto3" json:"process,omitempty"`                              // drawn at each start: two processes with one boot number have one directory, or copies of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -129,6 +130,13 @@ func (x *Node) GetStartedAt() int64 {
 func (x *Node) GetState() uint32 {
 	if x != nil {
 		return x.State
+	}
+	return 0
+}
+
+func (x *Node) GetProcess() uint64 {
+	if x != nil {
+		return x.Process
 	}
 	return 0
 }
@@ -393,7 +401,7 @@ var File_metapb_meta_proto protoreflect.FileDescriptor
 
 const file_metapb_meta_proto_rawDesc = "" +
 	"\n" +
-	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\xe0\x01\n" +
+	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\xfa\x01\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x14\n" +
@@ -404,7 +412,9 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\rregistered_at\x18\a \x01(\x03R\fregisteredAt\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\b \x01(\x03R\tstartedAt\x12\x14\n" +
-	"\x05state\x18\t \x01(\rR\x05state\"H\n" +
+	"\x05state\x18\t \x01(\rR\x05state\x12\x18\n" +
+	"\aprocess\x18\n" +
+	" \x01(\x04R\aprocess\"H\n" +
 	"\aCommand\x125\n" +
 	"\bregister\x18\x01 \x01(\v2\x17.hanse.meta.v1.RegisterH\x00R\bregisterB\x06\n" +
 	"\x04body\"3\n" +

@@ -33,6 +33,7 @@ func (m *Node) CloneVT() *Node {
 	r.RegisteredAt = m.RegisteredAt
 	r.StartedAt = m.StartedAt
 	r.State = m.State
+	r.Process = m.Process
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -187,6 +188,9 @@ func (this *Node) EqualVT(that *Node) bool {
 		return false
 	}
 	if this.State != that.State {
+		return false
+	}
+	if this.Process != that.Process {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -398,6 +402,11 @@ func (m *Node) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Process != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Process))
+		i--
+		dAtA[i] = 0x50
 	}
 	if m.State != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.State))
@@ -740,6 +749,9 @@ func (m *Node) SizeVT() (n int) {
 	if m.State != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.State))
 	}
+	if m.Process != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Process))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1073,6 +1085,25 @@ func (m *Node) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.State |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Process", wireType)
+			}
+			m.Process = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Process |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -69,6 +69,7 @@ const (
 	EndpointNotFound   = "endpoint_not_found"
 	TooManyEndpoints   = "too_many_endpoints"
 	StaleNode          = "stale_node"
+	TooManyNodes       = "too_many_nodes"
 	MalformedCommand   = "malformed_command"
 	Overloaded         = "overloaded"
 	Unavailable        = "unavailable"
@@ -151,7 +152,8 @@ var codes = []Code{
 	{KeyspaceUnknown, 404, "There is no keyspace of this name.", "Use an existing keyspace; \"default\" always exists."},
 	{EndpointNotFound, 404, "No webhook endpoint has this ID.", "List the endpoints."},
 	{TooManyEndpoints, 409, "There are as many webhook endpoints as there may be (100).", "Delete one that is no longer used."},
-	{StaleNode, 409, "A node's data directory is an old copy of itself.", "Start the node with an empty directory and let it be rebuilt."},
+	{StaleNode, 409, "A node's data directory is an old copy, or was emptied: it has forgotten what the node has promised.", "Start the node with its latest directory; if that is lost, replace the node."},
+	{TooManyNodes, 409, "The cluster has as many nodes as it may have (1,000).", "Remove a node first."},
 	{MalformedCommand, 400, "A node received a command it cannot read.", "Run the same version on all nodes."},
 	{Overloaded, 429, "The cluster has as much work queued as it accepts.", "Retry after Retry-After, with the same idempotency key."},
 	{Unavailable, 503, "No leader answers for the shard just now.", "Retry after Retry-After, with the same idempotency key."},

@@ -1,8 +1,3 @@
-// Package metashard keeps what all nodes must agree on: who they are.
-//
-// Every node registers at each start, with a boot number that it counts up on its own disk. A number that is not above the
-// known one belongs to an old copy of the node's directory, which has forgotten votes and acknowledgements: it
-// is refused, and the node must not serve.
 package metashard
 
 import (
@@ -14,8 +9,12 @@ import (
 	"hanse/internal/shard"
 )
 
-// maxNodes bounds the members of a cluster.
-const maxNodes = 1000
+const (
+	// maxNodes bounds the members of a cluster.
+	maxNodes = 1000
+	// maxTextBytes bounds a node's addresses and version.
+	maxTextBytes = 256
+)
 
 type logic struct {
 	nodes *shard.Table[*metapb.Node]
@@ -40,22 +39,41 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	return l.register(tx, r.Register.Node)
 }
 
+// register notes a start of a node. The same start may come again: its answer may have been lost.
 func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
+	if max(len(n.Http), len(n.Peers), len(n.Version)) > maxTextBytes {
+		return refuse(reject.MalformedCommand, "node %d has an address or version of more than %d bytes", n.Id, maxTextBytes)
+	}
 	key := nodeKey(n.Id)
+	old, known := l.nodes.Find(key)
+	switch {
+	case !known && l.count() >= maxNodes:
+		return refuse(reject.TooManyNodes, "there are %d nodes", maxNodes)
+	case n.Boot < old.GetBoot():
+		return refuse(reject.StaleNode, "node %d says that it has been started %d times, but the cluster has seen %d: "+
+			"its directory is an old copy", n.Id, n.Boot, old.Boot)
+	case known && n.Boot == old.Boot && n.Process != old.Process:
+		return refuse(reject.StaleNode, "start %d of node %d was that of another process: "+
+			"its directory is a copy, or used twice", n.Boot, n.Id)
+	}
 	n = n.CloneVT()
-	n.RegisteredAt, n.StartedAt = tx.Now.Millis(), tx.Now.Millis()
-	if old, ok := l.nodes.Find(key); ok {
-		switch {
-		case n.Boot < old.Boot:
-			return refuse(reject.StaleNode, "node %d says that it has been started %d times, but the cluster has seen %d: "+
-				"its directory is an old copy", n.Id, n.Boot, old.Boot)
-		case n.Boot == old.Boot: // the same start again
+	n.State, n.RegisteredAt, n.StartedAt = old.GetState(), tx.Now.Millis(), tx.Now.Millis()
+	if known {
+		n.RegisteredAt = old.RegisteredAt
+		if n.Boot == old.Boot {
 			n.StartedAt = old.StartedAt
 		}
-		n.RegisteredAt = old.RegisteredAt
 	}
 	l.nodes.Put(key, n)
 	return shard.Result{Payload: encode(n)}
+}
+
+func (l *logic) count() (n int) {
+	l.nodes.Scan("", "", func(string, *metapb.Node) bool {
+		n++
+		return true
+	})
+	return n
 }
 
 // nodeKey sorts nodes by number.
@@ -65,6 +83,7 @@ func nodeKey(id uint64) string {
 	return string(b[:])
 }
 
+// Query answers a read-only question.
 func (l *logic) Query(payload []byte) shard.Result {
 	var q metapb.Query
 	if err := q.UnmarshalVT(payload); err != nil {
