@@ -63,9 +63,9 @@ func (c Config) Validate() error {
 	if c.ClusterID == "" {
 		errs = append(errs, errors.New("no cluster ID"))
 	}
-	for name, addr := range map[string]string{"HTTP": c.HTTPAddr, "peer": c.PeerAddr} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			errs = append(errs, fmt.Errorf("%s address %q: want host:port", name, addr))
+	for _, a := range []struct{ name, addr string }{{"HTTP", c.HTTPAddr}, {"peer", c.PeerAddr}} {
+		if _, _, err := net.SplitHostPort(a.addr); err != nil {
+			errs = append(errs, fmt.Errorf("%s address %q: want host:port", a.name, a.addr))
 		}
 	}
 	if err := c.Layout.Validate(); err != nil {

@@ -54,7 +54,8 @@ type Node struct {
 	webhooks  *webhooks
 	client    *Client
 	http      *http.Server
-	boot      uint64
+	boot      uint64          // number of this start
+	process   uint64          // drawn at this start
 	drain     chan struct{}   // closed to end the event streams
 	listeners [2]net.Listener // HTTP, peers
 }
@@ -118,9 +119,9 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openReplicas() error {
-	process := rand.Uint64() | 1
+	n.process = rand.Uint64() | 1
 	network := grpctransport.DefaultConfig()
-	network.Cluster, network.Node, network.Incarnation = n.cfg.ClusterID, transport.NodeID(n.cfg.ID), process
+	network.Cluster, network.Node, network.Incarnation = n.cfg.ClusterID, transport.NodeID(n.cfg.ID), n.process
 	network.Log = n.log
 	var err error
 	if n.network, err = grpctransport.New(network, n.receive); err != nil {
@@ -146,7 +147,7 @@ func (n *Node) openReplicas() error {
 	n.courier = newCourier(n.router, n.provider(), n.log)
 
 	cfg := replica.DefaultConfig()
-	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), process
+	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), n.process
 	n.replicas, err = replica.Open(cfg, n.engine, n.network, openShard(n.cfg.Layout), n.courier, n.log)
 	if err != nil {
 		return err

@@ -23,7 +23,13 @@ func countBoot(e store.Engine) (uint64, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, fmt.Errorf("read boot counter: %w", err)
 	}
-	boot, _ := binary.Uvarint(data)
+	boot := uint64(0)
+	if err == nil {
+		n := 0
+		if boot, n = binary.Uvarint(data); n != len(data) || boot == 0 {
+			return 0, fmt.Errorf("read boot counter: %x is not a number of starts", data)
+		}
+	}
 	boot++
 	b := e.NewBatch()
 	defer b.Close()
@@ -37,11 +43,18 @@ func countBoot(e store.Engine) (uint64, error) {
 // registerPause is the time between attempts to register; the first may come before there is a leader.
 const registerPause = 500 * time.Millisecond
 
-// register tells the meta shard who this node is. It returns the refusal of a node whose directory is an old copy:
-// it has forgotten what it promised, and must stop.
+// register tells the meta shard who this node is, as often as it takes, while the node serves already: without
+// quorum there is nobody to ask, and the first nodes of a cluster make the quorum. It returns the refusal of a node whose
+// directory is an old copy: it has forgotten what it promised, and must stop.
 func (n *Node) register(ctx context.Context) error {
+	self := Peer{ID: n.cfg.ID, HTTP: n.cfg.HTTPAddr, Peer: n.cfg.PeerAddr}
+	for _, p := range n.cfg.Peers {
+		if p.ID == n.cfg.ID {
+			self = p // as the others reach it: it may listen on another address
+		}
+	}
 	m := &metapb.Command{Body: &metapb.Command_Register{Register: &metapb.Register{Node: &metapb.Node{
-		Id: n.cfg.ID, Http: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Version: n.cfg.Version, Format: formatVersion, Boot: n.boot,
+		Id: n.cfg.ID, Http: self.HTTP, Peers: self.Peer, Version: n.cfg.Version, Format: formatVersion, Boot: n.boot, Process: n.process,
 	}}}}
 	for {
 		_, result, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, m, 0)
@@ -49,8 +62,9 @@ func (n *Node) register(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil && result.Code == reject.StaleNode:
-			return fmt.Errorf("the cluster refuses this node: %s; start it with an empty directory and let it be rebuilt", result.Detail)
+			return fmt.Errorf("the cluster refuses this node: %s; start it with its latest directory, or replace it", result.Detail)
 		case err == nil && result.OK():
+			n.log.Info("node registered", "boot", n.boot)
 			return nil
 		case err == nil:
 			return fmt.Errorf("register: %w", rejection(result))
