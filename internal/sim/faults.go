@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"errors"
+
+	"hanse/internal/store"
 	"hanse/internal/transport"
 )
 
@@ -149,6 +152,14 @@ func (w *World) heal() {
 	for _, n := range w.nodes {
 		n.pausedUntil, n.stalledUntil, n.failing = 0, 0, false
 		out := int(n.id) == w.plan.LeaveOut
+		n.disk.FailNextRead(nil)
+		n.disk.FailNextWrite(nil)
+		n.disk.FailNextSync(nil)
+		if n.life != 0 {
+			if _, err := n.engine.Get([]byte("any")); !errors.Is(err, store.ErrNotFound) {
+				n.crash("its disk had failed")
+			}
+		}
 		if off := n.wall() - w.millis(); n.life != 0 && (off > clockBound || off < -clockBound) {
 			n.crash("its clock is off by more than the bound")
 		}

@@ -108,7 +108,7 @@ func (w *World) loseDisk() {
 // look does the next step of a move, and comes back until there is none.
 func (m *move) look() {
 	w := m.w
-	if w.failure == nil {
+	if w.failure == nil && !m.finished {
 		m.step()
 	}
 	if !m.finished {
@@ -159,7 +159,7 @@ func (m *move) step() {
 		}
 		m.finished = true
 	default:
-		m.destroy(w.node(m.old.Node))
+		m.destroy(w.node(m.old.Node), m.old.ID)
 	}
 }
 
@@ -181,7 +181,7 @@ func (m *move) create(to *node) {
 		m.created = true
 		return
 	default: // an older replica that has been removed has to go first
-		m.destroy(to)
+		m.destroy(to, to.host.Replica(m.group))
 		return
 	}
 	m.asked = true
@@ -195,21 +195,21 @@ func (m *move) create(to *node) {
 	to.wake()
 }
 
-// destroy removes the old replica for good, once its group has gone on without it.
-func (m *move) destroy(from *node) {
+// destroy removes a replica for good, once its group has gone on without it.
+func (m *move) destroy(from *node, number uint64) {
 	if from.life == 0 || from.pausedUntil > m.w.now {
 		if m.w.calm && int(from.id) == m.w.plan.LeaveOut {
 			m.finished = true
 		}
 		return
 	}
-	from.host.Destroy(m.group, m.next.ID, func(err error) {
-		switch {
-		case err == nil:
-			m.w.tell("%s is gone from node %d", m.group, from.id)
-			m.finished = from.id == m.old.Node
-		case err == replica.ErrNoReplica:
-			m.finished = true
+	if from.host.Replica(m.group) != number {
+		m.finished = m.finished || number == m.old.ID
+		return
+	}
+	from.host.Destroy(m.group, number+1, func(err error) {
+		if err == nil { // whatever else it says is seen at the next look
+			m.w.tell("replica %d of %s is gone from node %d", number, m.group, from.id)
 		}
 	})
 	from.wake()
