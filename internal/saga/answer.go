@@ -67,7 +67,10 @@ func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte, shardOf 
 		case *paymentpb.Command_Capture:
 			s.Step, s.Amount, s.Op = Capture, c.Capture.Amount, c.Capture.Op
 		case *paymentpb.Command_Void:
-			s.Step, s.Amount, s.Op = Void, max(0, o.Authorized-o.Captured-o.Voided), c.Void.Op
+			s.Step, s.Amount, s.Op = Void, authorizedRest(o), c.Void.Op
+			if o.Authorized == 0 {
+				s.Amount = o.Total // not known yet
+			}
 		case *paymentpb.Command_Refund:
 			s.Step, s.Amount, s.Op = Refund, c.Refund.Amount, c.Refund.Op
 		}
@@ -127,6 +130,10 @@ func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb
 			return order.StockRefused(o, s.Leg, r, now), ""
 		case Authorize:
 			return order.PaymentDeclined(o, r.Code, now), ""
+		case Allocate:
+			if order.Compensating(o.State) || order.Ended(o.State) {
+				return nil, "" // sent again so late that the release came first
+			}
 		}
 		return nil, r.Code + ": " + r.Detail
 	}
@@ -195,7 +202,7 @@ func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []
 		}
 	case Void:
 		if done {
-			return order.PaymentVoided(o, s.Amount, now)
+			return order.PaymentVoided(o, authorizedRest(o), now)
 		}
 		return order.PaymentVoided(o, 0, now)
 	case Refund:
@@ -205,6 +212,9 @@ func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []
 	}
 	return nil
 }
+
+// authorizedRest is what is known to be authorized and neither captured nor given back.
+func authorizedRest(o *orderpb.Order) int64 { return max(0, o.Authorized-o.Captured-o.Voided) }
 
 // giveUp cancels an order; one that is being undone already has no events.
 func giveUp(o *orderpb.Order, evidence string, now int64) []*orderpb.Event {

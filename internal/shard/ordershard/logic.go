@@ -249,7 +249,7 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 	events, unexpected := saga.Answer(o, sent, out, now)
 	l.record(tx, o, events)
 	if unexpected != "" {
-		l.postpone(tx, o, m, unexpected, now)
+		l.postpone(tx, o, m, unexpected, out.Refused == nil, now)
 		return
 	}
 	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionDone, "", "", now))
@@ -272,9 +272,14 @@ func (l *logic) read(o *orderpb.Order, m *shard.Message) saga.Sent {
 	return sent
 }
 
-// postpone keeps a step that must succeed and was refused: it is sent again after a pause, and people can see it.
-func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause string, now int64) {
-	sent := l.read(o, m)
+// postpone keeps a step that must succeed and was refused: it is sent again after a pause, and people can see it. What the
+// provider has declined it declines for ever under the same key, so that goes out under another. Everything else keeps its key:
+// it may have been done.
+func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause string, declined bool, now int64) {
+	sent, payload := l.read(o, m), m.Payload
+	if declined {
+		payload = again(o, sent)
+	}
 	step := &orderpb.StuckStep{
 		Step: sent.Step.String(), Cause: cause, Since: now, Attempts: 1, Amount: sent.Amount, Units: sent.Units,
 	}
@@ -283,15 +288,14 @@ func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause
 	}
 	pause := refusedPause << min(step.Attempts-1, refusedDoublings)
 	next := tx.Now + hlc.FromMillis(pause.Milliseconds())
-	step.Seq, step.NextTry = tx.Emit(m.To, m.Key, l.again(o, m, sent), next), next.Millis()
+	step.Seq, step.NextTry = tx.Emit(m.To, m.Key, payload, next), next.Millis()
 	// The new message is stuck before the old one is not, so that an order on hold for it stays there.
 	l.record(tx, o, order.StepStuck(o, step, now))
 	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
 }
 
-// again returns the payload under which a refused step is sent once more. What a provider has declined it declines for
-// ever under the same key, so operations on money get another.
-func (l *logic) again(o *orderpb.Order, m *shard.Message, sent saga.Sent) []byte {
+// again returns the command for an operation that the provider has declined, under the key of its next attempt.
+func again(o *orderpb.Order, sent saga.Sent) []byte {
 	attempt, _ := strconv.Atoi(sent.Attempt)
 	op := saga.Again(sent.Op, strconv.Itoa(attempt+1))
 	switch sent.Step {
@@ -302,7 +306,7 @@ func (l *logic) again(o *orderpb.Order, m *shard.Message, sent saga.Sent) []byte
 	case saga.Refund:
 		return encode(saga.RefundOf(o, op, sent.Amount))
 	}
-	return m.Payload
+	panic("ordershard: a " + sent.Step.String() + " does not go to the provider again")
 }
 
 // Stuck puts on record that a step could not be delivered for long.
