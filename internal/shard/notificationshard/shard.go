@@ -1,12 +1,10 @@
-// Package notificationshard keeps the webhook receivers and how far each is through the feeds of the order shards.
-//
-// Deliveries are not in it: a receiver's cursor says what it has, and the feed has the rest. What failed and is tried again is
-// parked beside the cursor, so that one event that a receiver cannot take does not hold up the others.
 package notificationshard
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"hanse/api/notificationpb"
 	"hanse/internal/reject"
@@ -17,6 +15,13 @@ const (
 	// MaxEndpoints bounds the receivers, MaxParked what one may have parked: beyond that it is disabled.
 	MaxEndpoints = 100
 	MaxParked    = 1000
+	// MaxReported bounds what one Advance may park and unpark.
+	MaxReported = 1024
+
+	maxTextBytes   = 2048 // of a URL, and of a secret
+	maxTypes       = 100
+	maxShards      = 4096
+	maxReasonBytes = 256 // of an error, which repeats for each parked event
 )
 
 type logic struct {
@@ -44,7 +49,7 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 		}
 		l.endpoints.Delete(c.Delete.Id)
 		return shard.Result{}
-	case *notificationpb.Command_Enable:
+	case *notificationpb.Command_Enable: // what is parked is tried at once, and from the start of its schedule
 		e, r := l.find(c.Enable.Id)
 		if r != nil {
 			return *r
@@ -70,7 +75,12 @@ func (l *logic) find(id string) (*notificationpb.Endpoint, *shard.Result) {
 	return e, nil
 }
 
+// create registers a receiver. The same one again gets the same answer.
 func (l *logic) create(c *notificationpb.CreateEndpoint, now int64) shard.Result {
+	if c.Id == "" || max(len(c.Id), len(c.Url), len(c.Secret)) > maxTextBytes || len(c.Types) > maxTypes ||
+		c.Shards > maxShards || len(c.Cursors) > int(c.Shards) {
+		return refuse(reject.MalformedCommand, "endpoint %.64s exceeds a bound", c.Id)
+	}
 	if e, ok := l.endpoints.Find(c.Id); ok {
 		return shard.Result{Payload: encode(e)}
 	}
@@ -79,11 +89,11 @@ func (l *logic) create(c *notificationpb.CreateEndpoint, now int64) shard.Result
 	}
 	e := &notificationpb.Endpoint{Id: c.Id, Url: c.Url, Types: c.Types, Secret: c.Secret, CreatedAt: now, Cursors: make([]uint64, c.Shards)}
 	copy(e.Cursors, c.Cursors)
-	l.endpoints.Insert(e.Id, e)
+	l.endpoints.Put(e.Id, e)
 	return shard.Result{Payload: encode(e)}
 }
 
-// advance records deliveries. A cursor never goes back: what comes twice changes nothing.
+// advance records deliveries. A cursor never goes back: what comes twice changes nothing but the count of deliveries.
 func (l *logic) advance(a *notificationpb.Advance) shard.Result {
 	e, r := l.find(a.Id)
 	if r != nil {
@@ -92,28 +102,57 @@ func (l *logic) advance(a *notificationpb.Advance) shard.Result {
 	if int(a.Shard) >= len(e.Cursors) {
 		return refuse(reject.MalformedCommand, "endpoint %s has no shard %d", e.Id, a.Shard)
 	}
+	if len(a.Park) > MaxReported || len(a.Unpark) > MaxReported {
+		return refuse(reject.MalformedCommand, "%d events parked and %d unparked at once, at most %d are possible", len(a.Park), len(a.Unpark), MaxReported)
+	}
 	e.Cursors[a.Shard] = max(e.Cursors[a.Shard], a.Cursor)
 	e.Delivered += a.Delivered
-	e.Parked = slices.DeleteFunc(e.Parked, func(p *notificationpb.Parked) bool {
-		return p.Shard == a.Shard && slices.Contains(a.Unpark, p.Position)
-	})
-	for _, p := range a.Park {
-		i := slices.IndexFunc(e.Parked, func(o *notificationpb.Parked) bool { return o.Shard == p.Shard && o.Position == p.Position })
-		if i >= 0 {
-			e.Parked[i] = p.CloneVT()
-			continue
+	for _, position := range a.Unpark {
+		if i, found := slices.BinarySearchFunc(e.Parked, place{a.Shard, position}, comparePlace); found {
+			e.Parked = slices.Delete(e.Parked, i, i+1)
 		}
-		e.Failed++
-		e.Parked = append(e.Parked, p.CloneVT())
 	}
-	if a.Disable {
-		e.Disabled, e.DisabledReason = true, a.Reason
+	grown := false
+	for _, p := range a.Park {
+		p = p.CloneVT()
+		p.Shard, p.Error = a.Shard, clip(p.Error)
+		i, found := slices.BinarySearchFunc(e.Parked, place{a.Shard, p.Position}, comparePlace)
+		before := uint32(0)
+		if found {
+			before = e.Parked[i].Attempts
+			e.Parked[i] = p
+		} else {
+			e.Parked, grown = slices.Insert(e.Parked, i, p), true
+		}
+		if before == 0 && p.Attempts > 0 { // one that only waits behind another has not failed
+			e.Failed++
+		}
 	}
-	if len(e.Parked) > MaxParked {
-		e.Disabled, e.DisabledReason = true, fmt.Sprintf("more than %d deliveries have failed", MaxParked)
+	switch {
+	case a.Disable:
+		e.Disabled, e.DisabledReason = true, clip(a.Reason)
+	case grown && len(e.Parked) > MaxParked: // one that was enabled again may work them off
+		e.Disabled, e.DisabledReason = true, fmt.Sprintf("more than %d events wait to be tried again", MaxParked)
 	}
 	l.endpoints.Put(e.Id, e)
 	return shard.Result{}
+}
+
+// place is where an event is: parked ones are sorted by it.
+type place struct {
+	shard    uint32
+	position uint64
+}
+
+func comparePlace(p *notificationpb.Parked, at place) int {
+	return cmp.Or(cmp.Compare(p.Shard, at.shard), cmp.Compare(p.Position, at.position))
+}
+
+func clip(s string) string {
+	if len(s) <= maxReasonBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReasonBytes], "")
 }
 
 func (l *logic) all() []*notificationpb.Endpoint {
