@@ -112,6 +112,9 @@ func (h *Host) Tick() {
 	}
 	slow := h.inTicks(h.cfg.SlowDisk)
 	for _, g := range h.order {
+		if h.cfg.PreferLeaders && h.ticks%preferTicks == 0 {
+			h.giveBack(g) // before Raft's tick, which may be the one that forgets who has been active
+		}
 		g.raft.Tick()
 		h.touch(g)
 		g.blocked = false
@@ -121,9 +124,6 @@ func (h *Host) Tick() {
 		}
 		if h.ticks%sweepTicks == 0 {
 			h.sweep(g)
-		}
-		if h.cfg.PreferLeaders && h.ticks%preferTicks == 0 {
-			h.giveBack(g)
 		}
 		h.proposeTick(g)
 		if h.ticks%truncateTicks == 0 {
