@@ -112,7 +112,7 @@ func (m *move) look() {
 		m.step()
 	}
 	if !m.finished {
-		w.after(moveStep, nil, "move", m.look)
+		w.after(moveStep+w.faults.between(0, moveStep), nil, "move", m.look)
 	} else {
 		w.tell("%s: the move to node %d is over", m.group, m.next.Node)
 		w.moves = slices.DeleteFunc(w.moves, func(o *move) bool { return o == m })
