@@ -7,11 +7,14 @@ import (
 )
 
 // encoder appends JSON. Its caller keeps objects and arrays balanced; it sets the commas itself, by
-// looking at the byte before.
-type encoder struct{ b []byte }
+// looking at the byte before. What is before start is not its own.
+type encoder struct {
+	b     []byte
+	start int
+}
 
 func (e *encoder) comma() {
-	if n := len(e.b); n > 0 && e.b[n-1] != '{' && e.b[n-1] != '[' && e.b[n-1] != ':' {
+	if n := len(e.b); n > e.start && e.b[n-1] != '{' && e.b[n-1] != '[' && e.b[n-1] != ':' {
 		e.b = append(e.b, ',')
 	}
 }

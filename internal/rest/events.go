@@ -11,7 +11,7 @@ import (
 // AppendEvent appends an event's JSON ([Event]) to b. The position is the event's in the feed of its shard.
 // Webhooks and streams send the same bytes.
 func AppendEvent(b []byte, position uint64, ev *orderpb.Event) []byte {
-	e := encoder{b: b}
+	e := encoder{b: b, start: len(b)}
 	appendEvent(&e, position, ev)
 	return e.b
 }

@@ -430,6 +430,8 @@ func (f *fake) ShardCounts() map[string]int {
 
 func (f *fake) Ready() error { return f.notReady }
 
+func newDiscard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // newDoor returns a handler in front of a fake.
 func newDoor(tb testing.TB, change func(*Config)) (http.Handler, *fake) {
 	cfg := DefaultConfig()
@@ -441,7 +443,7 @@ func newDoor(tb testing.TB, change func(*Config)) (http.Handler, *fake) {
 		tb.Fatal(err)
 	}
 	f := &fake{keys: map[string]uint64{}, feed: &fakeFeed{}}
-	return New(cfg, f, slog.New(slog.DiscardHandler)), f
+	return New(cfg, f, newDiscard()), f
 }
 
 // ask sends a request whose headers are in pairs.
