@@ -1,7 +1,6 @@
 package psp
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,28 +9,29 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
-
-	"os"
 )
 
 // Call is what a client asks for, Answer what it gets. They mirror the contract of package payment.
 type Call struct {
-	PaymentID     string `json:"payment_id"`
-	OrderID       string `json:"order_id,omitempty"`
-	Kind          string `json:"kind"`
-	Amount        int64  `json:"amount"`
-	Currency      string `json:"currency"`
-	Method        string `json:"method,omitempty"`
-	Key           string `json:"key"`
-	Query         bool   `json:"query,omitempty"` // ask what became of the key
+	PaymentID string `json:"payment_id"`
+	OrderID   string `json:"order_id,omitempty"`
+	Kind      string `json:"kind"`
+	Amount    int64  `json:"amount"` // minor units
+	Currency  string `json:"currency"`
+	Method    string `json:"method,omitempty"`
+	Key       string `json:"key"`
+	// Query asks what became of the key; nothing is done. Payment and kind have to be those of the operation.
+	Query bool `json:"query,omitempty"`
+	// Authorization is the reference of the payment's authorization. It is not looked at: the payment's ID says as much.
 	Authorization string `json:"authorization,omitempty"`
 }
 
-// Answer is the provider's word on a call. Status is succeeded, declined, not_found (of a query), or unknown.
+// Answer is the provider's word on a call.
 type Answer struct {
 	Status    string `json:"status"`
 	Reference string `json:"reference,omitempty"`
@@ -42,69 +42,39 @@ type Answer struct {
 // The statuses of an answer.
 const (
 	Succeeded = "succeeded"
-	Declined  = "declined"
+	Declined  = "declined" // for good
 	NotFound  = "not_found"
 	Unknown   = "unknown"
+	Conflict  = "conflict" // the key belongs to another operation; nothing was done
 )
 
-// MaxCalls bounds the calls of one request.
-const MaxCalls = 256
-
-// Behavior is how the provider misbehaves. Rates are from 0 to 1.
-type Behavior struct {
-	// LatencyMS is how long an answer takes, JitterMS what is added at random.
-	LatencyMS int64 `json:"latency_ms"`
-	JitterMS  int64 `json:"jitter_ms"`
-	// DeclineRate is how many authorizations are declined.
-	DeclineRate float64 `json:"decline_rate"`
-	// TimeoutRate is how many calls are carried out and not answered in time.
-	TimeoutRate float64 `json:"timeout_after_success_rate"`
-	// ErrorRate is how many requests are answered 500 before anything is done, ErrorAfterRate after.
-	ErrorRate      float64 `json:"error_rate"`
-	ErrorAfterRate float64 `json:"error_after_success_rate"`
-	// CallbackURL gets a callback for every operation, DuplicateRate how many come twice.
-	CallbackURL   string  `json:"callback_url,omitempty"`
-	DuplicateRate float64 `json:"duplicate_callback_rate"`
-}
-
-// Validate reports what cannot be.
-func (b Behavior) Validate() error {
-	for name, rate := range map[string]float64{
-		"decline_rate": b.DeclineRate, "timeout_after_success_rate": b.TimeoutRate, "error_rate": b.ErrorRate,
-		"error_after_success_rate": b.ErrorAfterRate, "duplicate_callback_rate": b.DuplicateRate,
-	} {
-		if !(rate >= 0 && rate <= 1) {
-			return fmt.Errorf("%s is %v, want 0 to 1", name, rate)
-		}
-	}
-	if b.LatencyMS < 0 || b.JitterMS < 0 || b.LatencyMS > 60_000 || b.JitterMS > 60_000 {
-		return errors.New("latency_ms and jitter_ms: want 0 to 60000")
-	}
-	return nil
-}
-
-// Payment methods that always do the same.
+// The kinds of operations.
 const (
-	MethodDeclined = "pm_declined"
-	MethodNoFunds  = "pm_insufficient_funds"
-	MethodTimeout  = "pm_timeout_after_success" // the first call is carried out and answered as unknown
-	MethodError    = "pm_error"                 // the first call fails before anything is done
+	kindAuthorize = "authorize"
+	kindCapture   = "capture"
+	kindVoid      = "void"
+	kindRefund    = "refund"
 )
 
-// Declines returns the code with which an authorization by method is always declined, empty for none.
-func Declines(method string) string {
-	switch method {
-	case MethodDeclined:
-		return "card_declined"
-	case MethodNoFunds:
-		return "insufficient_funds"
-	}
-	return ""
-}
+const (
+	// MaxCalls bounds the calls of one request.
+	MaxCalls = 256
+	// maxAmount bounds an amount and maxNameBytes an identifier.
+	maxAmount    = 1_000_000_000_000_000
+	maxNameBytes = 300
+	maxBodyBytes = 1 << 20
+	// maxSilence is how long a request that is not answered is kept open, for clients that would wait for ever.
+	maxSilence = time.Minute
+	// drainTime is how long requests under way may take when the server stops.
+	drainTime = 3 * time.Second
+	// A page of the ledger has maxPage rows at most, defaultPage when nothing is said.
+	maxPage     = 10_000
+	defaultPage = 1000
+)
 
 // Config of a provider. Start from DefaultConfig.
 type Config struct {
-	// Dir holds the ledger; empty keeps it in memory.
+	// Dir holds the ledger and is made if need be; empty keeps it in memory. One provider at a time may use it.
 	Dir string
 	// Sync says that answers wait for the disk. Default true.
 	Sync bool
@@ -119,20 +89,17 @@ func DefaultConfig() Config { return Config{Sync: true, Seed: 1, Log: slog.New(s
 
 // Server is a provider. Its methods may be used concurrently.
 type Server struct {
-	cfg    Config
-	ledger *ledger
-	http   *http.Client
+	cfg       Config
+	ledger    *ledger
+	callbacks *callbacks
 
 	mu       sync.Mutex
 	behavior Behavior
 	rng      *rand.Rand
-	tried    map[string]bool // keys of methods that misbehave at the first call
-
-	callbacks sync.WaitGroup
-	slots     chan struct{}
+	tried    map[string]bool // keys that had their first misfortune
 }
 
-// New opens the ledger.
+// New opens the ledger. The server has to be closed.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.Behavior.Validate(); err != nil {
 		return nil, fmt.Errorf("psp: %w", err)
@@ -150,31 +117,42 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, ledger: l, behavior: cfg.Behavior, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), tried: make(map[string]bool),
-		http: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}, slots: make(chan struct{}, 64),
+		callbacks: newCallbacks(func(err error) { cfg.Log.Debug("callback failed", "err", err) }),
 	}, nil
 }
 
-// Close writes the ledger out.
+// Close ends the callbacks and writes the ledger out. No request may be under way: Run has returned.
 func (s *Server) Close() error {
-	s.callbacks.Wait()
+	s.callbacks.stop()
 	return s.ledger.close()
 }
 
-// Run serves on l until ctx ends.
+// Run serves on l until ctx ends, and returns when no request is under way.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
+	var requests sync.WaitGroup
+	handler := s.Handler()
+	server := &http.Server{
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			defer requests.Done()
+			handler.ServeHTTP(w, r)
+		}),
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
+	var failed error
 	select {
-	case err := <-done:
-		return fmt.Errorf("psp: %w", err)
+	case failed = <-done:
 	case <-ctx.Done():
+		stop, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		_ = server.Shutdown(stop) // what has not ended by then, such as a silence, is cut off
+		<-done
 	}
-	stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	err := server.Shutdown(stop)
-	<-done
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	closed := server.Close()
+	requests.Wait()
+	if err := errors.Join(failed, closed); err != nil {
 		return fmt.Errorf("psp: %w", err)
 	}
 	return nil
@@ -184,11 +162,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/operations", s.operations)
+	mux.HandleFunc("GET /v1/operations/{key}", s.find)
 	mux.HandleFunc("GET /v1/ledger", s.list)
+	mux.HandleFunc("GET /v1/totals", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, s.ledger.totals()) })
 	mux.HandleFunc("GET /v1/behavior", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		respond(w, http.StatusOK, s.behavior)
+		b := s.behavior
+		s.mu.Unlock()
+		respond(w, http.StatusOK, b)
 	})
 	mux.HandleFunc("PUT /v1/behavior", s.behave)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, "ready") })
@@ -228,30 +209,140 @@ func (s *Server) behave(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, b)
 }
 
-// luck is what is drawn for one request.
-type luck struct {
-	pause                  time.Duration
-	errorBefore, errorNow  bool
-	declined, lost, double bool
-}
-
-func (s *Server) draw() (Behavior, luck) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.behavior
-	l := luck{pause: time.Duration(b.LatencyMS) * time.Millisecond}
-	if b.JitterMS > 0 {
-		l.pause += time.Duration(s.rng.Int64N(b.JitterMS+1)) * time.Millisecond
+func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
+	var calls []Call
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes)).Decode(&calls); err != nil {
+		respond(w, http.StatusBadRequest, fault{"want a list of calls: " + err.Error()})
+		return
 	}
-	l.errorBefore = s.rng.Float64() < b.ErrorRate
-	l.errorNow = s.rng.Float64() < b.ErrorAfterRate
-	l.declined = s.rng.Float64() < b.DeclineRate
-	l.lost = s.rng.Float64() < b.TimeoutRate
-	l.double = s.rng.Float64() < b.DuplicateRate
-	return b, l
+	if err := check(calls); err != nil {
+		respond(w, http.StatusUnprocessableEntity, fault{err.Error()})
+		return
+	}
+	l := s.draw()
+	if l.pause > 0 && !wait(r, l.pause) {
+		return
+	}
+	if l.errorBefore {
+		respond(w, http.StatusInternalServerError, fault{"simulated: nothing was done"})
+		return
+	}
+	answers, err := s.carryOut(calls, l.behavior.DeclineRate)
+	if err != nil {
+		s.cfg.Log.Error("ledger failed", "err", err)
+		respond(w, http.StatusInternalServerError, fault{"the ledger cannot be written"})
+		return
+	}
+	if url := l.behavior.CallbackURL; url != "" {
+		delay := time.Duration(l.behavior.CallbackDelayMS) * time.Millisecond
+		for i := range calls {
+			if !calls[i].Query && answers[i].Status != Conflict {
+				s.callbacks.send(url, &calls[i], delay, l.twice)
+			}
+		}
+	}
+	switch {
+	case l.muted:
+		wait(r, maxSilence)
+		panic(http.ErrAbortHandler) // closes the connection without an answer
+	case l.errorAfter:
+		respond(w, http.StatusInternalServerError, fault{"simulated: it was done all the same"})
+	default:
+		respond(w, http.StatusOK, answers)
+	}
 }
 
-// first reports whether a key is called for the first time.
+// check refuses a request of which a call can never be carried out. Nothing of it has been done then.
+func check(calls []Call) error {
+	if len(calls) == 0 || len(calls) > MaxCalls {
+		return fmt.Errorf("%d calls, want 1 to %d", len(calls), MaxCalls)
+	}
+	for i := range calls {
+		c := &calls[i]
+		switch {
+		case c.Kind != kindAuthorize && c.Kind != kindCapture && c.Kind != kindVoid && c.Kind != kindRefund:
+			return fmt.Errorf("call %d: unknown kind %.40q", i, c.Kind)
+		case c.Key == "" || c.PaymentID == "" || max(len(c.Key), len(c.PaymentID), len(c.OrderID)) > maxNameBytes:
+			return fmt.Errorf("call %d: key and payment_id are needed, and have at most %d bytes", i, maxNameBytes)
+		case !c.Query && (c.Amount <= 0 || c.Amount > maxAmount):
+			return fmt.Errorf("call %d: amount %d, want 1 to %d", i, c.Amount, int64(maxAmount))
+		case !c.Query && len(c.Currency) != 3:
+			return fmt.Errorf("call %d: %.20q is not an ISO 4217 code", i, c.Currency)
+		}
+	}
+	return nil
+}
+
+// wait pauses a request; false when its client has gone.
+func wait(r *http.Request, pause time.Duration) bool {
+	select {
+	case <-time.After(pause):
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+// carryOut does each call once per key. When it returns, what was done is on disk.
+func (s *Server) carryOut(calls []Call, declineRate float64) ([]Answer, error) {
+	answers := make([]Answer, len(calls))
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	if s.ledger.fault != nil {
+		return nil, s.ledger.fault
+	}
+	var last uint64
+	for i := range calls {
+		seq, err := s.one(&calls[i], &answers[i], declineRate)
+		if err != nil {
+			return nil, err
+		}
+		last = max(last, seq)
+	}
+	return answers, s.ledger.wait(last)
+}
+
+// one does a call and says on which row its answer stands. The ledger is locked.
+func (s *Server) one(c *Call, a *Answer, declineRate float64) (seq uint64, err error) {
+	if op := s.ledger.byKey[c.Key]; op != nil {
+		*a = answerOf(op)
+		if !sameBody(op, c) {
+			*a = Answer{Status: Conflict, Code: "key_reused"}
+		}
+		return op.Seq, nil
+	}
+	switch {
+	case c.Query:
+		*a = Answer{Status: NotFound}
+		return 0, nil
+	case c.Method == MethodError && s.first(c.Key):
+		*a = Answer{Status: Unknown, Code: "simulated_error"}
+		return 0, nil
+	}
+	op := &Operation{
+		Key: c.Key, PaymentID: c.PaymentID, OrderID: c.OrderID, Kind: c.Kind, Amount: c.Amount, Currency: c.Currency,
+		Code: s.refuses(c, declineRate), AtMillis: time.Now().UnixMilli(),
+	}
+	if op.Declined = op.Code != ""; !op.Declined {
+		op.Reference = fmt.Sprintf("psp_%06d", len(s.ledger.rows)+1)
+	}
+	if err := s.ledger.record(op); err != nil {
+		return 0, err
+	}
+	*a = answerOf(op)
+	if c.Method == MethodTimeout {
+		*a = Answer{Status: Unknown, Code: "simulated_timeout"}
+	}
+	return op.Seq, nil
+}
+
+// sameBody reports whether c is about op, and if it is not a question, asks for just that.
+func sameBody(op *Operation, c *Call) bool {
+	same := op.PaymentID == c.PaymentID && op.Kind == c.Kind
+	return same && (c.Query || op.Amount == c.Amount && op.Currency == c.Currency && op.OrderID == c.OrderID)
+}
+
+// first reports whether a key has not been tried before.
 func (s *Server) first(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,125 +351,28 @@ func (s *Server) first(key string) bool {
 	return !was
 }
 
-func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
-	var calls []Call
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&calls); err != nil {
-		respond(w, http.StatusBadRequest, fault{"want a list of calls: " + err.Error()})
-		return
-	}
-	if len(calls) == 0 || len(calls) > MaxCalls {
-		respond(w, http.StatusBadRequest, fault{fmt.Sprintf("%d calls, want 1 to %d", len(calls), MaxCalls)})
-		return
-	}
-	b, l := s.draw()
-	if l.pause > 0 {
-		select {
-		case <-time.After(l.pause):
-		case <-r.Context().Done():
-			return
-		}
-	}
-	if l.errorBefore {
-		respond(w, http.StatusInternalServerError, fault{"simulated: nothing was done"})
-		return
-	}
-	answers := make([]Answer, len(calls))
-	var last uint64
-	s.ledger.mu.Lock()
-	for i := range calls {
-		var seq uint64
-		answers[i], seq = s.carryOut(&calls[i], l)
-		last = max(last, seq)
-	}
-	err := s.ledger.wait(last)
-	s.ledger.mu.Unlock()
-	if err != nil {
-		s.cfg.Log.Error("ledger failed", "err", err)
-		respond(w, http.StatusInternalServerError, fault{"the ledger cannot be written"})
-		return
-	}
-	for i := range calls {
-		if b.CallbackURL != "" && !calls[i].Query && answers[i].Status != Unknown {
-			s.callBack(b.CallbackURL, calls[i], l.double)
-		}
-	}
-	if l.errorNow {
-		respond(w, http.StatusInternalServerError, fault{"simulated: it was done all the same"})
-		return
-	}
-	respond(w, http.StatusOK, answers)
-}
-
-// carryOut does a call once per key. The ledger is locked.
-func (s *Server) carryOut(c *Call, l luck) (Answer, uint64) {
-	if op := s.ledger.byKey[c.Key]; op != nil {
-		if op.PaymentID != c.PaymentID || op.Kind != c.Kind || !c.Query && op.Amount != c.Amount {
-			return Answer{Status: Declined, Code: "key_reused"}, 0
-		}
-		return answerOf(op), op.Seq
-	}
-	if c.Query {
-		return Answer{Status: NotFound}, 0
-	}
-	if c.Key == "" || c.PaymentID == "" || c.Amount <= 0 && c.Kind != "void" {
-		return Answer{Status: Declined, Code: "malformed"}, 0
-	}
-	lost := l.lost
-	switch c.Method {
-	case MethodError:
-		if c.Kind == "authorize" && s.first(c.Key) {
-			return Answer{Status: Unknown, Code: "simulated_error"}, 0
-		}
-	case MethodTimeout:
-		lost = lost || c.Kind == "authorize"
-	}
-	op := &Operation{
-		Key: c.Key, PaymentID: c.PaymentID, OrderID: c.OrderID, Kind: c.Kind, Amount: c.Amount, Currency: c.Currency,
-		Reference: fmt.Sprintf("psp_%06d", len(s.ledger.rows)+1), AtMillis: time.Now().UnixMilli(),
-	}
-	if op.Code = s.refuses(c, l); op.Code != "" {
-		op.Declined, op.Reference = true, ""
-	}
-	if err := s.ledger.record(op); err != nil {
-		s.cfg.Log.Error("operation not recorded", "err", err)
-		return Answer{Status: Unknown, Code: "ledger"}, 0
-	}
-	if lost {
-		return Answer{Status: Unknown, Code: "simulated_timeout"}, op.Seq
-	}
-	return answerOf(op), op.Seq
-}
-
 // refuses returns the code with which a call is declined, empty when it is carried out.
-func (s *Server) refuses(c *Call, l luck) string {
+func (s *Server) refuses(c *Call, declineRate float64) string {
+	if code := refusalBy(c.Method, c.Kind); code != "" {
+		return code
+	}
+	if c.Kind == kindAuthorize {
+		if s.unlucky(c.Key, declineRate) {
+			return "card_declined"
+		}
+		return ""
+	}
 	a := s.ledger.accounts[c.PaymentID]
 	if a == nil {
-		a = new(account)
+		return "not_authorized"
 	}
-	switch c.Kind {
-	case "authorize":
-		switch {
-		case Declines(c.Method) != "":
-			return Declines(c.Method)
-		case l.declined:
-			return "card_declined"
-		case a.authorized > 0:
-			return "already_authorized"
-		}
-	case "capture":
-		if a.captured+a.voided+c.Amount > a.authorized {
-			return "exceeds_authorized"
-		}
-	case "void":
-		if c.Amount > a.authorized-a.captured-a.voided {
-			return "exceeds_authorized"
-		}
-	case "refund":
-		if a.refunded+c.Amount > a.captured {
-			return "exceeds_captured"
-		}
-	default:
-		return "unknown_kind"
+	switch {
+	case a.currency != c.Currency:
+		return "currency_mismatch"
+	case c.Kind == kindRefund && c.Amount > a.captured-a.refunded:
+		return "exceeds_captured"
+	case c.Kind != kindRefund && c.Amount > a.authorized-a.captured-a.voided:
+		return "exceeds_authorized"
 	}
 	return ""
 }
@@ -390,33 +384,16 @@ func answerOf(op *Operation) Answer {
 	return Answer{Status: Succeeded, Reference: op.Reference, Amount: op.Amount}
 }
 
-// callBack tells the merchant that something happened, as providers do: perhaps twice, perhaps never.
-func (s *Server) callBack(url string, c Call, twice bool) {
-	select {
-	case s.slots <- struct{}{}:
+func (s *Server) find(w http.ResponseWriter, r *http.Request) {
+	op, err := s.ledger.find(r.PathValue("key"))
+	switch {
+	case err != nil:
+		respond(w, http.StatusInternalServerError, fault{"the ledger cannot be written"})
+	case op == nil:
+		respond(w, http.StatusNotFound, fault{"no operation has this key"})
 	default:
-		return // too many are under way: callbacks promise nothing
+		respond(w, http.StatusOK, op)
 	}
-	body, err := json.Marshal(map[string]string{"payment_id": c.PaymentID, "operation": c.Key, "type": c.Kind})
-	if err != nil {
-		<-s.slots
-		return
-	}
-	s.callbacks.Go(func() {
-		defer func() { <-s.slots }()
-		times := 1
-		if twice {
-			times = 2
-		}
-		for range times {
-			resp, err := s.http.Post(url, "application/json", bytes.NewReader(body))
-			if err != nil {
-				s.cfg.Log.Debug("callback failed", "err", err)
-				return
-			}
-			resp.Body.Close()
-		}
-	})
 }
 
 // LedgerPage is a page of the ledger.
@@ -426,25 +403,24 @@ type LedgerPage struct {
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	after, err := strconv.ParseUint(or(r.URL.Query().Get("after"), "0"), 10, 63)
-	limit, err2 := strconv.ParseUint(or(r.URL.Query().Get("limit"), "1000"), 10, 31)
-	if err != nil || err2 != nil || limit < 1 || limit > 10_000 {
-		respond(w, http.StatusBadRequest, fault{"want ?after=SEQ&limit=1..10000"})
+	after, err := number(r, "after", 0)
+	limit, err2 := number(r, "limit", defaultPage)
+	if err != nil || err2 != nil || limit < 1 || limit > maxPage {
+		respond(w, http.StatusBadRequest, fault{fmt.Sprintf("want ?after=SEQ&limit=1..%d", maxPage)})
 		return
 	}
-	s.ledger.mu.Lock()
-	rows := s.ledger.rows[min(after, uint64(len(s.ledger.rows))):]
-	page := LedgerPage{HasMore: uint64(len(rows)) > limit, Operations: rows[:min(limit, uint64(len(rows)))]}
-	s.ledger.mu.Unlock()
+	page := LedgerPage{}
+	page.Operations, page.HasMore = s.ledger.page(after, limit)
 	if page.Operations == nil {
 		page.Operations = []*Operation{}
 	}
 	respond(w, http.StatusOK, page)
 }
 
-func or(s, fallback string) string {
-	if s == "" {
-		return fallback
+func number(r *http.Request, name string, otherwise uint64) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return otherwise, nil
 	}
-	return s
+	return strconv.ParseUint(text, 10, 63)
 }
