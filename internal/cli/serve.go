@@ -22,7 +22,7 @@ import (
 // dies young. The limit keeps a node below a gigabyte whatever happens.
 const (
 	nodeGOGC        = 400
-	nodeMemoryLimit = 768 << 20
+	nodeMemoryLimit = 600 << 20
 )
 
 // logger makes the log that flags describe.

@@ -744,7 +744,10 @@ func (h *Host) truncate(g *group) {
 	if g.truncating || g.held || g.sending != nil || g.receiving != nil {
 		return
 	}
-	cut := min(g.durable, g.log.suffix(h.cfg.RetainEntries, h.cfg.RetainBytes))
+	cut := g.durable
+	if len(g.membership.members()) > 1 { // else nobody could want it
+		cut = min(cut, g.log.suffix(h.cfg.RetainEntries, h.cfg.RetainBytes))
+	}
 	if g.leads() && g.log.bytes < h.cfg.HoldBytes {
 		g.raft.WithProgress(func(id uint64, _ raft.ProgressType, p raftProgress) {
 			if id != g.replica && p.RecentActive {

@@ -23,7 +23,7 @@ const (
 	AskAgain = 10 * time.Minute
 
 	keepItems = 200_000
-	keepHolds = 100_000
+	keepHolds = 20_000
 
 	defaultPage = 100
 	maxPage     = 1000

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// keepPayments is how many unchanged payments stay in memory, about 50 MB.
-	keepPayments = 100_000
+	// keepPayments is how many unchanged payments stay in memory, about 5 MB.
+	keepPayments = 10_000
 	// A page of payments has maxPage rows at most, defaultPage when the query does not say.
 	maxPage     = 1000
 	defaultPage = 100

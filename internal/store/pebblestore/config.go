@@ -19,13 +19,13 @@ type Config struct {
 	// of the Go heap when cgo is on, so GOMEMLIMIT does not cover it.
 	CacheBytes int64
 	// MemTableBytes is the size of a memtable, at least 2 * store.MaxValueBytes: a batch of half a memtable and more is not
-	// merged into one but becomes its own. Default 16 MiB, server 64 MiB: what is written and deleted
+	// merged into one but becomes its own. Default 64 MiB: what is written and deleted
 	// while it is in the memtable, as truncated log entries are, never costs a write to a table.
 	MemTableBytes uint64
 	// MemTables bounds the memtables; beyond, writes stall until one is flushed. Default 4: memory is up
 	// to MemTables * MemTableBytes.
 	MemTables int
-	// L0Compaction is the number of sublevels of level 0 that start a compaction. Default 2: early, for
+	// L0Compaction is the number of sublevels of level 0 that start a compaction. Default 4: a few flushes at once, for
 	// reads visit every sublevel.
 	L0Compaction int
 	// L0Stop is the number of sublevels of level 0 at which writes stall. Default 100, far above the 20 or so at which
@@ -67,9 +67,9 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		CacheBytes:        64 << 20,
-		MemTableBytes:     16 << 20,
+		MemTableBytes:     64 << 20,
 		MemTables:         4,
-		L0Compaction:      2,
+		L0Compaction:      4,
 		L0Stop:            100,
 		Compactions:       1,
 		BlockBytes:        16 << 10,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 )
@@ -240,7 +241,10 @@ func (s *Store) options(lock *pebble.Lock) *pebble.Options {
 		// Lookups of idempotency keys mostly miss, on every level. Ten bits per key let one in a hundred through.
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
+		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
 	}
+	// What a flush writes is read by a compaction soon after: compressing it would cost more than it saves.
+	opts.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	opts.Experimental.ValidateOnIngest = true
 	// Open would fill in the rest in a copy, but the writers of tables need it too.
 	opts.EnsureDefaults()
