@@ -60,7 +60,14 @@ func showAudit(w io.Writer, r *audit.Report) {
 	for _, d := range r.Differences {
 		fmt.Fprintln(w, d)
 	}
-	fmt.Fprintf(w, "%d differences\n", len(r.Differences))
+	fmt.Fprintln(w, plural(len(r.Differences), "difference"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // runAudit audits a cluster, with the provider's ledger if there is one: the given URL, or that of a development cluster.

@@ -131,6 +131,9 @@ func (a *app) replayCmd() *cobra.Command {
 		Use: "replay FILE", Short: "Run a year of a real shop through a cluster", Args: cobra.ExactArgs(1),
 		Long: "Run a year of a real shop through a cluster: receive its stock, place, ship and charge its orders, book its adjustments and\nreturns. It can be interrupted and run again, and books nothing twice. Without the file an invented shop of the same profile is used.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if workers < 1 || limit < 0 {
+				return usage("want at least one worker, and a limit of 0 or more orders")
+			}
 			plan, err := a.plan(args[0], replay.Options{Run: run, Limit: limit})
 			if err != nil {
 				return err
