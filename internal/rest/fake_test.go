@@ -462,6 +462,18 @@ func ask(h http.Handler, method, target, body string, headers ...string) *httpte
 	return w
 }
 
+// askRaw sends a request without a body whose query and headers need not be well-formed.
+func askRaw(h http.Handler, method, path, query string, headers map[string]string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, http.NoBody)
+	r.URL.RawQuery = query
+	for name, value := range headers {
+		r.Header[name] = []string{value}
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
 // problemOf decodes an error.
 func problemOf(tb testing.TB, w *httptest.ResponseRecorder) Problem {
 	tb.Helper()
