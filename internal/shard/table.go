@@ -55,7 +55,11 @@ type Table[V any] struct {
 	dirty  []string // keys of changed rows, each once
 	clock  []string // keys in order of arrival, for eviction
 	keep   int      // clean rows kept in memory
-	bytes  int      // estimate for the dirty rows
+	// floor is at or above every key that the store has and memory does not. Keys that grow with time, as IDs do, are
+	// looked up once before they exist: above the floor that costs no read.
+	floor  string
+	opened bool
+	bytes  int // estimate for the dirty rows
 }
 
 type row[V any] struct {
@@ -84,6 +88,12 @@ func (t *Table[V]) Find(key string) (V, bool) {
 		return r.value, !r.deleted
 	}
 	var zero V
+	if !t.opened {
+		t.open()
+	}
+	if key > t.floor {
+		return zero, false
+	}
 	data, err := t.state.reader.Get(t.storeKey(key))
 	if errors.Is(err, store.ErrNotFound) {
 		return zero, false
@@ -94,6 +104,21 @@ func (t *Table[V]) Find(key string) (V, bool) {
 	v := t.decode(data)
 	t.insert(key, &row[V]{value: v, stored: true})
 	return v, true
+}
+
+// open finds the floor: the last key of the store.
+func (t *Table[V]) open() {
+	t.opened = true
+	it, err := t.state.reader.Iter(t.prefix, prefixEnd(t.prefix))
+	if err != nil {
+		panic(&StoreFault{err})
+	}
+	if it.SeekLT(prefixEnd(t.prefix)) {
+		t.floor = max(t.floor, string(it.Key()[len(t.prefix):]))
+	}
+	if err := it.Close(); err != nil {
+		panic(&StoreFault{err})
+	}
 }
 
 // Put sets the object at key.
@@ -259,6 +284,7 @@ func (t *Table[V]) evict() {
 			t.clock = append(t.clock, key)
 		default:
 			delete(t.rows, key)
+			t.floor = max(t.floor, key)
 		}
 	}
 	t.clock = append(t.clock[:0:cap(t.clock)], t.clock[i:]...)
