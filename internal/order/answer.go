@@ -113,7 +113,7 @@ func PaymentVoided(o *orderpb.Order, amount, now int64) []*orderpb.Event {
 // PaymentCaptured decides when a fulfillment's amount has been captured.
 func PaymentCaptured(o *orderpb.Order, fulfillment string, amount, now int64) []*orderpb.Event {
 	f := fulfillmentOf(o, fulfillment)
-	if f == nil || f.Captured > 0 {
+	if !captureOpen(f) {
 		return nil
 	}
 	return follow(o, now).add(func(e *orderpb.Event) {
@@ -127,7 +127,7 @@ func PaymentCaptured(o *orderpb.Order, fulfillment string, amount, now int64) []
 // failure for the same reason has no events.
 func CaptureFailed(o *orderpb.Order, fulfillment, code string, now int64) []*orderpb.Event {
 	f := fulfillmentOf(o, fulfillment)
-	if f == nil || f.Captured > 0 || f.CaptureFailed == code && o.State == OnHold {
+	if !captureOpen(f) || f.CaptureFailed == code && o.State == OnHold {
 		return nil
 	}
 	return follow(o, now).add(func(e *orderpb.Event) {
@@ -135,10 +135,15 @@ func CaptureFailed(o *orderpb.Order, fulfillment, code string, now int64) []*ord
 	}).events
 }
 
+// captureOpen reports whether a fulfillment waits for its money: it was neither captured nor given up.
+func captureOpen(f *orderpb.Fulfillment) bool {
+	return f != nil && f.Amount > 0 && f.Captured == 0 && f.CaptureFailed != GivenUp
+}
+
 // PaymentRefunded decides when a refund has been paid out.
 func PaymentRefunded(o *orderpb.Order, refund string, amount, now int64) []*orderpb.Event {
 	r := refundOf(o, refund)
-	if r == nil || r.Done {
+	if r == nil || r.Done || r.Failed == GivenUp {
 		return nil
 	}
 	return follow(o, now).add(func(e *orderpb.Event) {
@@ -149,7 +154,7 @@ func PaymentRefunded(o *orderpb.Order, refund string, amount, now int64) []*orde
 // RefundFailed decides when a refund has failed for good.
 func RefundFailed(o *orderpb.Order, refund, code string, now int64) []*orderpb.Event {
 	r := refundOf(o, refund)
-	if r == nil || r.Done || r.Failed == code {
+	if r == nil || r.Done || r.Failed == GivenUp || r.Failed == code {
 		return nil
 	}
 	return follow(o, now).add(func(e *orderpb.Event) {
@@ -227,7 +232,7 @@ func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now 
 		return nil, refuse(reject.OrderState, "", "refunds of %d count on this capture of %d: resolve them first", o.RefundRequested, step.Amount)
 	}
 	h := follow(o, now)
-	if c.Decision == DecisionSkip && step.Step == StepCapture && fulfillmentOf(o, object) != nil {
+	if c.Decision == DecisionSkip && step.Step == StepCapture && captureOpen(fulfillmentOf(o, object)) {
 		h.add(func(e *orderpb.Event) {
 			e.Detail = &orderpb.Event_CaptureFailed{CaptureFailed: &orderpb.CaptureFailed{FulfillmentId: object, Code: GivenUp}}
 		})

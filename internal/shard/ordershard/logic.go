@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// keepOrders is how many unchanged orders stay in memory, some 2 KB each.
-	keepOrders = 50_000
+	// keepOrders is how many unchanged orders stay in memory, some 3 KB each: those of the last seconds. Older ones are read again.
+	keepOrders = 10_000
 	// refusedPause is when a step that must succeed and was refused is sent again. It doubles refusedDoublings times,
 	// to 5 hours: a provider that says no does not change its mind by being asked more often.
 	refusedPause     = 5 * time.Minute
@@ -61,7 +61,7 @@ type logic struct {
 	customers *shard.Table[struct{}]
 	// stuck indexes the orders that have a stuck step, so that listing them does not look at all that are on their way.
 	stuck *shard.Table[struct{}]
-	sends     []saga.Send // scratch
+	sends []saga.Send // scratch
 }
 
 func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
