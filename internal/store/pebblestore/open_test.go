@@ -137,7 +137,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"no manifest", remove("MANIFEST-*"), ErrDamaged},
 		{"no marker of the manifest", remove("marker.manifest.*"), ErrDamaged},
-		{"a changed manifest", edit("MANIFEST-*", flip(40)), ErrDamaged},
+		{"a changed manifest", edit("MANIFEST-*", flip(10)), ErrDamaged},
 		{"an empty manifest", edit("MANIFEST-*", func([]byte) []byte { return nil }), ErrDamaged},
 		{"no table", remove("*.sst"), ErrDamaged},
 		{"a truncated table", edit("*.sst", func(b []byte) []byte { return b[:len(b)/2] }), ErrDamaged},
