@@ -17,8 +17,12 @@ func TestRandomHistoriesConserveStock(t *testing.T) {
 	refusals := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBooks()
-		for range rapid.IntRange(1, 80).Draw(t, "steps") {
-			name, do := randomCommand(t)
+		for _, location := range []string{"", "north"} { // nobody has heard of C before it comes by chance
+			Receive(b, &inventorypb.Receive{Sku: "A", Location: location, Quantity: 9}, 1)
+			Receive(b, &inventorypb.Receive{Sku: "B", Location: location, Quantity: 9}, 1)
+		}
+		for range rapid.IntRange(60, 160).Draw(t, "steps") {
+			name, do := randomCommand(t, b)
 			before := b.clone()
 			holdsBefore := len(b.holds)
 			r := do(b)
@@ -50,6 +54,9 @@ func TestRandomHistoriesConserveStock(t *testing.T) {
 			ends[h.State]++
 		}
 	})
+	if testing.Short() {
+		return // too few histories to expect everything in them
+	}
 	for _, s := range States() {
 		if s != None && ends[s] == 0 {
 			t.Errorf("no history of %v led to a hold that is %s: the test does not reach it", ends, StateName(s))
@@ -57,7 +64,7 @@ func TestRandomHistoriesConserveStock(t *testing.T) {
 	}
 	for _, c := range []string{
 		reject.OutOfStock, reject.UnknownSKU, reject.HoldMismatch, reject.HoldCanceled, reject.HoldExpired, reject.HoldNotFound,
-		reject.StockNegative, reject.SKUNotFound, reject.MessageExpired,
+		reject.SKUNotFound, reject.MessageExpired,
 	} {
 		if refusals[c] == 0 {
 			t.Errorf("no history was refused with %s: the test does not reach it", c)
@@ -66,11 +73,11 @@ func TestRandomHistoriesConserveStock(t *testing.T) {
 }
 
 // randomCommand draws from few names, so that commands meet; it can be done more than once.
-func randomCommand(t *rapid.T) (name string, do func(Books) *reject.Rejection) {
+func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *reject.Rejection) {
 	const now = 100
-	sku := rapid.SampledFrom([]string{"A", "B", "C"})
+	sku := rapid.SampledFrom([]string{"A", "A", "A", "B", "B", "C"})
 	location := rapid.SampledFrom([]string{"", "", "north"}).Draw(t, "location")
-	hold := rapid.SampledFrom([]string{"o1", "o2", "o3", "o4", id.Reservation + "_1", id.Reservation + "_2"}).Draw(t, "hold")
+	hold := rapid.SampledFrom([]string{"o1", "o2", "o3", "o4", "o5", id.Reservation + "_1", id.Reservation + "_2", id.Reservation + "_3"}).Draw(t, "hold")
 	op := rapid.SampledFrom([]string{"x", "y", "z", "zz"}).Draw(t, "op")
 	demands := func() (list []*inventorypb.Demand) {
 		for line := range rapid.IntRange(1, 3).Draw(t, "lines") {
@@ -78,8 +85,25 @@ func randomCommand(t *rapid.T) (name string, do func(Books) *reject.Rejection) {
 		}
 		return list
 	}
+	// kept lists what the hold has, mostly: random demands alone would hardly ever end one.
+	kept := func() []*inventorypb.Demand {
+		h, ok := b.Hold(hold)
+		if !ok || rapid.IntRange(0, 3).Draw(t, "other") == 0 {
+			return demands()
+		}
+		var list []*inventorypb.Demand
+		for _, l := range h.Lines {
+			if n := l.Quantity - l.Fulfilled - l.Released; n > 0 {
+				list = append(list, &inventorypb.Demand{Sku: l.Sku, Quantity: n, Line: 1})
+			}
+		}
+		if len(list) == 0 {
+			return demands()
+		}
+		return list
+	}
 	name = rapid.SampledFrom([]string{
-		"receive", "receive", "adjust", "tracking", "reserve", "reserve", "reserve", "allocate", "release", "release part", "fulfill", "fulfill",
+		"receive", "receive", "receive", "adjust", "tracking", "reserve", "reserve", "reserve", "reserve", "allocate", "release", "release part", "fulfill", "fulfill",
 		"restock", "due", "unwanted",
 	}).Draw(t, "command")
 	switch name {
@@ -103,10 +127,10 @@ func randomCommand(t *rapid.T) (name string, do func(Books) *reject.Rejection) {
 	case "release":
 		do = func(b Books) *reject.Rejection { return second(Release(b, &inventorypb.Release{HoldId: hold}, now)) }
 	case "release part":
-		c := &inventorypb.Release{HoldId: hold, Op: op, Demands: demands()}
+		c := &inventorypb.Release{HoldId: hold, Op: op, Demands: kept()}
 		do = func(b Books) *reject.Rejection { return second(Release(b, c, now)) }
 	case "fulfill":
-		c := &inventorypb.Fulfill{HoldId: hold, Op: op, Demands: demands()}
+		c := &inventorypb.Fulfill{HoldId: hold, Op: op, Demands: kept()}
 		do = func(b Books) *reject.Rejection { return second(Fulfill(b, c, now)) }
 	case "restock":
 		c := &inventorypb.Restock{HoldId: hold, Op: op, Demands: demands(), Damaged: rapid.Bool().Draw(t, "damaged")}

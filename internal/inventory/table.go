@@ -193,7 +193,9 @@ var rules = func() (table [stateCount][opCount]rule) {
 
 // moved checks that a hold that was changed by op went where the table says.
 func moved(h *Hold, from State, op Op) {
-	invariant.Check(rules[from][op].to&(1<<h.State) != 0, "hold %s: %s by %s became %s", h.Id, from, op, h.State)
+	if rules[from][op].to&(1<<h.State) == 0 {
+		invariant.Check(false, "hold %s: %s by %s became %s", h.Id, from, op, h.State)
+	}
 }
 
 // StateName returns a state's lower-case name; "none" for a hold that does not exist.
