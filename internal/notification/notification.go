@@ -1,7 +1,3 @@
-// Package notification is the policy of webhooks: how deliveries are signed, and when one that failed is tried again.
-//
-// It follows the Standard Webhooks specification, version 1: three headers, webhook-id, webhook-timestamp and
-// webhook-signature, of which the last is "v1," and the base64 of HMAC-SHA256 over "id.timestamp.body". The package is pure.
 package notification
 
 import (

@@ -16,7 +16,7 @@ const (
 	MaxEndpoints = 100
 	MaxParked    = 1000
 	// MaxReported bounds what one Advance may park and unpark.
-	MaxReported = 1024
+	MaxReported = 4096
 
 	maxTextBytes   = 2048 // of a URL, and of a secret
 	maxTypes       = 100
