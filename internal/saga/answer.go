@@ -216,8 +216,11 @@ func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []
 // authorizedRest is what is known to be authorized and neither captured nor given back.
 func authorizedRest(o *orderpb.Order) int64 { return max(0, o.Authorized-o.Captured-o.Voided) }
 
-// giveUp cancels an order; one that is being undone already has no events.
+// giveUp cancels an order that waits for a step; one that does not wait any more has no events.
 func giveUp(o *orderpb.Order, evidence string, now int64) []*orderpb.Event {
+	if o.State != order.Placing && o.State != order.AwaitingPayment {
+		return nil
+	}
 	events, r := order.DecideCancel(o, &orderpb.Cancel{Id: o.Id, Reason: evidence}, now)
 	if r != nil {
 		return nil

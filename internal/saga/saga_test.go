@@ -1,0 +1,499 @@
+package saga
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"hanse/api/inventorypb"
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
+	"hanse/internal/id"
+	"hanse/internal/order"
+	"hanse/internal/reject"
+)
+
+var (
+	orderID       = id.New(id.Order, 7, 1000, 1)
+	fulfillmentID = id.New(id.Fulfillment, 7, 1000, 2)
+	returnID      = id.New(id.Return, 7, 1000, 3)
+	refundID      = id.New(id.Refund, 7, 1000, 4)
+)
+
+// shardOf keeps SKUs that begin with b in shard 1 and the others in shard 0.
+func shardOf(sku string) uint32 {
+	if sku[0] == 'b' {
+		return 1
+	}
+	return 0
+}
+
+// tale is an order on its way, with all that was sent for it.
+type tale struct {
+	o     *orderpb.Order
+	sends []Send
+	log   strings.Builder
+	pairs map[[2]string]bool // kind of event, step
+	early []string           // what was released while money might still move
+}
+
+func begin(lines ...*orderpb.Line) *tale {
+	t := &tale{o: new(orderpb.Order), pairs: make(map[[2]string]bool)}
+	return t.decided(order.DecidePlace(&orderpb.Place{Id: orderID, Currency: "EUR", PaymentMethod: "card", Lines: lines}, shardOf, 1000))
+}
+
+// twoLegs is an order of 3 a at 10 in two lines, 2 b at 100 in another shard, and postage of 5: 235 in all.
+func twoLegs() *tale {
+	return begin(
+		&orderpb.Line{Sku: "a", Quantity: 2, UnitPrice: 10},
+		&orderpb.Line{Sku: "b", Quantity: 2, UnitPrice: 100},
+		&orderpb.Line{Sku: "a", Quantity: 1, UnitPrice: 10},
+		&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true},
+	)
+}
+
+func (t *tale) decided(events []*orderpb.Event, r *reject.Rejection) *tale {
+	if r != nil {
+		panic(r.Code + ": " + r.Detail)
+	}
+	return t.then(events)
+}
+
+func (t *tale) then(events []*orderpb.Event) *tale {
+	for _, e := range events {
+		before := t.o.Payment
+		order.Fold(t.o, e)
+		sends := Follow(nil, t.o, e, before, shardOf)
+		fmt.Fprintf(&t.log, "  %s\n", order.EventType(e))
+		for _, s := range sends {
+			t.pairs[[2]string{order.KindOf(e).String(), s.Step.String()}] = true
+			fmt.Fprintf(&t.log, "    -> %s\n", show(s))
+			if p := t.o.Payment; s.Step == Release && p != orderpb.PaymentStep_PAYMENT_NONE &&
+				p != orderpb.PaymentStep_PAYMENT_DECLINED && p != orderpb.PaymentStep_PAYMENT_VOIDED {
+				t.early = append(t.early, fmt.Sprintf("%s with the payment %s", show(s), p))
+			}
+		}
+		t.sends = append(t.sends, sends...)
+	}
+	return t
+}
+
+func (t *tale) held() *tale {
+	t.then(order.StockHeld(t.o, 0, 1000))
+	return t.then(order.StockHeld(t.o, 1, 1000))
+}
+func (t *tale) paid() *tale { return t.then(order.PaymentAuthorized(t.o, t.o.Total, "ch_1", 1000)) }
+func (t *tale) cancel() *tale {
+	return t.decided(order.DecideCancel(t.o, &orderpb.Cancel{Reason: "no"}, 1000))
+}
+func (t *tale) fulfill(items ...*orderpb.Item) *tale {
+	return t.decided(order.DecideFulfill(t.o, &orderpb.Fulfill{FulfillmentId: fulfillmentID, Items: items}, 1000))
+}
+func (t *tale) captured() *tale {
+	return t.then(order.PaymentCaptured(t.o, fulfillmentID, t.o.Fulfillments[0].Amount, 1000))
+}
+func (t *tale) returned(d orderpb.Disposition, items ...*orderpb.Item) *tale {
+	return t.decided(order.DecideReturn(t.o, &orderpb.ReturnItems{ReturnId: returnID, Items: items, Disposition: d}, 1000))
+}
+func (t *tale) stuck(seq uint64, step string, amount int64) *tale {
+	return t.then(order.StepStuck(t.o, &orderpb.StuckStep{Seq: seq, Step: step, Amount: amount}, 1000))
+}
+
+func item(line uint32, quantity int64) *orderpb.Item {
+	return &orderpb.Item{Line: line, Quantity: quantity}
+}
+
+var names = strings.NewReplacer(orderID, "o1", id.Sibling(id.Payment, orderID), "pay:o1", fulfillmentID, "f1", returnID, "r1",
+	id.Sibling(id.Refund, returnID), "rfd:r1", refundID, "x1")
+
+func show(s Send) string {
+	if s.Inventory != nil {
+		return names.Replace(fmt.Sprintf("inventory/%d %s %s", s.Leg, s.Step, inventoryText(s.Inventory)))
+	}
+	switch c := s.Payment.Body.(type) {
+	case *paymentpb.Command_Authorize:
+		a := c.Authorize
+		return names.Replace(fmt.Sprintf("payment authorize %s of %s: %d %s by %s until %d", a.PaymentId, a.OrderId, a.Amount, a.Currency, a.Method, a.Expires))
+	case *paymentpb.Command_Capture:
+		return names.Replace(fmt.Sprintf("payment capture %s %s: %d", c.Capture.PaymentId, c.Capture.Op, c.Capture.Amount))
+	case *paymentpb.Command_Void:
+		return names.Replace(fmt.Sprintf("payment void %s %s", c.Void.PaymentId, c.Void.Op))
+	case *paymentpb.Command_Refund:
+		return names.Replace(fmt.Sprintf("payment refund %s %s: %d", c.Refund.PaymentId, c.Refund.Op, c.Refund.Amount))
+	}
+	return "unknown"
+}
+
+func inventoryText(c *inventorypb.Command) string {
+	switch c := c.Body.(type) {
+	case *inventorypb.Command_Reserve:
+		r := c.Reserve
+		return fmt.Sprintf("%s at %s%s until %d, due %d", r.HoldId, r.Location, demandText(r.Demands), r.Expires, r.Due)
+	case *inventorypb.Command_Allocate:
+		return c.Allocate.HoldId
+	case *inventorypb.Command_Release:
+		return fmt.Sprintf("%s %s%s", c.Release.HoldId, c.Release.Op, demandText(c.Release.Demands))
+	case *inventorypb.Command_Fulfill:
+		return fmt.Sprintf("%s %s%s", c.Fulfill.HoldId, c.Fulfill.Op, demandText(c.Fulfill.Demands))
+	case *inventorypb.Command_Restock:
+		return fmt.Sprintf("%s %s%s damaged %v", c.Restock.HoldId, c.Restock.Op, demandText(c.Restock.Demands), c.Restock.Damaged)
+	}
+	return "unknown"
+}
+
+func demandText(demands []*inventorypb.Demand) string {
+	var b strings.Builder
+	for _, d := range demands {
+		fmt.Fprintf(&b, " %d %s (line %d)", d.Quantity, d.Sku, d.Line)
+	}
+	return b.String()
+}
+
+// tales lead through every rule.
+var tales = []struct {
+	name string
+	make func() *tale
+}{
+	{"to the end and back", func() *tale {
+		return twoLegs().held().paid().fulfill(item(1, 1), item(2, 1), item(3, 1), item(4, 1)).captured().
+			returned(orderpb.Disposition_SELLABLE, item(1, 1), item(2, 1), item(3, 1))
+	}},
+	{"damaged", func() *tale {
+		return twoLegs().held().paid().fulfill().captured().returned(orderpb.Disposition_DAMAGED, item(2, 2))
+	}},
+	{"lost", func() *tale {
+		return twoLegs().held().paid().fulfill().captured().returned(orderpb.Disposition_LOST, item(2, 2))
+	}},
+	{"only postage comes back", func() *tale {
+		return twoLegs().held().paid().fulfill().captured().returned(orderpb.Disposition_SELLABLE, item(4, 1))
+	}},
+	{"refunded without goods", func() *tale {
+		t := twoLegs().held().paid().fulfill().captured()
+		return t.decided(order.DecideRefund(t.o, &orderpb.RefundAmount{RefundId: refundID, Amount: 7}, 1000))
+	}},
+	{"nothing is tracked", func() *tale {
+		return begin(&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true}).paid().fulfill().captured()
+	}},
+	{"free", func() *tale { return begin(&orderpb.Line{Sku: "a", Quantity: 1}).held().fulfill() }},
+	{"free and not tracked", func() *tale { return begin(&orderpb.Line{Sku: "post", Quantity: 1, Untracked: true}).fulfill() }},
+	{"refused", func() *tale {
+		t := twoLegs().then(nil)
+		return t.then(order.StockRefused(t.o, 0, &reject.Rejection{Code: reject.OutOfStock}, 1000)).then(order.StockReleased(t.o, 1, 1000))
+	}},
+	{"declined", func() *tale {
+		t := twoLegs().held()
+		t.then(order.PaymentDeclined(t.o, "stolen_card", 1000))
+		return t.then(order.StockReleased(t.o, 0, 1000)).then(order.StockReleased(t.o, 1, 1000))
+	}},
+	{"canceled while placing", func() *tale { return twoLegs().cancel() }},
+	{"canceled while paying", func() *tale {
+		t := twoLegs().held().cancel()
+		t.paid() // late
+		return t.then(order.PaymentVoided(t.o, 235, 1000))
+	}},
+	{"canceled after it was confirmed", func() *tale {
+		t := twoLegs().held().paid().cancel()
+		return t.then(order.PaymentVoided(t.o, 235, 1000))
+	}},
+	{"canceled, free", func() *tale { return begin(&orderpb.Line{Sku: "a", Quantity: 1}).held().cancel() }},
+	{"deadline while placing", func() *tale { t := twoLegs(); return t.then(order.DecideExpire(t.o, 1000)) }},
+	{"deadline while paying", func() *tale { t := twoLegs().held(); return t.then(order.DecideExpire(t.o, 1000)) }},
+	{"rest canceled, nothing is being captured", func() *tale {
+		return twoLegs().held().paid().fulfill(item(1, 1)).captured().cancel()
+	}},
+	{"rest canceled while capturing", func() *tale {
+		return twoLegs().held().paid().fulfill(item(1, 1)).cancel().captured()
+	}},
+	{"capture given up", func() *tale {
+		t := twoLegs().held().paid().fulfill()
+		t.then(order.CaptureFailed(t.o, fulfillmentID, "expired_card", 1000)).stuck(9, order.StepCapture, 235)
+		return t.decided(order.DecideResolve(t.o, &orderpb.ResolveStep{Seq: 9, Decision: order.DecisionSkip, Evidence: "lost"}, fulfillmentID, 1000))
+	}},
+}
+
+func TestFollowDoesWhatTheRulesSay(t *testing.T) {
+	want := map[[2]string]bool{}
+	for _, r := range Rules() {
+		want[[2]string{r.After.String(), r.Send.String()}] = false
+	}
+	var got strings.Builder
+	for _, c := range tales {
+		tale := c.make()
+		fmt.Fprintf(&got, "%s: %s\n%s", c.name, order.StateName(tale.o.State), tale.log.String())
+		for pair := range tale.pairs {
+			if _, ok := want[pair]; !ok {
+				t.Errorf("%s: %s sends %s, which no rule says", c.name, pair[0], pair[1])
+			}
+			want[pair] = true
+		}
+	}
+	for pair, seen := range want {
+		if !seen {
+			t.Errorf("no tale shows that %s sends %s", pair[0], pair[1])
+		}
+	}
+	golden(t, "testdata/tales.golden", got.String())
+}
+
+func TestTableForTheDocumentation(t *testing.T) { golden(t, "testdata/table.golden", Table()) }
+
+// A step before the pivot has what takes it back.
+func TestStepsBeforeThePivotCanBeUndone(t *testing.T) {
+	for _, r := range Rules() {
+		before := r.After == order.KindPlaced || r.After == order.KindStockReserved
+		if before && r.Undo == None {
+			t.Errorf("%s after %s has no compensation", r.Send, r.After)
+		}
+	}
+}
+
+// Money is given back before stock is released: at no time does an order that is being undone release while it may be charged.
+func TestVoidComesBeforeRelease(t *testing.T) {
+	for _, c := range tales {
+		for _, early := range c.make().early {
+			t.Errorf("%s: %s", c.name, early)
+		}
+	}
+}
+
+// What is sent is known again from the outbox.
+func TestSentIsReadBack(t *testing.T) {
+	for _, c := range tales {
+		tale := c.make()
+		for _, s := range tale.sends {
+			var payload []byte
+			var err error
+			if s.Inventory != nil {
+				payload, err = s.Inventory.MarshalVT()
+			} else {
+				payload, err = s.Payment.MarshalVT()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent, err := Read(tale.o, s.Inventory != nil, s.Leg, payload, shardOf)
+			if err != nil || sent.Step != s.Step || sent.Leg != s.Leg {
+				t.Errorf("%s: %s was read back as %+v, %v", c.name, show(s), sent, err)
+			}
+			if step, known := StepOf(s.Inventory != nil, payload); known && step != s.Step {
+				t.Errorf("%s: StepOf(%s) = %s", c.name, show(s), step)
+			}
+			if s.Step == Capture && (sent.Op != fulfillmentID || sent.Amount == 0) || s.Step == Reserve && sent.Units == 0 {
+				t.Errorf("%s: %s is at risk with %+v", c.name, show(s), sent)
+			}
+		}
+	}
+}
+
+func TestNextAttemptKeepsTheOperation(t *testing.T) {
+	tale := twoLegs()
+	op := Again(fulfillmentID, "3")
+	for _, c := range []*paymentpb.Command{CaptureOf(tale.o, op, 20), RefundOf(tale.o, op, 20), VoidOf(tale.o, op)} {
+		payload, err := c.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, err := Read(tale.o, false, 0, payload, shardOf)
+		if err != nil || sent.Op != fulfillmentID || sent.Attempt != "3" {
+			t.Errorf("Read(%v) = %+v, %v; want %s, attempt 3", c, sent, err, fulfillmentID)
+		}
+	}
+}
+
+// outcomes are what a service may answer.
+var outcomes = []struct {
+	name string
+	out  Outcome
+}{
+	{"done", Outcome{}},
+	{"out of stock", Outcome{Refused: &reject.Rejection{Code: reject.OutOfStock, Field: "/lines/0/quantity"}}},
+	{"too late", Outcome{Refused: &reject.Rejection{Code: reject.MessageExpired}}},
+	{"hold canceled", Outcome{Refused: &reject.Rejection{Code: reject.HoldCanceled}}},
+	{"succeeded", Outcome{Payment: &paymentpb.Outcome{Status: paymentpb.OutcomeStatus_SUCCEEDED, Amount: 235, ProviderReference: "ch_1"}}},
+	{"declined", Outcome{Payment: &paymentpb.Outcome{Status: paymentpb.OutcomeStatus_DECLINED, Code: "no"}}},
+	{"canceled", Outcome{Payment: &paymentpb.Outcome{Status: paymentpb.OutcomeStatus_CANCELED, Code: "voided_before"}}},
+}
+
+// stands are orders that an answer, or an operator's word, may find.
+var stands = []struct {
+	name string
+	make func() *tale
+}{
+	{"placing", twoLegs},
+	{"awaiting payment", func() *tale { return twoLegs().held() }},
+	{"confirmed", func() *tale { return twoLegs().held().paid() }},
+	{"fulfilled", func() *tale { return twoLegs().held().paid().fulfill() }},
+	{"fulfilled, refund asked for", func() *tale {
+		return twoLegs().held().paid().fulfill().captured().returned(orderpb.Disposition_SELLABLE, item(1, 1))
+	}},
+	{"fulfilled, voiding the rest", func() *tale { return twoLegs().held().paid().fulfill(item(1, 1)).captured().cancel() }},
+	{"canceling, releasing", func() *tale { return twoLegs().cancel() }},
+	{"canceling, voiding", func() *tale { return twoLegs().held().paid().cancel() }},
+	{"expiring, voiding", func() *tale { t := twoLegs().held(); return t.then(order.DecideExpire(t.o, 1000)) }},
+	{"rejected", func() *tale {
+		t := begin(&orderpb.Line{Sku: "a", Quantity: 1, UnitPrice: 10})
+		return t.then(order.StockRefused(t.o, 0, &reject.Rejection{Code: reject.OutOfStock}, 1000))
+	}},
+}
+
+// sentOf is what the outbox says of a step about the order's objects.
+func sentOf(step Step, o *orderpb.Order) Sent {
+	s := Sent{Step: step}
+	switch step {
+	case Authorize:
+		s.Amount = o.Total
+	case Capture:
+		s.Op, s.Amount = fulfillmentID, 235
+	case Refund:
+		s.Op, s.Amount = id.Sibling(id.Refund, returnID), 10
+	case Void:
+		s.Op = "void"
+	}
+	return s
+}
+
+// Every step × answer × state that it may find, and every word of an operator.
+func TestEveryAnswerInEveryState(t *testing.T) {
+	var got strings.Builder
+	tell := func(tale *tale, events []*orderpb.Event) {
+		for _, e := range events {
+			fmt.Fprintf(&got, " %s", order.EventType(e))
+			order.Fold(tale.o, e) // stops when the table does not allow it
+		}
+		if len(events) == 0 {
+			got.WriteString(" –")
+		}
+	}
+	for step := Reserve; step < stepCount; step++ {
+		inventory := step != Authorize && step != Capture && step != Void && step != Refund
+		for _, stand := range stands {
+			for _, c := range outcomes {
+				if inventory == (c.out.Payment != nil) || !inventory && c.name == "done" {
+					continue // not an answer of that service
+				}
+				if step != Reserve && inventory && c.out.Refused != nil && c.out.Refused.Code != reject.HoldCanceled {
+					continue // one refusal is like another
+				}
+				tale := stand.make()
+				events, unexpected := Answer(tale.o, sentOf(step, tale.o), c.out, 2000)
+				fmt.Fprintf(&got, "%-9s %-28s %-13s", stepLabel(step), stand.name, c.name)
+				tell(tale, events)
+				if unexpected != "" {
+					fmt.Fprintf(&got, ", unexpected %s", unexpected)
+				}
+				got.WriteString("\n")
+			}
+			for _, done := range []bool{true, false} {
+				tale := stand.make()
+				fmt.Fprintf(&got, "%-9s %-28s operator: %-3s", stepLabel(step), stand.name, map[bool]string{true: "done", false: "skip"}[done])
+				tell(tale, Resolve(tale.o, sentOf(step, tale.o), done, "seen", 2000))
+				got.WriteString("\n")
+			}
+		}
+	}
+	golden(t, "testdata/answers.golden", got.String())
+}
+
+// stepLabel tells the two releases apart.
+func stepLabel(s Step) string {
+	if s == Trim {
+		return "trim"
+	}
+	return s.String()
+}
+
+// Demands are summed per SKU over the whole order, one command for each shard, whichever way the sums are made.
+func TestDemandsAreSummedPerSKU(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var lines []*orderpb.Line
+		want := map[string]int64{}
+		first := map[string]uint32{}
+		for i := range rapid.IntRange(1, 3*searchLines).Draw(t, "lines") {
+			l := &orderpb.Line{
+				Sku:      rapid.SampledFrom([]string{"a1", "a2", "a3", "b1", "b2", "c"}).Draw(t, "sku"),
+				Quantity: rapid.Int64Range(1, 9).Draw(t, "quantity"), Untracked: rapid.IntRange(0, 5).Draw(t, "untracked") == 0,
+			}
+			lines = append(lines, l)
+			if !l.Untracked {
+				want[l.Sku] += l.Quantity
+				first[l.Sku] = cmp.Or(first[l.Sku], uint32(i)+1)
+			}
+		}
+		check := func(what string, sends []Send, step Step, demands func(*inventorypb.Command) []*inventorypb.Demand) {
+			got, shards := map[string]int64{}, map[uint32]bool{}
+			for _, s := range sends {
+				if s.Step != step {
+					continue
+				}
+				if shards[s.Leg] {
+					t.Fatalf("%s: shard %d gets two commands", what, s.Leg)
+				}
+				shards[s.Leg] = true
+				for _, d := range demands(s.Inventory) {
+					if got[d.Sku] != 0 || shardOf(d.Sku) != s.Leg || d.Line != first[d.Sku] {
+						t.Fatalf("%s: shard %d gets %v", what, s.Leg, d)
+					}
+					got[d.Sku] = d.Quantity
+				}
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("%s: %v, want %v", what, got, want)
+			}
+		}
+		tale := begin(lines...)
+		check("reserve", tale.sends, Reserve, func(c *inventorypb.Command) []*inventorypb.Demand { return c.GetReserve().GetDemands() })
+		tale.held()
+		tale.sends = nil
+		check("fulfill", tale.fulfill().sends, Fulfill, func(c *inventorypb.Command) []*inventorypb.Demand { return c.GetFulfill().GetDemands() })
+	})
+}
+
+// FuzzRead looks at what no outbox holds.
+func FuzzRead(f *testing.F) {
+	for _, c := range tales {
+		for _, s := range c.make().sends {
+			if s.Inventory != nil {
+				payload, _ := s.Inventory.MarshalVT()
+				f.Add(true, payload)
+			} else {
+				payload, _ := s.Payment.MarshalVT()
+				f.Add(false, payload)
+			}
+		}
+	}
+	o := twoLegs().o
+	f.Fuzz(func(t *testing.T, inventory bool, payload []byte) {
+		sent, err := Read(o, inventory, 1, payload, shardOf)
+		if err == nil && sent.Step >= stepCount {
+			t.Errorf("Read = %+v", sent)
+		}
+		StepOf(inventory, payload)
+	})
+}
+
+// golden compares with a file, which HANSE_GOLDEN=write rewrites.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if os.Getenv("HANSE_GOLDEN") == "write" {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for n := range max(len(g), len(w)) {
+		if n >= len(g) || n >= len(w) || g[n] != w[n] {
+			t.Fatalf("%s differs from line %d on; HANSE_GOLDEN=write shows the difference in the file", path, n+1)
+		}
+	}
+}
