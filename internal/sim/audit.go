@@ -142,7 +142,7 @@ func ask[T any, P decoder[T]](m shard.Machine, query encoder) P {
 	return v
 }
 
-// page is more rows than a run can make.
+// page is how many rows are asked for at once.
 const page = 1000
 
 func scanOrders(m shard.Machine) (all []*orderpb.ScannedOrder) {
@@ -157,8 +157,40 @@ func scanOrders(m shard.Machine) (all []*orderpb.ScannedOrder) {
 	}
 }
 
-func scanPayments(m shard.Machine) []*paymentpb.Payment {
-	return ask[paymentpb.PaymentList](m, &paymentpb.Query{Body: &paymentpb.Query_Scan{Scan: &paymentpb.ScanPayments{Limit: page}}}).Payments
+func scanPayments(m shard.Machine) (all []*paymentpb.Payment) {
+	after := ""
+	for {
+		s := ask[paymentpb.PaymentList](m, &paymentpb.Query{Body: &paymentpb.Query_Scan{Scan: &paymentpb.ScanPayments{After: after, Limit: page}}})
+		all = append(all, s.Payments...)
+		if !s.More {
+			return all
+		}
+		after = s.Payments[len(s.Payments)-1].Id
+	}
+}
+
+func scanHolds(m shard.Machine) (all []*inventorypb.Hold) {
+	after := ""
+	for {
+		s := ask[inventorypb.HoldList](m, &inventorypb.Query{Body: &inventorypb.Query_Holds{Holds: &inventorypb.ScanHolds{After: after, Limit: page}}})
+		all = append(all, s.Holds...)
+		if !s.More {
+			return all
+		}
+		after = s.Holds[len(s.Holds)-1].Id
+	}
+}
+
+func scanMovements(m shard.Machine) (all []*inventorypb.Movement) {
+	after := uint64(0)
+	for {
+		s := ask[inventorypb.MovementList](m, &inventorypb.Query{Body: &inventorypb.Query_Movements{Movements: &inventorypb.ListMovements{After: after, Limit: page}}})
+		all = append(all, s.Movements...)
+		if !s.More {
+			return all
+		}
+		after = s.Movements[len(s.Movements)-1].Seq
+	}
 }
 
 // books is what the services say at the end.
@@ -202,11 +234,11 @@ func (w *World) books() *books {
 			}
 		case shard.Inventory:
 			b.items = append(b.items, ask[inventorypb.ItemList](m, &inventorypb.Query{Body: &inventorypb.Query_Items{Items: &inventorypb.ScanItems{Limit: page}}}).Items...)
-			for _, h := range ask[inventorypb.HoldList](m, &inventorypb.Query{Body: &inventorypb.Query_Holds{Holds: &inventorypb.ScanHolds{Limit: page}}}).Holds {
+			for _, h := range scanHolds(m) {
 				b.holds = append(b.holds, h)
 				b.holdShard[h] = uint32(id.Index())
 			}
-			for _, v := range ask[inventorypb.MovementList](m, &inventorypb.Query{Body: &inventorypb.Query_Movements{Movements: &inventorypb.ListMovements{Limit: page}}}).Movements {
+			for _, v := range scanMovements(m) {
 				b.movements[v.Sku] += v.Quantity
 			}
 		}

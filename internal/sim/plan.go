@@ -183,7 +183,9 @@ func Draw(seed uint64, nodes int) Plan {
 		shard.Notification: 1, shard.Keyspace: 1 + r.below(2),
 	}
 	p.Clients = 2 + r.below(5)
-	p.Think = r.between(100, 1500)
+	if p.Think = r.between(100, 1500); r.chance(0.1) {
+		p.Think = r.between(10, 60) // a rush
+	}
 	p.SKUs = 1 + r.below(5)
 	p.Keys = 2 + r.below(4)
 	if p.Nodes >= 3 && r.chance(0.25) && !p.On[LostDisk] { // a disk and a node would be more than a group of three bears
