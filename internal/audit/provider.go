@@ -94,14 +94,9 @@ func (p *provider) unseen() (ids []string) {
 
 // judge compares a payment with the provider's account of it.
 func (p *provider) judge(v *verdict, g *group) {
-	paymentID := ""
-	switch {
-	case g.payment != nil:
+	paymentID := id.Sibling(id.Payment, g.id)
+	if g.payment != nil {
 		paymentID = g.payment.ID
-	case g.order != nil && g.order.Stored.PaymentID != "":
-		paymentID = g.order.Stored.PaymentID
-	default:
-		paymentID = id.Sibling(id.Payment, g.id)
 	}
 	found := p.account(paymentID)
 	if found.marks == 0 && found.sums == (sums{}) {

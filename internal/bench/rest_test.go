@@ -161,9 +161,12 @@ func TestOrdersAreRepeatedUnderTheirKey(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 			io.WriteString(w, "{}")
 		},
-		"cut off":  func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-		"chunked":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
-		"farewell": func(w http.ResponseWriter) { w.Header().Set("Connection", "close"); http.Error(w, "", 503) },
+		"cut off": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"chunked": func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"farewell": func(w http.ResponseWriter) {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "", http.StatusServiceUnavailable)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, url := newCluster(t)

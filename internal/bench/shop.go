@@ -89,6 +89,22 @@ func (s *Shop) Client(i int) *REST {
 	return &REST{shop: s, addrs: s.addrs, at: i, key: fmt.Appendf(nil, "%s-%d-", s.run, i)}
 }
 
+// Sell drives n clients under the load and has the stock checked afterwards ([Shop.Check]).
+func (s *Shop) Sell(ctx context.Context, load Load, n int) (r *Result, oversold int64, err error) {
+	clients := make([]Client, n)
+	for i := range clients {
+		clients[i] = s.Client(i)
+	}
+	r, err = Run(ctx, load, clients)
+	for _, c := range clients {
+		c.(*REST).Close()
+	}
+	if err == nil {
+		oversold, err = s.Check(ctx, r)
+	}
+	return r, oversold, err
+}
+
 func (s *Shop) receive(ctx context.Context, stock int64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -212,10 +228,10 @@ func compare(before, after []Counters, confirmed, unknown []int64) (oversold int
 		kept := a.Allocated + a.Reserved - b.Allocated - b.Reserved
 		oversold += max(0, confirmed[i]-kept)
 		if kept > confirmed[i]+unknown[i] {
-			return oversold, fmt.Errorf("%s: %d units kept for orders, but only %d confirmed and %d without an answer", a.SKU, kept, confirmed[i], unknown[i])
+			return oversold, fmt.Errorf("the stock is wrong: %s: %d units kept for orders, but only %d confirmed and %d without an answer", a.SKU, kept, confirmed[i], unknown[i])
 		}
 		if a.OnHand != b.OnHand {
-			return oversold, fmt.Errorf("%s: %d on hand, %d before, and none was sent or received", a.SKU, a.OnHand, b.OnHand)
+			return oversold, fmt.Errorf("the stock is wrong: %s: %d on hand, %d before, and none was sent or received", a.SKU, a.OnHand, b.OnHand)
 		}
 	}
 	return oversold, nil

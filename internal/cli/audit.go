@@ -132,8 +132,11 @@ func readLedger(url string) audit.Ledger {
 			var page psp.LedgerPage
 			err = json.NewDecoder(resp.Body).Decode(&page)
 			resp.Body.Close()
-			if err != nil || resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answered %s (%v)", url, resp.Status, err)
+			switch {
+			case resp.StatusCode != http.StatusOK:
+				return fmt.Errorf("%s answered %s", url, resp.Status)
+			case err != nil:
+				return fmt.Errorf("read the answer of %s: %w", url, err)
 			}
 			for _, op := range page.Operations {
 				after = op.Seq

@@ -88,20 +88,10 @@ func (a *app) benchOrders(ctx context.Context, c *client.Client, load bench.Load
 	if err != nil {
 		return err
 	}
-	buyers := make([]bench.Client, clients)
-	for i := range buyers {
-		buyer := shop.Client(i)
-		defer buyer.Close()
-		buyers[i] = buyer
-	}
 	fmt.Fprintf(a.err, "%d clients, %s, %v\n", clients, load.Workload, load.Warmup+load.Duration)
-	r, err := bench.Run(ctx, load, buyers)
+	r, oversold, err := shop.Sell(ctx, load, clients)
 	if err != nil {
 		return err
-	}
-	oversold, err := shop.Check(ctx, r)
-	if err != nil {
-		return fmt.Errorf("the books are wrong: %w", err)
 	}
 	report := benchReport{
 		Workload: string(load.Workload), Clients: clients, Nodes: shop.Nodes, Seconds: r.Took.Seconds(), OrdersPerSecond: r.PerSecond(),

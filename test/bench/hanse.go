@@ -37,13 +37,17 @@ func buildHanse(ctx context.Context, dir string) (string, error) {
 
 // freePorts returns the addresses of n ports nobody listens on.
 func freePorts(n int) (addrs []string, err error) {
+	var listeners []net.Listener
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all at the end, so that none is given twice
+		listeners = append(listeners, l)
 		addrs = append(addrs, l.Addr().String())
+	}
+	for _, l := range listeners { // all at the end, so that no port is given twice
+		l.Close()
 	}
 	return addrs, nil
 }
@@ -142,18 +146,12 @@ func hanseOrders(ctx context.Context, o options, nodes int) (results []measureme
 			if err != nil {
 				return results, err
 			}
-			clients := make([]bench.Client, n)
-			for i := range clients {
-				client := shop.Client(i)
-				defer client.Close()
-				clients[i] = client
-			}
-			m, err := measure(ctx, o, "hanse", nodes, w, clients, func(r *bench.Result) error {
-				oversold, err := shop.Check(ctx, r)
+			m, err := measure(o, "hanse", nodes, w, n, func(load bench.Load) (*bench.Result, error) {
+				r, oversold, err := shop.Sell(ctx, load, n)
 				if err == nil && oversold > 0 {
 					err = fmt.Errorf("%d units sold that are not there", oversold)
 				}
-				return err
+				return r, err
 			})
 			if err != nil {
 				return results, err

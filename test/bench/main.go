@@ -25,11 +25,12 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			os.Exit(2)
-		}
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -73,7 +74,7 @@ func (s settings) Set(v string) error {
 	return nil
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	if len(args) == 0 || args[0] != "orders" {
 		return errors.New("say what to compare: orders")
 	}
@@ -96,7 +97,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	o.load.Duration = time.Duration(*seconds * float64(time.Second))
 	o.load.Warmup = time.Duration(*warmup * float64(time.Second))
-	var err error
 	if o.systems, err = list(*systems, func(s string) (string, error) {
 		if !slices.Contains([]string{"hanse", "postgres"}, s) {
 			return "", fmt.Errorf("system %q: want hanse or postgres", s)
@@ -118,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if o.dir, err = os.MkdirTemp("", "hanse-bench-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(o.dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 		if err := os.Chmod(o.dir, 0o755); err != nil { // the server's user has to reach what is his
 			return err
 		}

@@ -160,12 +160,12 @@ func (s *postgresServer) stop() error {
 }
 
 // reset empties the shop and fills its stock, and brings the files into a state without leftovers of the run before.
-func (s *postgresServer) reset(ctx context.Context, skus int, stock int64) error {
+func (s *postgresServer) reset(ctx context.Context, skus int, stock int64) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	for _, q := range []string{
 		"TRUNCATE stock, orders, order_lines, payments, outbox",
 		fmt.Sprintf("INSERT INTO stock SELECT 'bench-' || lpad(i::text, 5, '0'), %d, 0, 0 FROM generate_series(0, %d) i", stock, skus-1),
@@ -179,12 +179,12 @@ func (s *postgresServer) reset(ctx context.Context, skus int, stock int64) error
 }
 
 // check compares the stock with what was confirmed, and the stock with the order lines.
-func (s *postgresServer) check(ctx context.Context, r *bench.Result) error {
+func (s *postgresServer) check(ctx context.Context, r *bench.Result) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	if _, err := conn.Exec(ctx, "SET enable_seqscan = on; SET enable_hashjoin = on"); err != nil { // one large query at last
 		return err
 	}
