@@ -10,5 +10,5 @@
 //
 // Receipts and adjustments are numbered and kept, so that an audit can add them up.
 //
-// Invariants: a hold has a timer or an unanswered AskHold if and only if it is HELD and has a due time.
+// Invariants: a hold that is HELD and has a due time has a timer or an unanswered AskHold; no other hold has a timer.
 package inventoryshard
