@@ -163,8 +163,18 @@ func (s *shop) deliver(d reactor.Delivery) {
 
 // pass lets time go by, with all that becomes due in it.
 func (s *shop) pass(ms int64) {
-	for range ms / 100 {
-		s.now += 100
+	until := s.now + ms
+	for {
+		next := until
+		if due := s.reactor.NextDue(); due != 0 {
+			next = min(next, due)
+		}
+		for _, sid := range s.layout.All() {
+			if m := s.machines[sid]; m != nil && m.NextDue() != 0 {
+				next = min(next, m.NextDue().Millis())
+			}
+		}
+		s.now = max(s.now, next)
 		for _, sid := range s.layout.All() {
 			if m := s.machines[sid]; m != nil && m.NextDue() != 0 && m.NextDue().Millis() <= s.now {
 				s.apply(sid, shard.Command{Kind: shard.KindTick})
@@ -172,6 +182,9 @@ func (s *shop) pass(ms int64) {
 		}
 		s.reactor.Tick(s.now)
 		s.run()
+		if s.now >= until {
+			return
+		}
 	}
 }
 
@@ -233,15 +246,10 @@ func (s *shop) find(orderID string) *orderpb.Order {
 	return o
 }
 
-// check compares every order with the fold of its events, and the stock with the holds.
+// check compares every order with the fold of its events.
 func (s *shop) check() {
 	s.tb.Helper()
-	q, _ := (&orderpb.Query{Body: &orderpb.Query_Scan{Scan: &orderpb.ScanOrders{Limit: 1000}}}).MarshalVT()
-	var scan orderpb.OrderScan
-	if err := scan.UnmarshalVT(s.machines[orders].Query(q).Payload); err != nil {
-		s.tb.Fatal(err)
-	}
-	for _, o := range scan.Orders {
+	for _, o := range s.scan().Orders {
 		if o.Folded != nil {
 			s.tb.Errorf("order %s is not the fold of its events:\n%v\n%v", o.Stored.Id, o.Stored, o.Folded)
 		}
