@@ -314,6 +314,11 @@ func (w *World) auditOrders(b *books) {
 		if stored.Revision < o.revision {
 			w.fail("lost order", "order %s is at revision %d, an answer named %d", o.id, stored.Revision, o.revision)
 		}
+		refused := o.told == order.Rejected || o.told == order.Expired
+		isRefused := stored.State == order.Rejected || stored.State == order.Expired
+		if o.told != order.None && refused != isRefused {
+			w.fail("terminal state", "order %s was answered as %s and is %s", o.id, order.StateName(o.told), order.StateName(stored.State))
+		}
 		for _, l := range stored.Lines {
 			if o.canceled && l.Canceled+l.Fulfilled < l.Quantity {
 				w.fail("lost cancel", "a cancel of order %s was accepted; it is %s and line %d has %d open", o.id, order.StateName(stored.State), l.No, l.Quantity-l.Canceled-l.Fulfilled)

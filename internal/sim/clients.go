@@ -10,6 +10,7 @@ import (
 	"hanse/api/keyspacepb"
 	"hanse/api/orderpb"
 	"hanse/internal/id"
+	"hanse/internal/order"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -54,6 +55,8 @@ type knownOrder struct {
 	total              int64
 	// canceled says that a cancel was accepted: nothing may stay open.
 	canceled bool
+	// told is the state that the answer to its placing named, once it had an outcome.
+	told order.State
 }
 
 type encoder interface{ MarshalVT() ([]byte, error) }
@@ -289,7 +292,10 @@ func (c *client) place() {
 					w.fail("answer", "place %s: %v", key, err)
 					return
 				}
-				known.id, known.revision, known.total = o.Id, o.Revision, o.Total
+				known.id, known.revision, known.total, known.told = o.Id, o.Revision, o.Total, o.State
+				if (r.Code != "") != (o.State == order.Rejected || o.State == order.Expired) {
+					w.fail("answer", "place %s was answered %q with an order that is %s", key, r.Code, order.StateName(o.State))
+				}
 			}
 			if known.id == "" {
 				if r.Code == "" {
