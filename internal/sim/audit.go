@@ -447,10 +447,10 @@ func (w *World) auditStock(b *books) {
 			of(l.Sku).restocked += l.Restocked
 		}
 		o := orders[h.Id]
-		switch {
-		case h.State == inventory.Void:
+		switch h.State {
+		case inventory.Void:
 			w.hit(probeReleaseBeforeReserve)
-		case h.State == inventory.Expired:
+		case inventory.Expired:
 			w.hit(probeHoldExpired)
 		}
 		keeps := h.State == inventory.Held || h.State == inventory.Allocated

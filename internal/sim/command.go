@@ -136,7 +136,7 @@ func playOne(out io.Writer, p Plan, m *Mutant, o *options) int {
 	var trace func(string)
 	if o.trace {
 		buffered := bufio.NewWriter(out)
-		defer buffered.Flush()
+		defer func() { _ = buffered.Flush() }() // standard output is gone: nobody is there to be told
 		trace = func(line string) { fmt.Fprintln(buffered, line) }
 	}
 	r := Run(p, m, trace)

@@ -301,10 +301,10 @@ func (n *node) transmit(messages []replica.Outgoing) {
 }
 
 func (n *node) receive(f frame) {
-	switch {
-	case f.class == transport.Call:
+	switch f.class {
+	case transport.Call:
 		n.router.receive(f)
-	case f.class == transport.Bulk:
+	case transport.Bulk:
 		for i := range f.messages {
 			n.bulk(f.from, &f.messages[i])
 		}
