@@ -139,7 +139,11 @@ func (a *app) replayCmd() *cobra.Command {
 				return err
 			}
 			drive := func(ctx context.Context, c *client.Client, psp string) error {
-				return a.replay(ctx, c, psp, plan, workers, noAudit)
+				err := a.replay(ctx, c, psp, plan, workers, noAudit)
+				if err != nil && ctx.Err() != nil && withDev && o.dir == "" {
+					fmt.Fprintln(a.err, "the cluster was started for this replay, and is gone; with --dir it can be gone on with")
+				}
+				return err
 			}
 			if !withDev {
 				c, err := client.New(client.Config{Addrs: splitAddrs(a.addr), RetryFor: 2 * time.Minute, Connections: workers})
@@ -277,7 +281,7 @@ func (a *app) progress(p *replay.Progress, plan *replay.Plan) func() {
 	interval, end := 5*time.Second, "\n"
 	if f, ok := a.err.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			interval, end = 200*time.Millisecond, "\r"
+			interval, end = 200*time.Millisecond, "\x1b[K\r" // what a longer line left is erased
 		}
 	}
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -285,10 +289,10 @@ func (a *app) progress(p *replay.Progress, plan *replay.Plan) func() {
 	show := func() {
 		n := p.Orders.Load()
 		if n == 0 {
-			fmt.Fprintf(a.err, "receiving stock: %d of %d SKUs   %s", p.Receipts.Load(), len(plan.Receipts), end)
+			fmt.Fprintf(a.err, "receiving stock: %d of %d SKUs%s", p.Receipts.Load(), len(plan.Receipts), end)
 			return
 		}
-		fmt.Fprintf(a.err, "%d of %d orders (%.0f %%), %s, %d returns, %d adjustments, %d refused, %.0f s   %s", n, plan.Truth.Orders,
+		fmt.Fprintf(a.err, "%d of %d orders (%.0f %%), %s, %d returns, %d adjustments, %d refused, %.0f s%s", n, plan.Truth.Orders,
 			100*float64(n)/float64(max(1, plan.Truth.Orders)), money(p.Amount.Load(), replay.Currency), p.Returns.Load(), p.Adjustments.Load(),
 			p.Refused.Load(), time.Since(start).Seconds(), end)
 	}
@@ -300,7 +304,7 @@ func (a *app) progress(p *replay.Progress, plan *replay.Plan) func() {
 			select {
 			case <-stop:
 				show()
-				if end == "\r" {
+				if end != "\n" {
 					fmt.Fprintln(a.err)
 				}
 				return
