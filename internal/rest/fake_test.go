@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,11 +46,11 @@ func sampleOrder() *orderpb.Order {
 		Revision: 9, CreatedAt: at, UpdatedAt: at + 1500, CustomerId: "c/ö \"1\"", Currency: "EUR", Location: "main",
 		PaymentMethod: "card", MerchantReference: "536365",
 		Lines: []*orderpb.Line{
-			{No: 1, Sku: "TEAPOT", Quantity: 3, UnitPrice: 1999, Total: 5997, Canceled: 1, Fulfilled: 2, Returned: 1},
+			{No: 1, Sku: "TEAPOT", Quantity: 7, UnitPrice: 1999, Total: 13993, Canceled: 3, Fulfilled: 2, Returned: 1},
 			{No: 2, Sku: "POST", Quantity: 1, UnitPrice: 495, Total: 495, Untracked: true},
 		},
-		Total: 6492, Legs: []*orderpb.Leg{{Shard: 0, State: orderpb.LegState_LEG_HELD}, {Shard: 2, State: orderpb.LegState_LEG_RELEASED}},
-		Deadline: at + 900_000, PaymentId: paymentID, Authorized: 6492, Captured: 3998, Refunded: 1999, Voided: 1,
+		Total: 14488, Legs: []*orderpb.Leg{{Shard: 0, State: orderpb.LegState_LEG_HELD}, {Shard: 2, State: orderpb.LegState_LEG_RELEASED}},
+		Deadline: at + 900_000, PaymentId: paymentID, Authorized: 14488, Captured: 3998, Refunded: 1999, Voided: 1,
 		Payment: orderpb.PaymentStep_PAYMENT_AUTHORIZED, CaptureRequested: 3998, RefundRequested: 2099,
 		Fulfillments: []*orderpb.Fulfillment{{Id: "ful_1", At: at + 300, Items: []*orderpb.Item{{Line: 1, Quantity: 2}}, Amount: 3998, Tracking: "1Z", Captured: 3998}},
 		Returns:      []*orderpb.Return{{Id: "ret_1", At: at + 900, Items: []*orderpb.Item{{Line: 1, Quantity: 1}}, Disposition: orderpb.Disposition_DAMAGED, Reason: "chipped", Amount: 1999}},
@@ -140,6 +141,7 @@ func sampleEndpoint() *notificationpb.Endpoint {
 // fake is a backend with one object of each kind. It writes down what it is asked, keeps idempotency keys as a shard does,
 // and answers otherwise when it is told.
 type fake struct {
+	mu    sync.Mutex // guards asked and keys
 	asked strings.Builder
 	// err, when set, is every answer; order comes with it where an order may.
 	err               error
@@ -154,6 +156,8 @@ type fake struct {
 }
 
 func (f *fake) note(what string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.asked.Len() < 1<<16 {
 		fmt.Fprintf(&f.asked, "%s", what)
 		for _, a := range args {
@@ -184,6 +188,8 @@ func answer[T any](ctx context.Context, f *fake, r Request, v T) (Answer[T], err
 	if f.err != nil {
 		return a, f.err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if r.Key != "" && f.keys != nil {
 		if hash, known := f.keys[r.Caller+"\x00"+r.Key]; known && hash != r.Hash {
 			return a, &reject.Rejection{Code: reject.KeyReused, Detail: "the key was used for another request"}

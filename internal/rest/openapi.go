@@ -66,9 +66,9 @@ func (rt *route) describe(schemas object) object {
 	for _, p := range listed {
 		params = append(params, object{"name": p.name, "in": p.in, "description": p.doc, "schema": object{"type": p.kind}})
 	}
-	if rt.needsKey {
+	if rt.method != http.MethodGet {
 		params = append(params, object{
-			"name": "Idempotency-Key", "in": "header", "required": true, "schema": object{"type": "string", "minLength": 1, "maxLength": 255},
+			"name": "Idempotency-Key", "in": "header", "required": rt.needsKey, "schema": object{"type": "string", "minLength": 1, "maxLength": 255},
 			"description": "1 to 255 visible characters. A retry with the same key and body gets the first answer, for 7 days",
 		})
 	}
@@ -91,9 +91,18 @@ func (rt *route) describe(schemas object) object {
 	case rt.outType != "":
 		success["content"] = object{rt.outType: object{}}
 	}
+	if rt.out != nil {
+		success["headers"] = object{
+			"Hanse-Position":      header("Where the answer stands in which shard's history; pass it as Hanse-Min-Position to read what was written"),
+			"Idempotent-Replayed": header("true: the answer of the first request with this key"),
+		}
+	}
 	responses := object{strconv.Itoa(status): success}
 	if rt.waits {
-		responses["202"] = object{"description": "Accepted: the outcome is not known yet; read the order at Location", "content": success["content"]}
+		responses["202"] = object{
+			"description": "Accepted: the outcome is not known yet", "content": success["content"],
+			"headers": object{"Location": header("The order to read")},
+		}
 	}
 	byStatus := map[int][]string{}
 	for _, code := range rt.codes {
@@ -107,9 +116,14 @@ func (rt *route) describe(schemas object) object {
 	return op
 }
 
+func header(description string) object {
+	return object{"description": description, "schema": object{"type": "string"}}
+}
+
 func problemResponse(description string) object {
 	return object{
 		"description": description,
+		"headers":     object{"Retry-After": header("Seconds after which the same request, with the same key, is worth sending again")},
 		"content":     object{"application/problem+json": object{"schema": object{"$ref": "#/components/schemas/Problem"}}},
 	}
 }

@@ -140,7 +140,10 @@ func conformsTo(rt *route, w *httptest.ResponseRecorder) error {
 		if p.Status != w.Code || p.Title == p.Code {
 			return fmt.Errorf("problem says %d %q", p.Status, p.Title)
 		}
-		return conforms(w.Body.Bytes(), reflect.TypeFor[Problem]())
+		if err := conforms(w.Body.Bytes(), reflect.TypeFor[Problem]()); err != nil {
+			return err
+		}
+		return description().check("Problem", w.Body.Bytes())
 	}
 	want := rt.status
 	if want == 0 {
@@ -152,7 +155,10 @@ func conformsTo(rt *route, w *httptest.ResponseRecorder) error {
 	case w.Code != want && !(rt.waits && w.Code == http.StatusAccepted):
 		return fmt.Errorf("status %d, the table says %d", w.Code, want)
 	case rt.out != nil:
-		return conforms(w.Body.Bytes(), reflect.TypeOf(rt.out))
+		if err := conforms(w.Body.Bytes(), reflect.TypeOf(rt.out)); err != nil {
+			return err
+		}
+		return description().check(reflect.TypeOf(rt.out).Name(), w.Body.Bytes())
 	case rt.outType != "" && !strings.HasPrefix(mediaType, rt.outType):
 		return fmt.Errorf("media type %q, the table says %q", mediaType, rt.outType)
 	}
