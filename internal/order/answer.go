@@ -16,9 +16,14 @@ func StockHeld(o *orderpb.Order, shard uint32, now int64) []*orderpb.Event {
 	if o.State != Placing || leg == nil || leg.State != orderpb.LegState_LEG_PENDING {
 		return nil
 	}
-	h := follow(o, now).add(func(e *orderpb.Event) {
-		e.Detail = &orderpb.Event_StockReserved{StockReserved: &orderpb.StockReserved{Shard: shard}}
-	})
+	var e struct {
+		orderpb.Event
+		is   orderpb.Event_StockReserved
+		what orderpb.StockReserved
+	}
+	e.what.Shard = shard
+	e.is.StockReserved, e.Detail = &e.what, &e.is
+	h := follow(o, now).put(&e.Event)
 	if o.Total == 0 && countLegs(o, orderpb.LegState_LEG_PENDING) == 1 {
 		h.confirmed()
 	}
@@ -68,11 +73,14 @@ func PaymentAuthorized(o *orderpb.Order, amount int64, reference string, now int
 	if o.State != AwaitingPayment && !late {
 		return nil
 	}
-	h := follow(o, now).add(func(e *orderpb.Event) {
-		e.Detail = &orderpb.Event_PaymentAuthorized{PaymentAuthorized: &orderpb.PaymentAuthorized{
-			Amount: amount, ProviderReference: reference,
-		}}
-	})
+	var e struct {
+		orderpb.Event
+		is   orderpb.Event_PaymentAuthorized
+		what orderpb.PaymentAuthorized
+	}
+	e.what.Amount, e.what.ProviderReference = amount, reference
+	e.is.PaymentAuthorized, e.Detail = &e.what, &e.is
+	h := follow(o, now).put(&e.Event)
 	if !late {
 		h.confirmed()
 	}

@@ -221,7 +221,13 @@ func price(o *orderpb.Order, items []*orderpb.Item) int64 {
 }
 
 func (h *history) confirmed() *history {
-	return h.add(func(e *orderpb.Event) { e.Detail = &orderpb.Event_Confirmed{Confirmed: &orderpb.Confirmed{}} })
+	var e struct {
+		orderpb.Event
+		is   orderpb.Event_Confirmed
+		what orderpb.Confirmed
+	}
+	e.is.Confirmed, e.Detail = &e.what, &e.is
+	return h.put(&e.Event)
 }
 
 func (h *history) ended(s State) *history {

@@ -134,8 +134,17 @@ func follow(o *orderpb.Order, now int64) *history { return &history{o: o, now: n
 
 // add appends an event with the detail that set puts into it.
 func (h *history) add(set func(*orderpb.Event)) *history {
-	e := &orderpb.Event{OrderId: h.o.Id, Version: h.o.Revision + uint64(len(h.events)) + 1, At: h.now}
+	e := new(orderpb.Event)
 	set(e)
+	return h.put(e)
+}
+
+// put appends an event that has its detail. The events of every order come with their detail in one allocation.
+func (h *history) put(e *orderpb.Event) *history {
+	e.OrderId, e.Version, e.At = h.o.Id, h.o.Revision+uint64(len(h.events))+1, h.now
+	if h.events == nil {
+		h.events = make([]*orderpb.Event, 0, 2) // as many as most decisions have
+	}
 	h.events = append(h.events, e)
 	return h
 }

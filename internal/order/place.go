@@ -44,14 +44,22 @@ func DecidePlace(p *orderpb.Place, shardOf func(sku string) uint32, now int64) (
 	if _, err := id.Parse(id.Order, p.Id); err != nil {
 		return nil, refuse(reject.InvalidID, "/id", "%v", err)
 	}
-	o := &orderpb.Order{
-		CustomerId: p.CustomerId, Currency: p.Currency, Location: cmp.Or(p.Location, DefaultLocation),
-		PaymentMethod: p.PaymentMethod, MerchantReference: p.MerchantReference,
-		Deadline: now + PlacingTime.Milliseconds(),
-	}
 	if r := checkHeader(p); r != nil {
 		return nil, r
 	}
+	var e struct {
+		orderpb.Event
+		is    orderpb.Event_Placed
+		what  orderpb.Placed
+		order orderpb.Order
+	}
+	e.what.Order, e.is.Placed, e.Detail = &e.order, &e.what, &e.is
+	o := &e.order
+	o.CustomerId, o.Currency, o.Location = p.CustomerId, p.Currency, cmp.Or(p.Location, DefaultLocation)
+	o.PaymentMethod, o.MerchantReference = p.PaymentMethod, p.MerchantReference
+	o.Deadline = now + PlacingTime.Milliseconds()
+	var few [8]uint32 // most orders need no more, and then nothing is allocated
+	shards := few[:0]
 	lines := make([]orderpb.Line, len(p.Lines))
 	o.Lines = make([]*orderpb.Line, len(p.Lines))
 	for i, asked := range p.Lines {
@@ -65,18 +73,24 @@ func DecidePlace(p *orderpb.Place, shardOf func(sku string) uint32, now int64) (
 		}
 		o.Lines[i] = l
 		if !l.Untracked {
-			addLeg(o, shardOf(l.Sku))
+			if shard := shardOf(l.Sku); !slices.Contains(shards, shard) { // as many as there are inventory shards: few
+				shards = append(shards, shard)
+			}
 		}
 	}
 	if p.HasTotal && p.Total != o.Total {
 		return nil, refuse(reject.TotalMismatch, "/total", "the lines add up to %d, stated is %d", o.Total, p.Total)
 	}
-	slices.SortFunc(o.Legs, func(a, b *orderpb.Leg) int { return cmp.Compare(a.Shard, b.Shard) })
+	slices.Sort(shards)
+	legs := make([]orderpb.Leg, len(shards))
+	for i, shard := range shards {
+		legs[i].Shard = shard
+		o.Legs = append(o.Legs, &legs[i])
+	}
 	if o.Total > 0 {
 		o.PaymentId = id.Sibling(id.Payment, p.Id)
 	}
-	h := follow(&orderpb.Order{Id: p.Id}, now)
-	h.add(func(e *orderpb.Event) { e.Detail = &orderpb.Event_Placed{Placed: &orderpb.Placed{Order: o}} })
+	h := follow(&orderpb.Order{Id: p.Id}, now).put(&e.Event)
 	if o.Total == 0 && len(o.Legs) == 0 {
 		h.confirmed()
 	}
@@ -124,12 +138,6 @@ func priceLine(l *orderpb.Line) *reject.Rejection {
 	}
 	l.Total = int64(low)
 	return nil
-}
-
-func addLeg(o *orderpb.Order, shard uint32) {
-	if legOf(o, shard) == nil { // as many as there are inventory shards: few
-		o.Legs = append(o.Legs, &orderpb.Leg{Shard: shard})
-	}
 }
 
 // validSKU accepts visible characters, and spaces between them: real catalogues have both.

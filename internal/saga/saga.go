@@ -40,7 +40,8 @@ func (s Step) String() string { return stepNames[s] }
 // HoldGrace is how long after the order's deadline its holds come due, in ms: then the inventory asks whether they are still wanted.
 const HoldGrace = 60_000
 
-// Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set.
+// Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set. Sends that follow
+// one another may share a command.
 type Send struct {
 	Step      Step
 	Leg       uint32
@@ -112,10 +113,9 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 			sends = append(sends, authorize(o))
 		}
 	case *orderpb.Event_Confirmed:
+		same := &inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: o.Id}}}
 		for _, leg := range o.Legs {
-			sends = append(sends, Send{Step: Allocate, Leg: leg.Shard, Inventory: &inventorypb.Command{
-				Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: o.Id}},
-			}})
+			sends = append(sends, Send{Step: Allocate, Leg: leg.Shard, Inventory: same})
 		}
 	case *orderpb.Event_StockRefused, *orderpb.Event_PaymentDeclined, *orderpb.Event_PaymentVoided,
 		*orderpb.Event_CancelRequested, *orderpb.Event_ExpireRequested:
@@ -174,18 +174,23 @@ func RefundOf(o *orderpb.Order, op string, amount int64) *paymentpb.Command {
 }
 
 func authorize(o *orderpb.Order) Send {
-	return Send{Step: Authorize, Payment: &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: &paymentpb.Authorize{
-		PaymentId: o.PaymentId, OrderId: o.Id, Amount: o.Total, Currency: o.Currency, Method: o.PaymentMethod, Expires: o.Deadline,
-	}}}}
+	var c struct {
+		paymentpb.Command
+		is   paymentpb.Command_Authorize
+		what paymentpb.Authorize
+	}
+	c.what.PaymentId, c.what.OrderId, c.what.Amount = o.PaymentId, o.Id, o.Total
+	c.what.Currency, c.what.Method, c.what.Expires = o.Currency, o.PaymentMethod, o.Deadline
+	c.is.Authorize, c.Body = &c.what, &c.is
+	return Send{Step: Authorize, Payment: &c.Command}
 }
 
 // release sends for the legs that the fold has set to be released just now: a leg is in that state only until its answer.
 func release(sends []Send, o *orderpb.Order) []Send {
+	same := &inventorypb.Command{Body: &inventorypb.Command_Release{Release: &inventorypb.Release{HoldId: o.Id, Op: "undo"}}}
 	for _, leg := range o.Legs {
 		if leg.State == orderpb.LegState_LEG_RELEASING {
-			sends = append(sends, Send{Step: Release, Leg: leg.Shard, Inventory: &inventorypb.Command{
-				Body: &inventorypb.Command_Release{Release: &inventorypb.Release{HoldId: o.Id, Op: "undo"}},
-			}})
+			sends = append(sends, Send{Step: Release, Leg: leg.Shard, Inventory: same})
 		}
 	}
 	return sends
@@ -195,25 +200,27 @@ func reserve(sends []Send, o *orderpb.Order, shardOf ShardOf) []Send {
 	if len(o.Legs) == 0 {
 		return sends
 	}
-	first := len(sends)
-	for _, leg := range o.Legs {
-		sends = append(sends, Send{Step: Reserve, Leg: leg.Shard, Inventory: &inventorypb.Command{
-			Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
-				HoldId: o.Id, Location: o.Location, Expires: o.Deadline, Due: o.Deadline + HoldGrace,
-			}},
-		}})
+	commands := make([]struct { // one allocation for all that the shards get
+		inventorypb.Command
+		is   inventorypb.Command_Reserve
+		what inventorypb.Reserve
+	}, len(o.Legs))
+	for i, leg := range o.Legs {
+		c := &commands[i]
+		c.what.HoldId, c.what.Location, c.what.Expires, c.what.Due = o.Id, o.Location, o.Deadline, o.Deadline+HoldGrace
+		c.is.Reserve, c.Body = &c.what, &c.is
+		sends = append(sends, Send{Step: Reserve, Leg: leg.Shard, Inventory: &c.Command})
 	}
-	legs := sends[first:]
-	var sums adder
+	sums := adder{lines: len(o.Lines)}
 	for _, l := range o.Lines {
 		if l.Untracked {
 			continue
 		}
 		shard := shardOf(l.Sku)
-		for i := range legs {
-			if legs[i].Leg == shard {
-				r := legs[i].Inventory.Body.(*inventorypb.Command_Reserve).Reserve
-				r.Demands = sums.add(r.Demands, l.Sku, l.Quantity, l.No, len(o.Lines))
+		for i, leg := range o.Legs {
+			if leg.Shard == shard {
+				r := &commands[i].what
+				r.Demands = sums.add(r.Demands, l.Sku, l.Quantity, l.No)
 			}
 		}
 	}
@@ -229,7 +236,7 @@ type grouped struct {
 // group sums items up per SKU, by inventory shard. Items of untracked lines are nobody's.
 func group(o *orderpb.Order, items []*orderpb.Item, shardOf ShardOf) []grouped {
 	var groups []grouped
-	var sums adder
+	sums := adder{lines: len(items)}
 	for _, it := range items {
 		l := o.Lines[it.Line-1]
 		if l.Untracked {
@@ -243,36 +250,45 @@ func group(o *orderpb.Order, items []*orderpb.Item, shardOf ShardOf) []grouped {
 		if i == len(groups) {
 			groups = append(groups, grouped{leg: leg})
 		}
-		groups[i].demands = sums.add(groups[i].demands, l.Sku, it.Quantity, l.No, len(items))
+		groups[i].demands = sums.add(groups[i].demands, l.Sku, it.Quantity, l.No)
 	}
 	return groups
 }
 
 // adder sums demands up per SKU: by looking, and for long orders by a map, for a SKU may stand in many lines.
 type adder struct {
+	lines int // that are going to be added, at most
+	block []inventorypb.Demand
 	bySKU map[string]*inventorypb.Demand
 }
 
 const searchLines = 24
 
-func (a *adder) add(demands []*inventorypb.Demand, sku string, quantity int64, line uint32, lines int) []*inventorypb.Demand {
-	if lines <= searchLines {
+func (a *adder) add(demands []*inventorypb.Demand, sku string, quantity int64, line uint32) []*inventorypb.Demand {
+	if a.lines <= searchLines {
 		for _, d := range demands {
 			if d.Sku == sku {
 				d.Quantity += quantity
 				return demands
 			}
 		}
-		return append(demands, &inventorypb.Demand{Sku: sku, Quantity: quantity, Line: line})
-	}
-	if d := a.bySKU[sku]; d != nil {
+	} else if d := a.bySKU[sku]; d != nil {
 		d.Quantity += quantity
 		return demands
 	}
-	if a.bySKU == nil {
-		a.bySKU = make(map[string]*inventorypb.Demand, lines)
+	if a.block == nil {
+		a.block = make([]inventorypb.Demand, 0, a.lines)
 	}
-	d := &inventorypb.Demand{Sku: sku, Quantity: quantity, Line: line}
-	a.bySKU[sku] = d
+	a.block = append(a.block, inventorypb.Demand{Sku: sku, Quantity: quantity, Line: line}) // never grows: demands point into it
+	d := &a.block[len(a.block)-1]
+	if a.lines > searchLines {
+		if a.bySKU == nil {
+			a.bySKU = make(map[string]*inventorypb.Demand, a.lines)
+		}
+		a.bySKU[sku] = d
+	}
+	if demands == nil && a.lines <= searchLines {
+		demands = make([]*inventorypb.Demand, 0, a.lines)
+	}
 	return append(demands, d)
 }

@@ -7,8 +7,8 @@
 //
 // All of it is one entry of the log: an event, the order it leads to and the commands that follow are never apart.
 //
-// Tables: o the orders; e where each order's events are in the feed; c customers' orders, newest first; s the orders with a
-// stuck step.
+// Tables: o the orders, each with where its events are in the feed; c customers' orders, newest first; s the orders with a stuck
+// step.
 //
 // Invariant: an order whose saga has not ended has a message in the outbox, so the outbox is the index of those.
 package ordershard

@@ -2,6 +2,7 @@ package ordershard
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -33,8 +34,7 @@ func New(layout shard.Layout) func(*shard.State) shard.Logic {
 	return func(s *shard.State) shard.Logic {
 		l := &logic{
 			state: s, layout: layout,
-			orders:    shard.NewTable(s, 'o', shard.ProtoCodec[orderpb.Order](), keepOrders),
-			histories: shard.NewTable(s, 'e', historyCodec, keepOrders),
+			files:     shard.NewTable(s, 'o', fileCodec, keepOrders),
 			customers: shard.NewTable(s, 'c', presence, 1000),
 			stuck:     shard.NewTable(s, 's', presence, 1000),
 		}
@@ -56,8 +56,7 @@ type logic struct {
 	state     *shard.State
 	layout    shard.Layout
 	shardOf   saga.ShardOf
-	orders    *shard.Table[*orderpb.Order]
-	histories *shard.Table[*history]
+	files     *shard.Table[*file]
 	customers *shard.Table[struct{}]
 	// stuck indexes the orders that have a stuck step, so that listing them does not look at all that are on their way.
 	stuck *shard.Table[struct{}]
@@ -74,47 +73,48 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	case *orderpb.Command_Place:
 		return l.place(tx, c.Place, now)
 	case *orderpb.Command_Cancel:
-		o, r := l.find(c.Cancel.Id)
+		f, r := l.find(c.Cancel.Id)
 		if r != nil {
 			return rejected(r)
 		}
-		return l.cancel(tx, o, c.Cancel, now)
+		return l.cancel(tx, f, c.Cancel, now)
 	case *orderpb.Command_Fulfill:
-		return l.change(tx, c.Fulfill.Id, c.Fulfill.FulfillmentId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
-			return order.DecideFulfill(o, c.Fulfill, now)
+		return l.change(tx, c.Fulfill.Id, c.Fulfill.FulfillmentId, func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideFulfill(&f.order, c.Fulfill, now)
 		})
 	case *orderpb.Command_ReturnItems:
-		return l.change(tx, c.ReturnItems.Id, c.ReturnItems.ReturnId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
-			return order.DecideReturn(o, c.ReturnItems, now)
+		return l.change(tx, c.ReturnItems.Id, c.ReturnItems.ReturnId, func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideReturn(&f.order, c.ReturnItems, now)
 		})
 	case *orderpb.Command_RefundAmount:
-		return l.change(tx, c.RefundAmount.Id, c.RefundAmount.RefundId, func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
-			return order.DecideRefund(o, c.RefundAmount, now)
+		return l.change(tx, c.RefundAmount.Id, c.RefundAmount.RefundId, func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return order.DecideRefund(&f.order, c.RefundAmount, now)
 		})
 	case *orderpb.Command_AskHold:
-		o, ok := l.orders.Find(c.AskHold.Id)
-		return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(o, c.AskHold.Shard)})}
+		f, ok := l.files.Find(c.AskHold.Id)
+		return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(&f.order, c.AskHold.Shard)})}
 	case *orderpb.Command_RetryStep:
-		return l.change(tx, c.RetryStep.Id, "", func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
-			return l.retry(tx, o, c.RetryStep, now)
+		return l.change(tx, c.RetryStep.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return l.retry(tx, &f.order, c.RetryStep, now)
 		})
 	case *orderpb.Command_ResolveStep:
-		return l.change(tx, c.ResolveStep.Id, "", func(o *orderpb.Order) ([]*orderpb.Event, *reject.Rejection) {
-			return l.resolve(tx, o, c.ResolveStep, now)
+		return l.change(tx, c.ResolveStep.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return l.resolve(tx, f, c.ResolveStep, now)
 		})
 	}
 	return malformed("order command without a body")
 }
 
 func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
-	o, placed := l.orders.Find(p.Id)
+	f, placed := l.files.Find(p.Id)
 	if !placed {
 		events, r := order.DecidePlace(p, l.shardOf, now)
 		if r != nil {
 			return rejected(r)
 		}
-		o = new(orderpb.Order)
-		l.record(tx, o, events)
+		f = newFile()
+		l.record(tx, f, events)
+		o := &f.order
 		if o.CustomerId != "" {
 			l.customers.Insert(customerKey(o), struct{}{})
 		}
@@ -122,18 +122,19 @@ func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 			tx.Wake(hlc.FromMillis(o.Deadline), o.Id)
 		}
 	}
-	if r, settled := l.View(o.Id); settled {
-		return r
+	if f.order.SettledRevision == 0 {
+		return shard.Result{Pending: f.order.Id}
 	}
-	return shard.Result{Pending: o.Id}
+	return outcome(&f.order)
 }
 
-func (l *logic) cancel(tx *shard.Tx, o *orderpb.Order, c *orderpb.Cancel, now int64) shard.Result {
+func (l *logic) cancel(tx *shard.Tx, f *file, c *orderpb.Cancel, now int64) shard.Result {
+	o := &f.order
 	events, r := order.DecideCancel(o, c, now)
 	if r != nil {
 		return rejected(r)
 	}
-	l.record(tx, o, events)
+	l.record(tx, f, events)
 	result := shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision})}
 	if o.State == order.Canceling {
 		result.Pending = o.Id + endSuffix
@@ -142,53 +143,46 @@ func (l *logic) cancel(tx *shard.Tx, o *orderpb.Order, c *orderpb.Cancel, now in
 }
 
 // change carries out a command on an existing order. The answer is a receipt, which names the object the command made.
-func (l *logic) change(tx *shard.Tx, orderID, object string, decide func(*orderpb.Order) ([]*orderpb.Event, *reject.Rejection)) shard.Result {
-	o, r := l.find(orderID)
+func (l *logic) change(tx *shard.Tx, orderID, object string, decide func(*file) ([]*orderpb.Event, *reject.Rejection)) shard.Result {
+	f, r := l.find(orderID)
 	if r != nil {
 		return rejected(r)
 	}
-	events, r := decide(o)
+	events, r := decide(f)
 	if r != nil {
 		return rejected(r)
 	}
-	l.record(tx, o, events)
-	return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision, ObjectId: object})}
+	l.record(tx, f, events)
+	return shard.Result{Payload: encode(&orderpb.Receipt{Id: f.order.Id, Revision: f.order.Revision, ObjectId: object})}
 }
 
-func (l *logic) find(orderID string) (*orderpb.Order, *reject.Rejection) {
-	o, ok := l.orders.Find(orderID)
+func (l *logic) find(orderID string) (*file, *reject.Rejection) {
+	f, ok := l.files.Find(orderID)
 	if !ok {
 		return nil, &reject.Rejection{Code: reject.OrderNotFound, Detail: fmt.Sprintf("there is no order %.64s", orderID)}
 	}
-	return o, nil
+	return f, nil
 }
 
 // record makes events happen: it publishes and folds them, and sends what follows.
-func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) {
+func (l *logic) record(tx *shard.Tx, f *file, events []*orderpb.Event) {
 	if len(events) == 0 {
 		return
 	}
+	o := &f.order
 	isNew := o.Revision == 0
 	settled, ended, stuck := o.SettledRevision != 0, order.Ended(o.State), len(o.Stuck) > 0
-	var h *history
-	if isNew {
-		h = new(history)
-	} else {
-		h, _ = l.histories.Find(o.Id)
-	}
 	sends := l.sends[:0]
 	for _, e := range events {
-		h.positions = append(h.positions, tx.Publish(encode(e)))
+		f.positions = append(f.positions, tx.Publish(encode(e)))
 		before := o.Payment
 		order.Fold(o, e)
 		sends = saga.Follow(sends, o, e, before, l.shardOf)
 	}
 	if isNew {
-		l.orders.Insert(o.Id, o)
-		l.histories.Insert(o.Id, h)
+		l.files.Insert(o.Id, f)
 	} else {
-		l.orders.Put(o.Id, o)
-		l.histories.Put(o.Id, h)
+		l.files.Put(o.Id, f)
 	}
 	switch {
 	case !stuck && len(o.Stuck) > 0:
@@ -196,9 +190,7 @@ func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) 
 	case stuck && len(o.Stuck) == 0:
 		l.stuck.Delete(o.Id)
 	}
-	for i := range sends {
-		l.send(tx, o, &sends[i])
-	}
+	l.send(tx, o, sends)
 	clear(sends)
 	l.sends = sends
 	if !settled && o.SettledRevision != 0 {
@@ -212,12 +204,19 @@ func (l *logic) record(tx *shard.Tx, o *orderpb.Order, events []*orderpb.Event) 
 	}
 }
 
-func (l *logic) send(tx *shard.Tx, o *orderpb.Order, s *saga.Send) {
-	if s.Inventory != nil {
-		tx.Emit(shard.NewID(shard.Inventory, int(s.Leg)), o.Id, encode(s.Inventory), 0)
-		return
+func (l *logic) send(tx *shard.Tx, o *orderpb.Order, sends []saga.Send) {
+	var payload []byte
+	for i := range sends {
+		s := &sends[i]
+		if s.Inventory == nil {
+			tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
+			continue
+		}
+		if i == 0 || s.Inventory != sends[i-1].Inventory {
+			payload = encode(s.Inventory)
+		}
+		tx.Emit(shard.NewID(shard.Inventory, int(s.Leg)), o.Id, payload, 0)
 	}
-	tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
 }
 
 // paymentShard is where an order's payment is: it has the order's slot.
@@ -231,11 +230,11 @@ func (l *logic) paymentShard(o *orderpb.Order) shard.ID {
 
 // Reply takes the answer to a step.
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
-	o, ok := l.orders.Find(m.Key)
+	f, ok := l.files.Find(m.Key)
 	if !ok {
 		panic("ordershard: message of an unknown order " + m.Key)
 	}
-	now := tx.Now.Millis()
+	o, now := &f.order, tx.Now.Millis()
 	sent := l.sent(o, m, r.OK())
 	var out saga.Outcome
 	if !r.OK() {
@@ -247,12 +246,12 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 		}
 	}
 	events, unexpected := saga.Answer(o, sent, out, now)
-	l.record(tx, o, events)
+	l.record(tx, f, events)
 	if unexpected != "" {
-		l.postpone(tx, o, m, unexpected, out.Refused == nil, now)
+		l.postpone(tx, f, m, unexpected, out.Refused == nil, now)
 		return
 	}
-	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionDone, "", "", now))
+	l.record(tx, f, order.StepResolved(o, m.Seq, order.DecisionDone, "", "", now))
 }
 
 // sent reads a message back, and for the steps whose kind says all no more than that.
@@ -275,7 +274,8 @@ func (l *logic) read(o *orderpb.Order, m *shard.Message) saga.Sent {
 // postpone keeps a step that must succeed and was refused: it is sent again after a pause, and people can see it. What the
 // provider has declined it declines for ever under the same key, so that goes out under another. Everything else keeps its key:
 // it may have been done.
-func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause string, declined bool, now int64) {
+func (l *logic) postpone(tx *shard.Tx, f *file, m *shard.Message, cause string, declined bool, now int64) {
+	o := &f.order
 	sent, payload := l.read(o, m), m.Payload
 	if declined {
 		payload = again(o, sent)
@@ -290,8 +290,8 @@ func (l *logic) postpone(tx *shard.Tx, o *orderpb.Order, m *shard.Message, cause
 	next := tx.Now + hlc.FromMillis(pause.Milliseconds())
 	step.Seq, step.NextTry = tx.Emit(m.To, m.Key, payload, next), next.Millis()
 	// The new message is stuck before the old one is not, so that an order on hold for it stays there.
-	l.record(tx, o, order.StepStuck(o, step, now))
-	l.record(tx, o, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
+	l.record(tx, f, order.StepStuck(o, step, now))
+	l.record(tx, f, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
 }
 
 // again returns the command for an operation that the provider has declined, under the key of its next attempt.
@@ -311,13 +311,13 @@ func again(o *orderpb.Order, sent saga.Sent) []byte {
 
 // Stuck puts on record that a step could not be delivered for long.
 func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
-	o, ok := l.orders.Find(m.Key)
+	f, ok := l.files.Find(m.Key)
 	if !ok {
-		return
+		panic("ordershard: message of an unknown order " + m.Key)
 	}
+	o, now := &f.order, tx.Now.Millis()
 	sent := l.read(o, m)
-	now := tx.Now.Millis()
-	l.record(tx, o, order.StepStuck(o, &orderpb.StuckStep{
+	l.record(tx, f, order.StepStuck(o, &orderpb.StuckStep{
 		Seq: m.Seq, Step: sent.Step.String(), Cause: s.Cause, Since: m.Created.Millis(), Attempts: s.Attempts,
 		NextTry: s.NextTry.Millis(), Amount: sent.Amount, Units: sent.Units,
 	}, now))
@@ -338,7 +338,8 @@ func (l *logic) retry(tx *shard.Tx, o *orderpb.Order, c *orderpb.RetryStep, now 
 }
 
 // resolve ends a stuck step by an operator's word.
-func (l *logic) resolve(tx *shard.Tx, o *orderpb.Order, c *orderpb.ResolveStep, now int64) ([]*orderpb.Event, *reject.Rejection) {
+func (l *logic) resolve(tx *shard.Tx, f *file, c *orderpb.ResolveStep, now int64) ([]*orderpb.Event, *reject.Rejection) {
+	o := &f.order
 	m, r := l.stuckMessage(o, c.Seq)
 	if r != nil {
 		return nil, r
@@ -349,7 +350,7 @@ func (l *logic) resolve(tx *shard.Tx, o *orderpb.Order, c *orderpb.ResolveStep, 
 		return nil, r
 	}
 	tx.Finish(m.Seq)
-	l.record(tx, o, events)
+	l.record(tx, f, events)
 	return saga.Resolve(o, sent, c.Decision == order.DecisionDone, c.Evidence, now), nil
 }
 
@@ -363,8 +364,8 @@ func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *rej
 
 // Due is the deadline of an order that has not been placed and paid.
 func (l *logic) Due(tx *shard.Tx, orderID string) {
-	if o, ok := l.orders.Find(orderID); ok {
-		l.record(tx, o, order.DecideExpire(o, tx.Now.Millis()))
+	if f, ok := l.files.Find(orderID); ok {
+		l.record(tx, f, order.DecideExpire(&f.order, tx.Now.Millis()))
 	}
 }
 
@@ -374,13 +375,18 @@ func (l *logic) View(key string) (shard.Result, bool) {
 	if n := len(key) - len(endSuffix); n > 0 && key[n:] == endSuffix {
 		orderID, waitsForEnd = key[:n], true
 	}
-	o, ok := l.orders.Find(orderID)
-	if !ok {
-		return shard.Result{Code: reject.OrderNotFound, Detail: "there is no order " + orderID}, false
+	f, r := l.find(orderID)
+	if r != nil {
+		return rejected(r), false
 	}
-	if waitsForEnd {
+	if o := &f.order; waitsForEnd {
 		return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision})}, order.Ended(o.State)
 	}
+	return outcome(&f.order), f.order.SettledRevision != 0
+}
+
+// outcome is the answer to those who placed an order.
+func outcome(o *orderpb.Order) shard.Result {
 	r := shard.Result{Payload: encode(o)}
 	switch o.State {
 	case order.Rejected:
@@ -388,37 +394,59 @@ func (l *logic) View(key string) (shard.Result, bool) {
 	case order.Expired:
 		r.Code, r.Detail = reject.DeadlineExceeded, "the order was not placed and paid in time"
 	}
-	return r, o.SettledRevision != 0
+	return r
 }
 
-// history is where an order's events are in the feed, in order.
-type history struct{ positions []uint64 }
+// file is an order with the positions of its events in the feed, in order.
+type file struct {
+	order     orderpb.Order
+	positions []uint64
+	few       [8]uint64 // where they are at first: few orders have more events
+}
 
-var historyCodec = shard.Codec[*history]{
-	Append: func(dst []byte, h *history) []byte {
+func newFile() *file {
+	f := new(file)
+	f.positions = f.few[:0]
+	return f
+}
+
+// fileCodec writes count, positions (each as the distance to the one before) and order.
+var fileCodec = shard.Codec[*file]{
+	Append: func(dst []byte, f *file) []byte {
+		dst = binary.AppendUvarint(dst, uint64(len(f.positions)))
 		last := uint64(0)
-		for _, p := range h.positions {
+		for _, p := range f.positions {
 			dst = binary.AppendUvarint(dst, p-last)
 			last = p
 		}
-		return dst
+		return orderCodec.Append(dst, &f.order)
 	},
-	Decode: func(data []byte) (*history, error) {
-		h := new(history)
+	Decode: func(data []byte) (*file, error) {
+		f := newFile()
+		count, n := binary.Uvarint(data)
+		if n <= 0 || count > uint64(len(data)) { // each takes a byte at least
+			return nil, errors.New("decode order: count of events")
+		}
+		data = data[n:]
 		last := uint64(0)
-		for len(data) > 0 {
-			delta, n := binary.Uvarint(data)
-			if n <= 0 || delta == 0 {
-				return nil, fmt.Errorf("positions of an order's events are malformed")
+		for range count {
+			distance, n := binary.Uvarint(data)
+			if n <= 0 || distance == 0 {
+				return nil, errors.New("decode order: positions of events")
 			}
-			last += delta
-			h.positions = append(h.positions, last)
+			last += distance
+			f.positions = append(f.positions, last)
 			data = data[n:]
 		}
-		return h, nil
+		if err := f.order.UnmarshalVT(data); err != nil {
+			return nil, fmt.Errorf("decode order: %w", err)
+		}
+		return f, nil
 	},
-	Size: func(h *history) int { return 5 * len(h.positions) },
+	Size: func(f *file) int { return 2 + 3*len(f.positions) + f.order.SizeVT() },
 }
+
+var orderCodec = shard.ProtoCodec[orderpb.Order]()
 
 // customerKey sorts a customer's orders newest first.
 func customerKey(o *orderpb.Order) string {

@@ -49,10 +49,11 @@ func (l *logic) Query(payload []byte) shard.Result {
 }
 
 func (l *logic) findVersion(q *orderpb.FindOrder) shard.Result {
-	o, r := l.find(q.Id)
+	f, r := l.find(q.Id)
 	if r != nil {
 		return rejected(r)
 	}
+	o := &f.order
 	if q.Version == 0 || q.Version == o.Revision {
 		return shard.Result{Payload: encode(o)}
 	}
@@ -62,14 +63,13 @@ func (l *logic) findVersion(q *orderpb.FindOrder) shard.Result {
 			Detail: fmt.Sprintf("order %s has no version %d yet, the newest is %d", o.Id, q.Version, o.Revision),
 		})
 	}
-	return shard.Result{Payload: encode(l.fold(q.Id, int(q.Version)))}
+	return shard.Result{Payload: encode(l.fold(f.positions[:q.Version]))}
 }
 
-// fold rebuilds an order from its first n events.
-func (l *logic) fold(orderID string, n int) *orderpb.Order {
+// fold rebuilds an order from the events at some positions.
+func (l *logic) fold(positions []uint64) *orderpb.Order {
 	o := new(orderpb.Order)
-	h, _ := l.histories.Find(orderID)
-	for _, p := range h.positions[:n] {
+	for _, p := range positions {
 		e := new(orderpb.Event)
 		if err := e.UnmarshalVT(l.event(p)); err != nil {
 			panic(&shard.StoreFault{Err: fmt.Errorf("event %d of the feed: %w", p, err)})
@@ -91,11 +91,11 @@ func (l *logic) list(q *orderpb.ListOrders) shard.Result {
 	prefix := customerPrefix(q.CustomerId)
 	from := prefix
 	if q.After != "" {
-		o, ok := l.orders.Find(q.After)
-		if !ok || o.CustomerId != q.CustomerId {
+		f, ok := l.files.Find(q.After)
+		if !ok || f.order.CustomerId != q.CustomerId {
 			return rejected(&reject.Rejection{Code: reject.InvalidID, Field: "/cursor", Detail: "the cursor is not an order of this customer"})
 		}
-		from = customerKey(o) + "\x00"
+		from = customerKey(&f.order) + "\x00"
 	}
 	var page orderpb.OrderList
 	limit := pageSize(q.Limit)
@@ -105,9 +105,9 @@ func (l *logic) list(q *orderpb.ListOrders) shard.Result {
 			page.More = true
 			return false
 		}
-		o, _ := l.orders.Find(key[len(prefix)+8:])
-		page.Orders = append(page.Orders, o)
-		bytes += o.SizeVT()
+		f, _ := l.files.Find(key[len(prefix)+8:])
+		page.Orders = append(page.Orders, &f.order)
+		bytes += f.order.SizeVT()
 		return true
 	})
 	return shard.Result{Payload: encode(&page)}
@@ -115,15 +115,15 @@ func (l *logic) list(q *orderpb.ListOrders) shard.Result {
 
 // events returns an order's events as they are in the feed, without decoding them.
 func (l *logic) events(orderID string) shard.Result {
-	h, ok := l.histories.Find(orderID)
-	if !ok {
-		return rejected(&reject.Rejection{Code: reject.OrderNotFound, Detail: fmt.Sprintf("there is no order %.64s", orderID)})
+	f, r := l.find(orderID)
+	if r != nil {
+		return rejected(r)
 	}
 	var b []byte
-	for _, p := range h.positions {
+	for _, p := range f.positions {
 		b = appendEvent(b, l.event(p))
 	}
-	tail := encode(&orderpb.EventList{Positions: h.positions})
+	tail := encode(&orderpb.EventList{Positions: f.positions})
 	return shard.Result{Payload: append(b, tail...)}
 }
 
@@ -172,8 +172,8 @@ func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
 	}
 	if q.Stuck {
 		l.stuck.Scan("", q.After+"\x00", func(orderID string, _ struct{}) bool {
-			o, _ := l.orders.Find(orderID)
-			return add(o)
+			f, _ := l.files.Find(orderID)
+			return add(&f.order)
 		})
 		return shard.Result{Payload: encode(&page)}
 	}
@@ -187,7 +187,7 @@ func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
 	}
 	slices.Sort(ids)
 	for _, orderID := range ids {
-		if o, ok := l.orders.Find(orderID); ok && order.Open(o) && !add(o) {
+		if f, ok := l.files.Find(orderID); ok && order.Open(&f.order) && !add(&f.order) {
 			break
 		}
 	}
@@ -206,21 +206,17 @@ func (l *logic) scan(q *orderpb.ScanOrders) shard.Result {
 	}
 	var page orderpb.OrderScan
 	bytes := 0
-	l.orders.Scan("", from, func(orderID string, o *orderpb.Order) bool {
+	l.files.Scan("", from, func(_ string, f *file) bool {
 		if len(page.Orders) == limit || bytes > maxBytes {
 			page.More = true
 			return false
 		}
-		s := &orderpb.ScannedOrder{Stored: o}
-		h, ok := l.histories.Find(orderID)
-		if !ok {
-			h = new(history)
-		}
-		if folded := l.fold(orderID, len(h.positions)); !folded.EqualVT(o) {
+		s := &orderpb.ScannedOrder{Stored: &f.order}
+		if folded := l.fold(f.positions); !folded.EqualVT(&f.order) {
 			s.Folded = folded
 		}
 		page.Orders = append(page.Orders, s)
-		bytes += o.SizeVT()
+		bytes += f.order.SizeVT()
 		return true
 	})
 	return shard.Result{Payload: encode(&page)}

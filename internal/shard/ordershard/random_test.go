@@ -207,4 +207,3 @@ func (s *shop) scan() *orderpb.OrderScan {
 	}
 	return scan
 }
-
