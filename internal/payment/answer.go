@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"hanse/api/paymentpb"
@@ -27,6 +28,7 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 		return Step{} // an operator was faster
 	}
 	s := Step{Op: op, Changed: true}
+	from, on := Status(p), OnUnknown
 	status, code := a.Status, a.Code
 	if status == paymentpb.ProviderStatus_PROVIDER_SUCCEEDED && a.Amount != 0 && a.Amount != op.Amount {
 		// Neither a success nor a failure of what was asked: somebody has to look.
@@ -34,9 +36,11 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 	}
 	switch {
 	case status == paymentpb.ProviderStatus_PROVIDER_SUCCEEDED:
+		on = OnSucceeded
 		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, "", a.Reference, now, &s)
 		advance(p, now, &s)
 	case status == paymentpb.ProviderStatus_PROVIDER_DECLINED:
+		on = OnDeclined
 		if code == "" {
 			code = "declined"
 		}
@@ -46,17 +50,19 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 		// The request got lost on its way, or is still on it: the same key makes both harmless.
 		// Resending at once is safe for the provider too, for the pause came before the question. That holds for a stuck
 		// operation as well: with a pause here, an operator who tries again would only ask again, and put the sending off.
+		on = OnNotFound
 		failed(op, "not_found", now)
 		send(p, op, false, 0, now, &s)
 		op.State = paymentpb.OpState_OP_SENT
 	case status == paymentpb.ProviderStatus_PROVIDER_NOT_SENT && !call.Query:
+		on = OnNotSent
 		failed(op, code, now)
 		send(p, op, false, now+pause(op), now, &s)
 	default:
 		failed(op, code, now)
 		ask(p, op, now+pause(op), now, &s)
 	}
-	stored(p, now)
+	stored(p, from, on, now)
 	return s
 }
 
@@ -67,8 +73,9 @@ func Undelivered(p *paymentpb.Payment, call *paymentpb.ProviderCall, cause strin
 	if op == nil || op.State != paymentpb.OpState_OP_SENT && op.State != paymentpb.OpState_OP_UNKNOWN {
 		return Step{}
 	}
+	from := Status(p)
 	op.Stuck, op.Code, op.NextTry = true, bounded(cause), nextTry
-	stored(p, now)
+	stored(p, from, OnUndelivered, now)
 	return Step{Op: op, Changed: true}
 }
 
@@ -168,5 +175,7 @@ func send(p *paymentpb.Payment, op *paymentpb.Op, query bool, at, now int64, s *
 	}
 }
 
-// bounded cuts a text from outside to what is stored.
-func bounded(text string) string { return text[:min(len(text), maxTextBytes)] }
+// bounded makes of a text from outside what is stored: not too long, and valid where it was cut or came broken.
+func bounded(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxTextBytes)], "")
+}

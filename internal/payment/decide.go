@@ -76,37 +76,37 @@ func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.P
 		return p, refuse(reject.InvalidID, "a payment ID has 1 to %d bytes and no dot", maxIDBytes)
 	}
 	var s Step
+	from, on := Status(p), OnAuthorize
 	switch c := c.Body.(type) {
 	case *paymentpb.Command_Authorize:
 		p, s = authorize(p, c.Authorize, now)
 	case *paymentpb.Command_Void:
+		on = OnVoid
 		p, s = void(p, c.Void, now)
 	default:
 		if p == nil {
 			return nil, refuse(reject.PaymentNotFound, "there is no payment %s", id)
 		}
-		s = decideExisting(p, c, now)
+		on, s = decideExisting(p, c, now)
 	}
 	if s.Changed {
-		stored(p, now)
+		stored(p, from, on, now)
 	}
 	return p, s
 }
 
-func decideExisting(p *paymentpb.Payment, body any, now int64) Step {
+func decideExisting(p *paymentpb.Payment, body any, now int64) (Input, Step) {
 	switch c := body.(type) {
 	case *paymentpb.Command_Capture:
-		return capture(p, c.Capture, now)
+		return OnCapture, capture(p, c.Capture, now)
 	case *paymentpb.Command_Refund:
-		return refund(p, c.Refund, now)
+		return OnRefund, refund(p, c.Refund, now)
 	case *paymentpb.Command_Wake:
-		return wake(p, now)
+		return OnWake, wake(p, now)
 	case *paymentpb.Command_Retry:
-		return retry(p, c.Retry, now)
-	case *paymentpb.Command_Resolve:
-		return resolve(p, c.Resolve, now)
+		return OnRetry, retry(p, c.Retry, now)
 	}
-	return refuse(reject.MalformedCommand, "unknown command %T", body)
+	return OnResolve, resolve(p, body.(*paymentpb.Command_Resolve).Resolve, now) // PaymentID knows no other
 }
 
 func authorize(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) (*paymentpb.Payment, Step) {
@@ -356,9 +356,10 @@ func Outcome(op *paymentpb.Op) *paymentpb.Outcome {
 }
 
 // stored closes a change: it checks the promises before anybody can see a state that breaks them.
-func stored(p *paymentpb.Payment, now int64) {
+func stored(p *paymentpb.Payment, from string, on Input, now int64) {
 	p.UpdatedAt = now
 	p.Revision++
+	moved(p.Id, from, on, Status(p))
 	if err := Check(p); err != nil {
 		invariant.Check(false, "payment %s: %v", p.Id, err)
 	}

@@ -1,0 +1,194 @@
+package payment
+
+import (
+	"hanse/api/paymentpb"
+)
+
+// shop is a payment and what is under way for it: the call that the outbox holds, if any.
+type shop struct {
+	p      *paymentpb.Payment
+	call   *paymentpb.ProviderCall
+	paused bool // the call waits for its time
+}
+
+// noon is when everything happens in an exploration: only the order matters.
+const noon = 1_000
+
+func (s shop) clone() shop {
+	s.p, s.call = s.p.CloneVT(), s.call.CloneVT()
+	return s
+}
+
+// key tells shops apart by what decisions look at, and nothing else.
+func (s shop) key() string {
+	b := make([]byte, 0, 64)
+	bit := func(set bool) {
+		if set {
+			b = append(b, '+')
+		} else {
+			b = append(b, '-')
+		}
+	}
+	bit(s.paused)
+	if p := s.p; p != nil {
+		b = append(b, byte(p.Requested), byte(p.Authorized), byte(p.Captured), byte(p.Voided), byte(p.Refunded))
+		bit(p.VoidRequested)
+		for _, op := range p.Ops {
+			b = append(append(b, op.Id...), byte(op.State), byte(op.Amount))
+			bit(op.Stuck)
+		}
+	}
+	if s.call != nil {
+		b = append(append(b, '/'), s.call.Op...)
+		bit(s.call.Query)
+	}
+	return string(b)
+}
+
+// take does to the shop what a shard does with a step.
+func (s *shop) take(step Step) {
+	if step.Recall {
+		s.call, s.paused = nil, false
+	}
+	if step.Call != nil {
+		s.call, s.paused = step.Call, step.NotBefore > noon
+	}
+}
+
+func (s *shop) decide(c *paymentpb.Command) (step Step) {
+	s.p, step = Decide(s.p, c, noon)
+	s.take(step)
+	return step
+}
+
+func (s *shop) answer(a *paymentpb.ProviderAnswer) (step Step) {
+	call := s.call
+	s.call, s.paused = nil, false
+	step = Answer(s.p, call, a, noon)
+	s.take(step)
+	return step
+}
+
+// input is something that may happen to a payment.
+type input struct {
+	name string
+	on   Input
+	can  func(s shop) bool // nil for always
+	do   func(s *shop) Step
+}
+
+func commanded(name string, on Input, c *paymentpb.Command) input {
+	return input{name: name, on: on, do: func(s *shop) Step { return s.decide(c) }}
+}
+
+func called(s shop) bool { return s.call != nil }
+
+func answered(name string, on Input, a *paymentpb.ProviderAnswer, can func(s shop) bool) input {
+	return input{name: name, on: on, can: can, do: func(s *shop) Step { return s.answer(a.CloneVT()) }}
+}
+
+func authorizing(amount int64) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: &paymentpb.Authorize{
+		PaymentId: "pay_1", OrderId: "ord_1", Amount: amount, Currency: "EUR",
+	}}}
+}
+
+func capturing(op string, amount int64) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: &paymentpb.Capture{PaymentId: "pay_1", Op: op, Amount: amount}}}
+}
+
+func voiding(op string) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: "pay_1", Op: op}}}
+}
+
+func refunding(op string, amount int64) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Refund{Refund: &paymentpb.Refund{PaymentId: "pay_1", Op: op, Amount: amount}}}
+}
+
+func waking() *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Wake{Wake: &paymentpb.Wake{PaymentId: "pay_1"}}}
+}
+
+func retrying(op string) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Retry{Retry: &paymentpb.RetryOp{PaymentId: "pay_1", Op: op}}}
+}
+
+func resolving(op string, succeeded bool) *paymentpb.Command {
+	return &paymentpb.Command{Body: &paymentpb.Command_Resolve{Resolve: &paymentpb.ResolveOp{
+		PaymentId: "pay_1", Op: op, Succeeded: succeeded, Operator: "ann", Evidence: "statement 7",
+	}}}
+}
+
+// refused limits an input to where it does nothing: others reach what it would do, and the exploration stays small.
+func refused(in input) input {
+	in.can = func(s shop) bool {
+		after := s.clone()
+		return in.do(&after).Rejection != nil
+	}
+	return in
+}
+
+// inputs are tried in every state. The payment is about 3.
+func inputs() []input {
+	list := []input{
+		commanded("authorize 3", OnAuthorize, authorizing(3)),
+		commanded("authorize 4", OnAuthorize, authorizing(4)),
+		commanded("capture c1 2", OnCapture, capturing("c1", 2)),
+		refused(commanded("capture c1 3", OnCapture, capturing("c1", 3))),
+		commanded("capture c2 1", OnCapture, capturing("c2", 1)),
+		commanded("void", OnVoid, voiding("")),
+		commanded("refund r1 1", OnRefund, refunding("r1", 1)),
+		refused(commanded("refund r1 3", OnRefund, refunding("r1", 3))),
+		commanded("refund r2 2", OnRefund, refunding("r2", 2)),
+		commanded("wake", OnWake, waking()),
+		answered("succeeded", OnSucceeded, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ref"}, called),
+		answered("another amount", OnUnknown, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Amount: 77}, called),
+		answered("declined", OnDeclined, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED, Code: "no"}, called),
+		answered("not found", OnNotFound, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_FOUND}, called),
+		answered("not sent", OnNotSent, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_SENT}, called),
+		answered("unknown", OnUnknown, &paymentpb.ProviderAnswer{}, called),
+		{"undelivered", OnUndelivered, called, func(s *shop) Step {
+			step := Undelivered(s.p, s.call, "no leader", noon+1, noon)
+			s.take(step)
+			return step
+		}},
+	}
+	for _, op := range []string{AuthorizeOp, "c1", VoidOp, "r1"} {
+		list = append(list,
+			commanded("retry "+op, OnRetry, retrying(op)),
+			commanded("resolve "+op+" succeeded", OnResolve, resolving(op, true)),
+			commanded("resolve "+op+" failed", OnResolve, resolving(op, false)),
+		)
+	}
+	return list
+}
+
+// explore visits every way from every shop that can be reached, each once.
+func explore(visit func(before, after shop, in input, step Step)) (shops int) {
+	all := inputs()
+	seen := map[string]bool{}
+	next := []shop{{}}
+	seen[next[0].key()] = true
+	for len(next) > 0 {
+		s := next[0]
+		next = next[1:]
+		shops++
+		var ways []shop
+		for _, in := range all {
+			if in.can != nil && !in.can(s) {
+				continue
+			}
+			after := s.clone()
+			step := in.do(&after)
+			visit(s, after, in, step)
+			ways = append(ways, after)
+		}
+		for _, w := range ways {
+			if k := w.key(); !seen[k] {
+				seen[k] = true
+				next = append(next, w)
+			}
+		}
+	}
+	return shops
+}
