@@ -15,7 +15,7 @@
 //
 // An operation has one idempotency key at the provider for all its life, [Key]. That is why a card is never charged
 // twice: whatever is repeated is repeated under the same key. [Status] is derived, and [Transitions] lists how it moves; a
-decision that leads elsewhere stops the process.
+// decision that leads elsewhere stops the process.
 //
 // Invariants: requested >= authorized >= captured >= refunded >= 0; voided is 0 or authorized - captured; each
 // amount is the sum of the operations that succeeded; at most one operation is SENT or UNKNOWN.
