@@ -50,6 +50,7 @@ func (s *shop) Place(ctx context.Context, o *replay.Order) (replay.Placed, error
 			p.Lines[i].Tracked = new(bool)
 		}
 	}
+	asked := time.Now().Truncate(time.Millisecond) // as precise as the cluster's times
 	for {
 		placed, err := s.c.PlaceOrder(ctx, o.Key, p)
 		if err != nil {
@@ -58,7 +59,9 @@ func (s *shop) Place(ctx context.Context, o *replay.Order) (replay.Placed, error
 		if placed.State == "placing" || placed.State == "awaiting_payment" {
 			continue // the wait ended before the saga: the same key joins it again
 		}
-		out := replay.Placed{ID: placed.ID, Lines: len(placed.Lines), Total: placed.Total, Replayed: placed.Replayed}
+		out := replay.Placed{ID: placed.ID, Lines: len(placed.Lines), Total: placed.Total}
+		// A request that was repeated because a node died is answered as a repetition too: it is of this run, and its wait counts.
+		out.Replayed = placed.Replayed && placed.CreatedAt.Before(asked)
 		for _, l := range placed.Lines {
 			out.Units += l.Quantity
 		}

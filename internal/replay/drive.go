@@ -33,7 +33,7 @@ type Placed struct {
 	Lines int
 	Units int64
 	Total int64 // minor units
-	// Replayed says that the order had been placed before, under the same key.
+	// Replayed says that an earlier run had placed the order, under the same key.
 	Replayed bool
 }
 
