@@ -44,12 +44,15 @@ type courier struct {
 	inbox  []func(now int64) // what the reactor is to be told, in order
 	signal chan struct{}
 	calls  chan reactor.Delivery // to the provider
+	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
+	leading map[shard.ID]uint64
 }
 
 func newCourier(r *router, provider payment.Provider, log *slog.Logger) *courier {
 	return &courier{
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan reactor.Delivery, 1<<14),
+		leading: make(map[shard.ID]uint64),
 	}
 }
 
@@ -71,16 +74,24 @@ func (c *courier) tell(step func(now int64)) {
 func (c *courier) Leader(id shard.ID, term uint64, leader bool) {
 	c.leads(id, term, leader)
 	if !leader {
-		c.tell(func(int64) { c.reactor.Resign(id) })
+		c.tell(func(int64) {
+			delete(c.leading, id)
+			c.reactor.Resign(id)
+		})
 		return
 	}
+	c.tell(func(int64) { c.leading[id] = term })
 	c.log.Info("leading", "shard", id.String(), "term", term)
 	// Do runs after this call on the same worker, so the list it sees and the entries applied after it
 	// together hold every message. It must not be waited for here: this is that worker.
 	go func() {
 		err := c.replicas.Do(context.Background(), id, func(m shard.Machine) {
 			messages := m.Outbox()
-			c.tell(func(now int64) { c.reactor.Lead(id, term, messages, now) })
+			c.tell(func(now int64) {
+				if c.leading[id] == term { // else it was over before the list was made
+					c.reactor.Lead(id, term, messages, now)
+				}
+			})
 		})
 		if err != nil {
 			c.log.Warn("outbox not read", "shard", id.String(), "err", err)
