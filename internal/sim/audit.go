@@ -69,6 +69,11 @@ func (w *World) unrest() string {
 		if out := m.Outbox(); len(out) > 0 {
 			return fmt.Sprintf("%s has %d messages to deliver, the first to %s about %s", id, len(out), out[0].To, out[0].Key)
 		}
+		for _, n := range w.live() {
+			if n.reactor.Leads(id) && !n.host.Leads(id) {
+				return fmt.Sprintf("node %d delivers the outbox of %s, which node %d leads", n.id, id, leader.id)
+			}
+		}
 		for _, n := range w.holders(id) {
 			if other, at := n.machine(id); other == nil || at != index {
 				return fmt.Sprintf("%s: node %d is at %d, its leader, node %d, at %d", id, n.id, at, leader.id, index)

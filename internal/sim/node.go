@@ -51,6 +51,7 @@ type node struct {
 	applying []bool
 	dying    bool
 	ticks    int
+	leading  map[shard.ID]uint64 // terms, of the shards whose outboxes are delivered here or about to be
 
 	queueBound, readBound int
 }
@@ -119,7 +120,7 @@ func (n *node) start() {
 	rc.MaxBackoff, rc.StuckRetry = 2*time.Second, 5*time.Second // as much happens in a minute as in a day
 	n.reactor = reactor.New(rc, n.rng.next)
 	n.router = newRouter(n)
-	n.writing, n.sending, n.awake, n.dying = nil, nil, false, false
+	n.writing, n.sending, n.awake, n.dying, n.leading = nil, nil, false, false, make(map[shard.ID]uint64)
 	n.tasks, n.applying = make([][]*replica.Task, len(n.appliers)), make([]bool, len(n.appliers))
 	n.w.after(n.rng.between(0, tickInterval), n, "tick", n.tick)
 }
@@ -456,20 +457,27 @@ func (n *node) bulk(from *node, m *transport.Message) {
 func (n *node) Leader(id shard.ID, term uint64, leader bool) {
 	n.w.checks.leads(n, id, term, leader)
 	if !leader {
+		delete(n.leading, id)
 		n.reactor.Resign(id)
 		return
 	}
-	life := n.life
-	// As in package node, the list is made when this call is over and before the next entry is applied.
-	err := n.host.Do(id, func(m shard.Machine) {
-		if n.life == life {
-			n.lead(id, term, m.Outbox())
-		}
-	})
-	if err != nil {
-		n.w.fail("host", "node %d leads %s and has no replica: %v", n.id, id, err)
+	n.leading[id] = term
+	// As in package node, the outbox is listed by the applier between two entries, a moment later. By then the leadership may be over.
+	delay := n.rng.between(0, 200)
+	if !n.w.calm && n.rng.chance(0.1) {
+		delay = n.rng.between(0, 2*second)
 	}
-	n.wake()
+	n.w.after(delay, n, "list outbox", func() {
+		err := n.host.Do(id, func(m shard.Machine) {
+			if n.leading[id] == term {
+				n.lead(id, term, m.Outbox())
+			}
+		})
+		if err != nil && !errors.Is(err, replica.ErrNoReplica) {
+			n.w.fail("host", "node %d leads %s: %v", n.id, id, err)
+		}
+		n.wake()
+	})
 }
 
 func (n *node) lead(id shard.ID, term uint64, messages []*shard.Message) {
