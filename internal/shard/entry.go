@@ -184,7 +184,9 @@ func DecodeResult(data []byte) (r Result, rest []byte, err error) {
 
 // EncodeReply makes the payload of a KindReply: the answer to outbox message seq.
 func EncodeReply(seq uint64, r *Result) []byte {
-	return AppendResult(binary.AppendUvarint(nil, seq), r)
+	// 32 bytes are enough for numbers and lengths.
+	dst := make([]byte, 0, 32+len(r.Code)+len(r.Field)+len(r.Detail)+len(r.Pending)+len(r.Payload))
+	return AppendResult(binary.AppendUvarint(dst, seq), r)
 }
 
 // DecodeReply reads what EncodeReply wrote.

@@ -261,9 +261,8 @@ func (m *machine) sweep(tx *Tx) {
 }
 
 func (m *machine) emit(tx *Tx, to ID, key string, payload []byte, notBefore hlc.Time) uint64 {
-	msg := &Message{Seq: m.nextSeq, To: to, Key: key, Payload: payload, Created: tx.Now, NotBefore: notBefore}
+	msg := m.state.outbox.add(Message{Seq: m.nextSeq, To: to, Key: key, Payload: payload, Created: tx.Now, NotBefore: notBefore})
 	m.nextSeq++
-	m.state.outbox.add(msg)
 	m.applied.Emitted = append(m.applied.Emitted, msg)
 	return msg.Seq
 }
@@ -378,7 +377,7 @@ type outbox struct {
 }
 
 type outboxRow struct {
-	message             *Message
+	message             Message // others hold pointers to it
 	dead, dirty, stored bool
 }
 
@@ -387,14 +386,15 @@ func (o *outbox) find(seq uint64) (*Message, bool) {
 	if !ok {
 		return nil, false
 	}
-	return r.message, true
+	return &r.message, true
 }
 
-func (o *outbox) add(m *Message) {
+func (o *outbox) add(m Message) *Message {
 	r := &outboxRow{message: m}
 	o.messages[m.Seq] = r
 	o.touch(r)
 	o.dirtyBytes += len(m.Payload) + 64
+	return &r.message
 }
 
 func (o *outbox) remove(seq uint64) bool {
@@ -418,7 +418,7 @@ func (o *outbox) touch(r *outboxRow) {
 func (o *outbox) list() []*Message {
 	all := make([]*Message, 0, len(o.messages))
 	for _, r := range o.messages {
-		all = append(all, r.message)
+		all = append(all, &r.message)
 	}
 	slices.SortFunc(all, func(a, b *Message) int {
 		if a.Seq < b.Seq {
@@ -438,7 +438,7 @@ func (o *outbox) flush(b store.Batch) {
 		r.dirty = false
 		switch {
 		case !r.dead:
-			b.Set(o.key(r.message.Seq), appendMessage(nil, r.message))
+			b.Set(o.key(r.message.Seq), appendMessage(nil, &r.message))
 			r.stored = true
 		case r.stored:
 			b.Delete(o.key(r.message.Seq))
@@ -457,7 +457,7 @@ func (o *outbox) load(r store.Reader) error {
 		if err != nil {
 			return errors.Join(err, it.Close())
 		}
-		o.messages[m.Seq] = &outboxRow{message: m, stored: true}
+		o.messages[m.Seq] = &outboxRow{message: *m, stored: true}
 	}
 	return it.Close()
 }
