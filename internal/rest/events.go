@@ -38,9 +38,9 @@ func appendDetail(e *encoder, ev *orderpb.Event) {
 	e.open('{')
 	switch d := ev.Detail.(type) {
 	case *orderpb.Event_Placed:
-		if o := d.Placed.GetOrder(); o != nil {
-			e.key("order")
-			appendOrder(e, o, true)
+		if d.Placed.GetOrder() != nil && ev.Version == 1 {
+			e.key("order") // as it was then: the event itself keeps only what others do not say
+			appendOrder(e, order.Replay([]*orderpb.Event{ev}), true)
 		}
 	case *orderpb.Event_StockReserved:
 		e.str("shard", inventoryShard(d.StockReserved.GetShard()))

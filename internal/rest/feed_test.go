@@ -3,6 +3,7 @@ package rest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -370,6 +371,17 @@ func TestEveryKindOfEventIsTold(t *testing.T) {
 		var told Event
 		if err := strict(AppendEvent(nil, 7, e), &told); err != nil {
 			t.Errorf("%v: %v", order.KindOf(e), err)
+		}
+		for member, kind := range map[string]string{"order": "Order", "fulfillment": "Fulfillment", "return": "Return", "refund": "Refund", "step": "StuckStep"} {
+			if part, ok := told.Data[member]; ok {
+				data, err := json.Marshal(part)
+				if err == nil {
+					err = description().check(kind, data)
+				}
+				if err != nil {
+					t.Errorf("%s: its %s is not what the document says: %v", told.Type, member, err)
+				}
+			}
 		}
 		if wanted, err := eventTypes(told.Type); err != nil || !wanted(told.Type) {
 			t.Errorf("%s cannot be asked for: %v", told.Type, err)
