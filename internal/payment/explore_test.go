@@ -137,6 +137,7 @@ func inputs() []input {
 		refused(commanded("capture c1 3", OnCapture, capturing("c1", 3))),
 		commanded("capture c2 1", OnCapture, capturing("c2", 1)),
 		commanded("void", OnVoid, voiding("")),
+		{"void v2", OnVoid, func(s shop) bool { return find(s.p, VoidOp) != nil }, func(s *shop) Step { return s.decide(voiding("v2")) }},
 		commanded("refund r1 1", OnRefund, refunding("r1", 1)),
 		refused(commanded("refund r1 3", OnRefund, refunding("r1", 3))),
 		commanded("refund r2 2", OnRefund, refunding("r2", 2)),

@@ -95,9 +95,9 @@ var transitions = []Transition{
 	{all, OnCapture, "more than is left, or a void was asked for", nil, reject.PaymentState, ""},
 
 	{[]string{Authorized, PartiallyCaptured, PartiallyRefunded, Refunded}, OnVoid, "something is left", []string{Voiding}, "", "the void of the rest is sent"},
-	{[]string{Declined, Captured, PartiallyRefunded, Refunded}, OnVoid, "nothing is left", nil, "", "done"},
-	{[]string{Authorizing, Capturing, Refunding, Unknown}, OnVoid, "the first", nil, "", "it waits: what the provider has is not called off blindly"},
-	{all, OnVoid, "again", nil, "", ""},
+	{[]string{Declined, Captured, Voided, PartiallyRefunded, Refunded}, OnVoid, "nothing is left", nil, "", "done"},
+	{busy, OnVoid, "a new one", nil, "", "it waits: what the provider has is not called off blindly"},
+	{all, OnVoid, "the same again", nil, "", ""},
 
 	{[]string{PartiallyCaptured, Captured, PartiallyRefunded}, OnRefund, "at most what is captured", []string{Refunding}, "", "the refund is sent"},
 	{[]string{Capturing, Voiding, Refunding, Unknown}, OnRefund, "at most what is captured or about to be", nil, "", "it waits"},
@@ -119,7 +119,7 @@ var transitions = []Transition{
 		Authorized, PartiallyCaptured, Captured, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
 	}, "", "as the operator says" + nextOp},
 	{[]string{Voiding}, OnResolve, "stuck", []string{
-		Authorized, PartiallyCaptured, Captured, Voided, PartiallyRefunded, Refunded, Refunding,
+		Authorized, PartiallyCaptured, Captured, Voided, PartiallyRefunded, Refunded, Voiding, Refunding,
 	}, "", "as the operator says" + nextOp},
 	{[]string{Refunding}, OnResolve, "stuck", []string{
 		PartiallyCaptured, Captured, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
@@ -142,7 +142,7 @@ var transitions = []Transition{
 	{[]string{Capturing}, OnDeclined, "", []string{
 		Authorized, PartiallyCaptured, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
 	}, "", "refunds that counted on it are canceled" + nextOp},
-	{[]string{Voiding}, OnDeclined, "", []string{Authorized, PartiallyCaptured, PartiallyRefunded, Refunded, Refunding}, "", nextOp[2:]},
+	{[]string{Voiding}, OnDeclined, "", []string{Authorized, PartiallyCaptured, PartiallyRefunded, Refunded, Voiding, Refunding}, "", nextOp[2:]},
 	{[]string{Refunding}, OnDeclined, "", []string{PartiallyCaptured, Captured, PartiallyRefunded, Capturing, Voiding, Refunding}, "", nextOp[2:]},
 	{[]string{Unknown}, OnDeclined, "", []string{
 		Authorized, Declined, PartiallyCaptured, Captured, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
