@@ -1,27 +1,27 @@
 package client
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// PlaceOrder places an order and waits for its outcome. A refused order is an [*Error] that holds it.
-// Key is the idempotency key; an empty one is drawn.
+// The key of a change is its idempotency key, 1 to 255 visible ASCII characters: however often the same change is sent
+// with it, in seven days, it happens once, and every answer is the first one's. Another change with a used key is refused.
+// An empty key is drawn, which protects against lost answers but not against a caller that calls twice.
+
+// PlaceOrder places an order and waits for its outcome. A refused order is an [*Error] that holds it. When the outcome
+// takes longer than Config.Wait the order comes back in state placing or awaiting_payment; the same call waits again.
 func (c *Client) PlaceOrder(ctx context.Context, key string, p *PlaceOrder) (*Order, error) {
-	return c.changeOrder(ctx, "/v1/orders", key, p)
+	return c.changeOrder(ctx, &request{method: http.MethodPost, path: "/v1/orders", key: key, waits: true}, p)
 }
 
-func (c *Client) changeOrder(ctx context.Context, path, key string, body any) (*Order, error) {
-	o, r, err := send[Order](ctx, c, http.MethodPost, path, key, nil, body)
+func (c *Client) changeOrder(ctx context.Context, q *request, body any) (*Order, error) {
+	o, r, err := exchange[Order](ctx, c, q, body)
 	if err != nil {
 		return nil, err
 	}
@@ -31,19 +31,28 @@ func (c *Client) changeOrder(ctx context.Context, path, key string, body any) (*
 
 // Order reads an order; version 0 is as it is now.
 func (c *Client) Order(ctx context.Context, id string, version uint64) (*Order, error) {
-	path := "/v1/orders/" + url.PathEscape(id)
+	path := "/v1/orders/" + segment(id)
 	if version > 0 {
 		path += "?version=" + strconv.FormatUint(version, 10)
 	}
 	return get[Order](ctx, c, path)
 }
 
-// Orders lists a page of a customer's orders, newest first, and the cursor of the next page, empty at the end.
-func (c *Client) Orders(ctx context.Context, customer, cursor string, limit int) ([]Order, string, error) {
-	q := url.Values{"customer_id": {customer}, "limit": {strconv.Itoa(limit)}}
+// pageSize is the number of rows that sequences ask for at once.
+const pageSize = 200
+
+func cursorQuery(cursor string, limit int) url.Values {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
+	return q
+}
+
+// Orders lists a page of a customer's orders, newest first, and the cursor of the next page, empty at the end.
+func (c *Client) Orders(ctx context.Context, customer, cursor string, limit int) ([]Order, string, error) {
+	q := cursorQuery(cursor, limit)
+	q.Set("customer_id", customer)
 	page, err := get[struct {
 		Orders []Order `json:"orders"`
 		Next   string  `json:"next_cursor"`
@@ -54,11 +63,27 @@ func (c *Client) Orders(ctx context.Context, customer, cursor string, limit int)
 	return page.Orders, page.Next, nil
 }
 
-func orderPath(id, what string) string { return "/v1/orders/" + url.PathEscape(id) + "/" + what }
+// AllOrders lists all of a customer's orders, newest first, page by page as they are used.
+func (c *Client) AllOrders(ctx context.Context, customer string) iter.Seq2[Order, error] {
+	return all(func(cursor string) ([]Order, string, error) { return c.Orders(ctx, customer, cursor, pageSize) })
+}
+
+// segment escapes an ID, SKU or key for a path: slashes too, and a lone . or .., which would be taken for steps.
+func segment(s string) string {
+	if s == "." || s == ".." {
+		return strings.ReplaceAll(s, ".", "%2E")
+	}
+	return url.PathEscape(s)
+}
+
+func orderPath(id, what string) string { return "/v1/orders/" + segment(id) + "/" + what }
 
 // Cancel cancels an order, or what is still open of it.
 func (c *Client) Cancel(ctx context.Context, key, id, reason string) (*Order, error) {
-	return c.changeOrder(ctx, orderPath(id, "cancel"), key, map[string]string{"reason": reason})
+	body := struct {
+		Reason string `json:"reason,omitempty"`
+	}{reason}
+	return c.changeOrder(ctx, &request{method: http.MethodPost, path: orderPath(id, "cancel"), key: key, waits: true}, body)
 }
 
 // Fulfill ships items, or without any all that is open.
@@ -67,12 +92,12 @@ func (c *Client) Fulfill(ctx context.Context, key, id string, items []Item, trac
 		Items    []Item `json:"items,omitempty"`
 		Tracking string `json:"tracking,omitempty"`
 	}{items, tracking}
-	return c.changeOrder(ctx, orderPath(id, "fulfillments"), key, body)
+	return c.changeOrder(ctx, &request{method: http.MethodPost, path: orderPath(id, "fulfillments"), key: key}, body)
 }
 
 // Return takes items back.
 func (c *Client) Return(ctx context.Context, key, id string, r *ReturnItems) (*Order, error) {
-	return c.changeOrder(ctx, orderPath(id, "returns"), key, r)
+	return c.changeOrder(ctx, &request{method: http.MethodPost, path: orderPath(id, "returns"), key: key}, r)
 }
 
 // Refund gives money back without goods.
@@ -81,7 +106,7 @@ func (c *Client) Refund(ctx context.Context, key, id string, amount int64, reaso
 		Amount int64  `json:"amount"`
 		Reason string `json:"reason,omitempty"`
 	}{amount, reason}
-	return c.changeOrder(ctx, orderPath(id, "refunds"), key, body)
+	return c.changeOrder(ctx, &request{method: http.MethodPost, path: orderPath(id, "refunds"), key: key}, body)
 }
 
 // Events reads an order's history.
@@ -100,7 +125,7 @@ func (c *Client) Explain(ctx context.Context, id string) (*Story, error) {
 	return get[Story](ctx, c, orderPath(id, "explain"))
 }
 
-func stockPath(sku, what string) string { return "/v1/stock/" + url.PathEscape(sku) + what }
+func stockPath(sku, what string) string { return "/v1/stock/" + segment(sku) + what }
 
 // Stock reads a SKU at all its locations.
 func (c *Client) Stock(ctx context.Context, sku string) (*Stock, error) {
@@ -109,14 +134,12 @@ func (c *Client) Stock(ctx context.Context, sku string) (*Stock, error) {
 
 // Receive books units in.
 func (c *Client) Receive(ctx context.Context, key, sku string, change StockChange) (*Location, error) {
-	l, _, err := send[Location](ctx, c, http.MethodPost, stockPath(sku, "/receipts"), key, nil, change)
-	return l, err
+	return send[Location](ctx, c, http.MethodPost, stockPath(sku, "/receipts"), key, change)
 }
 
 // Adjust corrects the count, up or down.
 func (c *Client) Adjust(ctx context.Context, key, sku string, change StockChange) (*Location, error) {
-	l, _, err := send[Location](ctx, c, http.MethodPost, stockPath(sku, "/adjustments"), key, nil, change)
-	return l, err
+	return send[Location](ctx, c, http.MethodPost, stockPath(sku, "/adjustments"), key, change)
 }
 
 // SetTracking says whether stock of a SKU is counted.
@@ -125,13 +148,27 @@ func (c *Client) SetTracking(ctx context.Context, sku string, tracked bool, loca
 		Tracked  bool   `json:"tracked"`
 		Location string `json:"location,omitempty"`
 	}{tracked, location}
-	l, _, err := send[Location](ctx, c, http.MethodPut, stockPath(sku, "/tracking"), "", nil, body)
-	return l, err
+	return send[Location](ctx, c, http.MethodPut, stockPath(sku, "/tracking"), "", body)
+}
+
+// Reserve holds stock without an order, for a while.
+func (c *Client) Reserve(ctx context.Context, key string, r *Reserve) (*Reservation, error) {
+	return send[Reservation](ctx, c, http.MethodPost, "/v1/reservations", key, r)
+}
+
+// Reservation reads what Reserve made.
+func (c *Client) Reservation(ctx context.Context, id string) (*Reservation, error) {
+	return get[Reservation](ctx, c, "/v1/reservations/"+segment(id))
+}
+
+// Release gives a reservation's stock back before its time.
+func (c *Client) Release(ctx context.Context, id string) (*Reservation, error) {
+	return send[Reservation](ctx, c, http.MethodDelete, "/v1/reservations/"+segment(id), "", nil)
 }
 
 // Payment reads a payment.
 func (c *Client) Payment(ctx context.Context, id string) (*Payment, error) {
-	return get[Payment](ctx, c, "/v1/payments/"+url.PathEscape(id))
+	return get[Payment](ctx, c, "/v1/payments/"+segment(id))
 }
 
 // Payments lists a page of the payments of one shard, after an ID; more says that others follow.
@@ -147,12 +184,58 @@ func (c *Client) Payments(ctx context.Context, shard int, after string, limit in
 	return page.Payments, page.More, nil
 }
 
+// AllPayments lists the payments of all shards, or only those that need a person.
+func (c *Client) AllPayments(ctx context.Context, stuck bool) iter.Seq2[Payment, error] {
+	return func(yield func(Payment, error) bool) {
+		shards, err := c.Shards(ctx)
+		if err != nil {
+			yield(Payment{}, err)
+			return
+		}
+		for shard := range shards.Counts["payment"] {
+			for p, err := range all(func(after string) ([]Payment, string, error) {
+				rows, more, err := c.Payments(ctx, shard, after, pageSize, stuck)
+				if err != nil || !more || len(rows) == 0 {
+					return rows, "", err
+				}
+				return rows, rows[len(rows)-1].ID, nil
+			}) {
+				if !yield(p, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func operationPath(payment, op, act string) string {
+	return "/v1/payments/" + segment(payment) + "/operations/" + segment(op) + "/" + act
+}
+
+// RetryOperation asks the provider again now.
+func (c *Client) RetryOperation(ctx context.Context, payment, op, operator string) (*Payment, error) {
+	return send[Payment](ctx, c, http.MethodPost, operationPath(payment, op, "retry"), "", operatorBody{operator})
+}
+
+// ResolveOperation settles an operation whose outcome the provider cannot tell. Evidence says how it is known.
+func (c *Client) ResolveOperation(ctx context.Context, payment, op string, succeeded bool, evidence, operator string) (*Payment, error) {
+	body := struct {
+		Succeeded bool   `json:"succeeded"`
+		Evidence  string `json:"evidence"`
+		Operator  string `json:"operator,omitempty"`
+	}{succeeded, evidence, operator}
+	return send[Payment](ctx, c, http.MethodPost, operationPath(payment, op, "resolve"), "", body)
+}
+
+// operatorBody names who asks.
+type operatorBody struct {
+	Operator string `json:"operator,omitempty"`
+}
+
 // Sagas lists a page of orders that are on their way, and the cursor of the next page.
 func (c *Client) Sagas(ctx context.Context, stuck bool, cursor string, limit int) ([]Saga, string, error) {
-	q := url.Values{"stuck": {strconv.FormatBool(stuck)}, "limit": {strconv.Itoa(limit)}}
-	if cursor != "" {
-		q.Set("cursor", cursor)
-	}
+	q := cursorQuery(cursor, limit)
+	q.Set("stuck", strconv.FormatBool(stuck))
 	page, err := get[struct {
 		Sagas []Saga `json:"sagas"`
 		Next  string `json:"next_cursor"`
@@ -163,32 +246,37 @@ func (c *Client) Sagas(ctx context.Context, stuck bool, cursor string, limit int
 	return page.Sagas, page.Next, nil
 }
 
+// AllSagas lists all orders that are on their way, or only those with a stuck step.
+func (c *Client) AllSagas(ctx context.Context, stuck bool) iter.Seq2[Saga, error] {
+	return all(func(cursor string) ([]Saga, string, error) { return c.Sagas(ctx, stuck, cursor, pageSize) })
+}
+
 // Saga reads an order's saga.
 func (c *Client) Saga(ctx context.Context, id string) (*Saga, error) {
-	return get[Saga](ctx, c, "/v1/sagas/"+url.PathEscape(id))
+	return get[Saga](ctx, c, "/v1/sagas/"+segment(id))
+}
+
+func stepPath(id string, seq uint64, act string) string {
+	return fmt.Sprintf("/v1/sagas/%s/steps/%d/%s", segment(id), seq, act)
 }
 
 // RetryStep sends a stuck step again now.
 func (c *Client) RetryStep(ctx context.Context, id string, seq uint64, operator string) (*Saga, error) {
-	s, _, err := send[Saga](ctx, c, http.MethodPost, fmt.Sprintf("/v1/sagas/%s/steps/%d/retry", url.PathEscape(id), seq), "", nil,
-		map[string]string{"operator": operator})
-	return s, err
+	return send[Saga](ctx, c, http.MethodPost, stepPath(id, seq, "retry"), "", operatorBody{operator})
 }
 
-// ResolveStep settles a stuck step by hand: done or skip, with what shows it.
+// ResolveStep settles a stuck step by hand: done (it has happened) or skip (give it up). Evidence says how it is known.
 func (c *Client) ResolveStep(ctx context.Context, id string, seq uint64, decision, evidence, operator string) (*Saga, error) {
-	s, _, err := send[Saga](ctx, c, http.MethodPost, fmt.Sprintf("/v1/sagas/%s/steps/%d/resolve", url.PathEscape(id), seq), "", nil,
-		map[string]string{"decision": decision, "evidence": evidence, "operator": operator})
-	return s, err
+	body := struct {
+		Decision string `json:"decision"`
+		Evidence string `json:"evidence"`
+		Operator string `json:"operator,omitempty"`
+	}{decision, evidence, operator}
+	return send[Saga](ctx, c, http.MethodPost, stepPath(id, seq, "resolve"), "", body)
 }
 
-// keyPath keeps the slashes of a key.
 func keyPath(keyspace, key string) string {
-	parts := strings.Split(key, "/")
-	for i := range parts {
-		parts[i] = url.PathEscape(parts[i])
-	}
-	return "/v1/keyspaces/" + url.PathEscape(keyspace) + "/keys/" + strings.Join(parts, "/")
+	return "/v1/keyspaces/" + segment(keyspace) + "/keys/" + segment(key)
 }
 
 // Get reads a key with its version.
@@ -231,11 +319,15 @@ func (c *Client) write(ctx context.Context, method, keyspace, key string, value 
 	return decode[Written](r)
 }
 
+const nodesPath = "/v1/nodes"
+
+type nodePage struct {
+	Nodes []Node `json:"nodes"`
+}
+
 // Nodes lists the nodes as the answering one sees them.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	page, err := get[struct {
-		Nodes []Node `json:"nodes"`
-	}](ctx, c, "/v1/nodes")
+	page, err := get[nodePage](ctx, c, nodesPath)
 	if err != nil {
 		return nil, err
 	}
@@ -264,13 +356,17 @@ func (c *Client) CreateEndpoint(ctx context.Context, target string, types []stri
 		URL   string   `json:"url"`
 		Types []string `json:"types,omitempty"`
 	}{target, types}
-	e, _, err := send[Endpoint](ctx, c, http.MethodPost, "/v1/webhooks", "", nil, body)
-	return e, err
+	return send[Endpoint](ctx, c, http.MethodPost, "/v1/webhooks", "", body)
+}
+
+// EnableEndpoint delivers again to a receiver that was disabled.
+func (c *Client) EnableEndpoint(ctx context.Context, id string) (*Endpoint, error) {
+	return send[Endpoint](ctx, c, http.MethodPost, "/v1/webhooks/"+segment(id)+"/enable", "", nil)
 }
 
 // DeleteEndpoint removes a webhook receiver.
 func (c *Client) DeleteEndpoint(ctx context.Context, id string) error {
-	_, _, err := send[struct{}](ctx, c, http.MethodDelete, "/v1/webhooks/"+url.PathEscape(id), "", nil, nil)
+	_, err := send[struct{}](ctx, c, http.MethodDelete, "/v1/webhooks/"+segment(id), "", nil)
 	return err
 }
 
@@ -325,83 +421,4 @@ func (c *Client) ScanMovements(ctx context.Context, shard int, after uint64, lim
 		return nil, false, err
 	}
 	return page.Movements, page.More, nil
-}
-
-// Follow calls fn with every event from a position on ("" for from now on, "start" for all), with the position behind
-// it, and comes back by itself after a broken stream, until ctx ends or fn fails.
-func (c *Client) Follow(ctx context.Context, after, types string, fn func(position string, e Event) error) error {
-	for {
-		err := c.followOnce(ctx, &after, types, fn)
-		var stopped *stopError
-		var refused *Error
-		switch {
-		case errors.As(err, &stopped):
-			return stopped.err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, &refused) && !refused.Retryable:
-			return refused
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(jitter(time.Second)):
-		}
-	}
-}
-
-// stopError is fn's own error.
-type stopError struct{ err error }
-
-func (e *stopError) Error() string { return e.err.Error() }
-
-func (c *Client) followOnce(ctx context.Context, after *string, types string, fn func(string, Event) error) error {
-	addr := c.pick()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/events?"+url.Values{"types": {types}}.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	if *after != "" {
-		req.Header.Set("Last-Event-ID", *after)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		c.markDown(addr)
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		if err != nil {
-			return err
-		}
-		return decodeError(&response{resp.StatusCode, resp.Header, body})
-	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 16<<20)
-	id, data := "", ""
-	for lines.Scan() {
-		line := lines.Text()
-		switch {
-		case strings.HasPrefix(line, "id: "):
-			id = line[len("id: "):]
-		case strings.HasPrefix(line, "data: "):
-			data = line[len("data: "):]
-		case line == "":
-			if data != "" {
-				var e Event
-				if err := json.Unmarshal([]byte(data), &e); err != nil {
-					return &stopError{fmt.Errorf("client: decode event: %w", err)}
-				}
-				if err := fn(id, e); err != nil {
-					return &stopError{err}
-				}
-			}
-			if id != "" {
-				*after = id
-			}
-			data = ""
-		}
-	}
-	return lines.Err()
 }

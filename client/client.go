@@ -9,164 +9,125 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
+	"iter"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 )
 
-// Config says where the cluster is.
+// Config says where the cluster is and how patient to be. Zero values are defaults.
 type Config struct {
-	// Addrs are host:port addresses of nodes; one is enough, the others are learned from it.
+	// Addrs are addresses of nodes, host:port or http://host:port; one is enough.
 	Addrs []string
+	// Pinned keeps the client to Addrs, for when it cannot reach the addresses that nodes tell of one another. Otherwise
+	// it asks for the nodes before its first request, and again each minute.
+	Pinned bool
 	// RetryFor bounds the repetitions of one request. Default 30 s: several elections. Negative for none.
 	RetryFor time.Duration
-	// Connections bounds the idle connections to one node. Default 64.
+	// AttemptTimeout bounds one try at one node, besides Wait. Default 10 s, as long as a node works at a request.
+	AttemptTimeout time.Duration
+	// Wait is how long placing and canceling wait for the outcome, in whole seconds. Default 10 s; negative for not
+	// at all: the order comes back as it is then, and goes on.
+	Wait time.Duration
+	// Connections bounds the idle connections kept to one node. Default 256.
 	Connections int
+	// Transport carries the requests. Nil for one that is made for this.
+	Transport http.RoundTripper
 }
 
 // Client is a connection to a cluster. Its methods may be used concurrently.
 type Client struct {
-	cfg  Config
-	http *http.Client
-
-	mu    sync.Mutex
-	addrs []string
-	next  int
-	down  map[string]time.Time // until when an address is not tried first
+	cfg       Config
+	transport http.RoundTripper
+	wait      []string // the Prefer header of requests that wait
+	pool      pool
 }
 
-// downTime is how long a node that did not answer is passed over.
-const downTime = time.Second
+// maxAnswer bounds an answer's body: a page of 1,000 orders with 2,000 lines each would be more, but no shop has it.
+const maxAnswer = 256 << 20
 
-// New returns a client. It connects at the first request.
+// New returns a client. It connects at the first request, and starts nothing.
 func New(cfg Config) (*Client, error) {
 	if len(cfg.Addrs) == 0 {
 		return nil, errors.New("client: no address")
 	}
+	c := &Client{transport: cfg.Transport}
+	var errs []error
 	for _, a := range cfg.Addrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return nil, fmt.Errorf("client: address %q: want host:port", a)
+		n, err := newNode(a, true)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c.pool.nodes = append(c.pool.nodes, n)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	c.pool.next = mathrand.IntN(len(c.pool.nodes)) // so that many clients do not all begin with the same node
+	set := func(d *time.Duration, fallback time.Duration) {
+		if *d == 0 {
+			*d = fallback
 		}
 	}
-	if cfg.RetryFor == 0 {
-		cfg.RetryFor = 30 * time.Second
-	}
+	set(&cfg.RetryFor, 30*time.Second)
+	set(&cfg.AttemptTimeout, 10*time.Second)
+	set(&cfg.Wait, 10*time.Second)
 	if cfg.Connections == 0 {
-		cfg.Connections = 64
+		cfg.Connections = 256
 	}
-	return &Client{
-		cfg: cfg, addrs: append([]string(nil), cfg.Addrs...), down: make(map[string]time.Time),
-		http: &http.Client{Transport: &http.Transport{
-			MaxIdleConns: 0, MaxIdleConnsPerHost: cfg.Connections, IdleConnTimeout: time.Minute,
-			DialContext:        (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+	if cfg.Wait < 0 {
+		cfg.Wait = 0
+		c.wait = []string{"respond-async"}
+	} else {
+		c.wait = []string{"wait=" + strconv.Itoa(int(cfg.Wait/time.Second))}
+	}
+	c.cfg = cfg
+	if c.transport == nil {
+		dialer := &net.Dialer{
+			Timeout: 2 * time.Second,
+			// A cut cable says nothing: without probes a waiting request would find out at its attempt's end.
+			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: time.Second, Count: 3},
+		}
+		c.transport = &http.Transport{
+			DialContext: dialer.DialContext, MaxIdleConnsPerHost: cfg.Connections, IdleConnTimeout: time.Minute,
 			DisableCompression: true, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10,
-		}},
-	}, nil
+		}
+	}
+	return c, nil
 }
 
 // Close releases the idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// Addrs returns the addresses in use.
-func (c *Client) Addrs() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]string(nil), c.addrs...)
+func (c *Client) Close() {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
-// Discover asks a node for the others and uses all of them from then on.
+// Addrs returns the addresses in use.
+func (c *Client) Addrs() []string { return c.pool.addrs() }
+
+// Discover asks a node for all of them and uses those from then on; a client that is not pinned does so by itself.
 func (c *Client) Discover(ctx context.Context) error {
+	c.pool.due(time.Now())
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range nodes {
-		known := false
-		for _, a := range c.addrs {
-			known = known || a == n.REST
-		}
-		if !known && n.REST != "" {
-			c.addrs = append(c.addrs, n.REST)
-		}
-	}
+	c.pool.learned(nodes, time.Now())
 	return nil
 }
 
-// pick returns the address to try next: in turn, those that are down last.
-func (c *Client) pick() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	for range c.addrs {
-		a := c.addrs[c.next%len(c.addrs)]
-		c.next++
-		if c.down[a].Before(now) {
-			return a
-		}
-	}
-	c.next++
-	return c.addrs[c.next%len(c.addrs)]
-}
-
-func (c *Client) markDown(addr string) {
-	c.mu.Lock()
-	c.down[addr] = time.Now().Add(downTime)
-	c.mu.Unlock()
-}
-
-// Error is the cluster's refusal, or its word that it cannot answer now.
-type Error struct {
-	// Code is permanent; docs/errors.md lists all with their remedies.
-	Code   string `json:"code"`
-	Status int    `json:"status"`
-	Title  string `json:"title"`
-	Detail string `json:"detail"`
-	// Errors name the offending parts of the request.
-	Errors    []Violation `json:"errors"`
-	RequestID string      `json:"request_id"`
-	// Retryable says that the same request with the same key may succeed later.
-	Retryable    bool   `json:"retryable"`
-	RetryAfterMS int64  `json:"retry_after_ms"`
-	OrderID      string `json:"order_id"`
-	// Order is the refused order, when the request was to place one.
-	Order *Order `json:"order"`
-}
-
-// Violation is an offending part of a request.
-type Violation struct {
-	Pointer   string `json:"pointer"`
-	Parameter string `json:"parameter"`
-	Code      string `json:"code"`
-	Detail    string `json:"detail"`
-}
-
-func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", e.Code, e.Detail)
-	for _, v := range e.Errors {
-		if v.Detail != e.Detail || v.Pointer != "" {
-			fmt.Fprintf(&b, " [%s%s]", v.Pointer, v.Parameter)
-		}
-	}
-	return b.String()
-}
-
-// ErrUnavailable says that no node answered in time. A change may have been carried out; repeat it with the same key.
-var ErrUnavailable = errors.New("client: no node answered")
-
-// request is one request to any node.
+// request is one request to any node. Everything in it may be repeated: reads, and changes, which have a key.
 type request struct {
 	method, path string
-	key          string // idempotency key; empty for none
+	key          string // idempotency key; empty for reads
 	header       http.Header
 	body         []byte
 	contentType  string
+	waits        bool // for the outcome of a saga
 }
 
 // response is the answer to a request.
@@ -176,66 +137,95 @@ type response struct {
 	body   []byte
 }
 
-// do makes a request until a node gives a final answer. Reads and requests with a key may be repeated whatever
-// happened to them; others only when nothing was sent.
+// The pauses between two tries: full jitter below a bound that doubles, so that clients that failed together do not come
+// back together. An election takes half a second or so.
+const (
+	minPause = 10 * time.Millisecond
+	maxPause = time.Second
+)
+
+// pause draws the pause after so many tries.
+func pause(tries int) time.Duration {
+	return mathrand.N(min(minPause<<min(tries, 10), maxPause)) + 1
+}
+
+// do makes a request until a node gives a final answer.
 func (c *Client) do(ctx context.Context, q *request) (*response, error) {
-	deadline := time.Now().Add(c.cfg.RetryFor)
-	repeatable := q.key != "" || q.method == http.MethodGet
-	var last error
-	for attempt := 0; ; attempt++ {
-		addr := c.pick()
-		r, err := c.once(ctx, addr, q)
-		pause := time.Duration(0)
-		switch {
-		case err == nil && (r.status == http.StatusTooManyRequests || r.status == http.StatusServiceUnavailable ||
-			r.status == http.StatusGatewayTimeout || r.status == http.StatusConflict && r.header.Get("Retry-After") != ""):
+	if !c.cfg.Pinned && c.pool.due(time.Now()) {
+		c.look(ctx)
+	}
+	deadline := time.Now().Add(max(0, c.cfg.RetryFor))
+	for tries := 0; ; tries++ {
+		n := c.pool.pick(time.Now())
+		r, err := c.once(ctx, n, q)
+		var wait time.Duration
+		if err == nil {
+			c.pool.answered(n)
+			if r.status < 300 {
+				return r, nil
+			}
 			e := decodeError(r)
-			last = e
-			if !e.Retryable || !repeatable && r.status == http.StatusGatewayTimeout {
+			if !e.comesBack() {
 				return nil, e
 			}
-			pause = min(time.Duration(e.RetryAfterMS)*time.Millisecond, 500*time.Millisecond)
-		case err == nil && r.status >= 400:
-			return nil, decodeError(r)
-		case err == nil:
-			return r, nil
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
-		default:
-			c.markDown(addr)
-			last = err
-			var op *net.OpError
-			notSent := errors.As(err, &op) && op.Op == "dial"
-			if !repeatable && !notSent {
-				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-			}
+			err, wait = e, time.Duration(e.RetryAfterMS)*time.Millisecond+pause(tries)
+		} else if ctx.Err() == nil && !c.pool.failed(n, time.Now()) {
+			wait = pause(tries) // nobody else to ask at once
 		}
-		pause = max(pause, jitter(min(10*time.Millisecond<<min(attempt, 6), 500*time.Millisecond)))
-		if c.cfg.RetryFor < 0 || time.Now().Add(pause).After(deadline) {
-			if e := (*Error)(nil); errors.As(last, &e) {
-				return nil, e
-			}
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, last)
-		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
-		case <-time.After(pause):
+		}
+		if time.Now().Add(wait).After(deadline) {
+			if _, answered := errors.AsType[*Error](err); answered {
+				return nil, err
+			}
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 }
 
-// jitter draws from zero to d, so that clients that failed together do not come back together.
-func jitter(d time.Duration) time.Duration {
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(d)+1))
+// sleep waits, or returns ctx's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// look learns which nodes there are. What goes wrong with it goes wrong with the request too, which then says so.
+func (c *Client) look(ctx context.Context) {
+	n := c.pool.pick(time.Now())
+	r, err := c.once(ctx, n, &request{method: http.MethodGet, path: nodesPath})
 	if err != nil {
-		return d
+		if ctx.Err() == nil {
+			c.pool.failed(n, time.Now())
+		}
+		return
 	}
-	return time.Duration(n.Int64())
+	if page, err := decode[nodePage](r); err == nil && r.status == http.StatusOK {
+		c.pool.learned(page.Nodes, time.Now())
+	}
 }
 
-func (c *Client) once(ctx context.Context, addr string, q *request) (*response, error) {
-	req, err := http.NewRequestWithContext(ctx, q.method, "http://"+addr+q.path, bytes.NewReader(q.body))
+// once tries one node, and reads the whole answer.
+func (c *Client) once(ctx context.Context, n *node, q *request) (*response, error) {
+	timeout := c.cfg.AttemptTimeout
+	if q.waits {
+		timeout += c.cfg.Wait
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, q.method, n.base+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
 	}
@@ -248,32 +238,42 @@ func (c *Client) once(ctx context.Context, addr string, q *request) (*response, 
 	if q.contentType != "" {
 		req.Header["Content-Type"] = []string{q.contentType}
 	}
-	resp, err := c.http.Do(req)
+	if q.waits {
+		req.Header["Prefer"] = c.wait
+	}
+	// Not through http.Client: there are no redirects and no cookies, only their price.
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	body, err := readBody(resp)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return &response{resp.StatusCode, resp.Header, body}, nil
 }
 
-func decodeError(r *response) *Error {
-	e := new(Error)
-	if err := json.Unmarshal(r.body, e); err != nil || e.Code == "" {
-		e = &Error{Code: "http_" + strconv.Itoa(r.status), Status: r.status, Detail: strings.TrimSpace(string(r.body[:min(len(r.body), 300)])), Retryable: r.status >= 500}
+func readBody(resp *http.Response) ([]byte, error) {
+	switch n := resp.ContentLength; {
+	case n > maxAnswer:
+		return nil, fmt.Errorf("%d bytes, more than %d", n, maxAnswer)
+	case n >= 0: // one buffer of the right size
+		body := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
 	}
-	return e
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("more than %d bytes", maxAnswer)
+	}
+	return body, err
 }
 
 // NewKey draws an idempotency key.
 func NewKey() string {
 	var b [16]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		panic("client: no random numbers: " + err.Error()) // crypto/rand never fails on supported systems
-	}
+	_, _ = rand.Read(b[:]) // never fails: see there
 	return hex.EncodeToString(b[:])
 }
 
@@ -286,12 +286,16 @@ func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
 	return decode[T](r)
 }
 
-// send changes something. An empty key is drawn.
-func send[T any](ctx context.Context, c *Client, method, path, key string, header http.Header, body any) (*T, *response, error) {
-	if key == "" {
-		key = NewKey()
+// send changes something with a JSON body, or none for nil. An empty key is drawn.
+func send[T any](ctx context.Context, c *Client, method, path, key string, body any) (*T, error) {
+	v, _, err := exchange[T](ctx, c, &request{method: method, path: path, key: key}, body)
+	return v, err
+}
+
+func exchange[T any](ctx context.Context, c *Client, q *request, body any) (*T, *response, error) {
+	if q.key == "" {
+		q.key = NewKey()
 	}
-	q := &request{method: method, path: path, key: key, header: header}
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
@@ -316,4 +320,27 @@ func decode[T any](r *response) (*T, error) {
 		return nil, fmt.Errorf("client: decode answer: %w", err)
 	}
 	return v, nil
+}
+
+// all turns a call for one page into a sequence of all rows. It ends behind the first error.
+func all[T any](page func(cursor string) (rows []T, next string, err error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for cursor := ""; ; {
+			rows, next, err := page(cursor)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, row := range rows {
+				if !yield(row, nil) {
+					return
+				}
+			}
+			if next == "" {
+				return
+			}
+			cursor = next
+		}
+	}
 }

@@ -5,14 +5,12 @@ import (
 	"time"
 )
 
-// Amounts are whole minor units of the order's currency.
-
 // PlaceOrder is an order to place.
 type PlaceOrder struct {
 	CustomerID        string    `json:"customer_id,omitempty"`
 	Currency          string    `json:"currency"`
 	Lines             []NewLine `json:"lines"`
-	Total             *int64    `json:"total,omitempty"`
+	Total             *int64    `json:"total,omitempty"` // checked against the lines when present
 	Payment           *Method   `json:"payment,omitempty"`
 	Location          string    `json:"location,omitempty"`
 	MerchantReference string    `json:"merchant_reference,omitempty"`
@@ -23,7 +21,7 @@ type NewLine struct {
 	SKU       string `json:"sku"`
 	Quantity  int64  `json:"quantity"`
 	UnitPrice int64  `json:"unit_price"`
-	Tracked   *bool  `json:"tracked,omitempty"`
+	Tracked   *bool  `json:"tracked,omitempty"` // false for what has no stock; true unless stated
 }
 
 // Method is how an order is paid.
@@ -125,11 +123,11 @@ type StuckStep struct {
 	Seq      uint64    `json:"seq"`
 	Step     string    `json:"step"`
 	Cause    string    `json:"cause"`
-	Since    time.Time `json:"since"`
+	Since    time.Time `json:"since,omitzero"`
 	Attempts uint64    `json:"attempts"`
-	NextTry  time.Time `json:"next_try"`
-	Amount   int64     `json:"amount"`
-	Units    int64     `json:"units"`
+	NextTry  time.Time `json:"next_try,omitzero"`
+	Amount   int64     `json:"amount"` // money at risk
+	Units    int64     `json:"units"`  // stock at risk
 }
 
 // ReturnItems takes items back.
@@ -199,6 +197,25 @@ type StockChange struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
+// Reserve holds stock without an order.
+type Reserve struct {
+	SKU        string `json:"sku"`
+	Quantity   int64  `json:"quantity"`
+	Location   string `json:"location,omitempty"`
+	TTLSeconds int64  `json:"ttl_seconds"`
+}
+
+// Reservation is stock held without an order.
+type Reservation struct {
+	ID        string    `json:"id"`
+	State     string    `json:"state"`
+	SKU       string    `json:"sku"`
+	Quantity  int64     `json:"quantity"`
+	Location  string    `json:"location"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+}
+
 // Payment is what was asked of the provider and what it did.
 type Payment struct {
 	ID                string      `json:"id"`
@@ -213,18 +230,23 @@ type Payment struct {
 	Operations        []Operation `json:"operations"`
 	ProviderReference string      `json:"provider_reference,omitempty"`
 	Revision          uint64      `json:"revision"`
+	CreatedAt         time.Time   `json:"created_at"`
+	UpdatedAt         time.Time   `json:"updated_at"`
 }
 
 // Operation is one operation at the provider.
 type Operation struct {
-	ID                string `json:"id"`
-	Kind              string `json:"kind"`
-	State             string `json:"state"`
-	Amount            int64  `json:"amount"`
-	Attempts          uint32 `json:"attempts"`
-	Code              string `json:"code,omitempty"`
-	ProviderReference string `json:"provider_reference,omitempty"`
-	Stuck             bool   `json:"stuck"`
+	ID                string    `json:"id"`
+	Kind              string    `json:"kind"`
+	State             string    `json:"state"`
+	Amount            int64     `json:"amount"`
+	Attempts          uint32    `json:"attempts"`
+	Code              string    `json:"code,omitempty"`
+	ProviderReference string    `json:"provider_reference,omitempty"`
+	Stuck             bool      `json:"stuck"`
+	NextTry           time.Time `json:"next_try,omitzero"`
+	CreatedAt         time.Time `json:"created_at,omitzero"`
+	FinishedAt        time.Time `json:"finished_at,omitzero"`
 }
 
 // Saga is an order that is on its way.
@@ -238,6 +260,7 @@ type Saga struct {
 	Total       int64       `json:"total"`
 	Legs        []Leg       `json:"legs"`
 	Stuck       []StuckStep `json:"stuck"`
+	Deadline    time.Time   `json:"deadline,omitzero"`
 	CreatedAt   time.Time   `json:"created_at"`
 	UpdatedAt   time.Time   `json:"updated_at"`
 }
@@ -283,22 +306,24 @@ type Shards struct {
 
 // Written is a key after a write.
 type Written struct {
-	Keyspace string `json:"keyspace"`
-	Key      string `json:"key"`
-	Version  uint64 `json:"version"`
+	Keyspace  string    `json:"keyspace"`
+	Key       string    `json:"key"`
+	Version   uint64    `json:"version"` // number of writes so far, over deletes too
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
 }
 
 // Endpoint is a webhook receiver.
 type Endpoint struct {
-	ID             string   `json:"id"`
-	URL            string   `json:"url"`
-	Types          []string `json:"types"`
-	Secret         string   `json:"secret,omitempty"`
-	Disabled       bool     `json:"disabled"`
-	DisabledReason string   `json:"disabled_reason,omitempty"`
-	Delivered      uint64   `json:"delivered"`
-	Failed         uint64   `json:"failed"`
-	Parked         int      `json:"parked"`
+	ID             string    `json:"id"`
+	URL            string    `json:"url"`
+	Types          []string  `json:"types"`
+	Secret         string    `json:"secret,omitempty"` // signs the deliveries; only in the answer that created it
+	Disabled       bool      `json:"disabled"`
+	DisabledReason string    `json:"disabled_reason,omitempty"`
+	Delivered      uint64    `json:"delivered"`
+	Failed         uint64    `json:"failed"`
+	Parked         int       `json:"parked"`
+	CreatedAt      time.Time `json:"created_at"`
 }
 
 // ScannedOrder is an order as stored, and as its events make it when that differs.
@@ -327,10 +352,11 @@ type HoldLine struct {
 
 // Movement is a receipt or an adjustment.
 type Movement struct {
-	Seq        uint64 `json:"seq"`
-	SKU        string `json:"sku"`
-	Location   string `json:"location"`
-	Quantity   int64  `json:"quantity"`
-	Adjustment bool   `json:"adjustment"`
-	Reason     string `json:"reason,omitempty"`
+	Seq        uint64    `json:"seq"`
+	SKU        string    `json:"sku"`
+	Location   string    `json:"location"`
+	Quantity   int64     `json:"quantity"`
+	Adjustment bool      `json:"adjustment"`
+	Reason     string    `json:"reason,omitempty"`
+	At         time.Time `json:"at"`
 }

@@ -315,27 +315,34 @@ func (a *app) webhookCmd() *cobra.Command {
 }
 
 func (a *app) eventsCmd() *cobra.Command {
-	var after, types string
+	var after string
+	var types []string
 	cmd := &cobra.Command{Use: "events", Short: "Follow what happens, until Ctrl-C", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		c, err := a.client()
 		if err != nil {
 			return err
 		}
 		out := json.NewEncoder(a.out)
-		err = c.Follow(cmd.Context(), after, types, func(position string, e client.Event) error {
-			if a.json {
-				return out.Encode(map[string]any{"position": position, "event": e})
+		for f, err := range c.Follow(cmd.Context(), client.FollowOptions{After: after, Types: types}) {
+			switch {
+			case cmd.Context().Err() != nil:
+				return nil // that is how it ends
+			case err != nil:
+				return err
+			case a.json:
+				err = out.Encode(f)
+			default:
+				e := f.Event
+				_, err = fmt.Fprintf(a.out, "%s  %-26s %s  %s\n", e.Timestamp.Format("15:04:05.000"), e.Type, e.OrderID, shorten(string(e.Data), 80))
 			}
-			_, err := fmt.Fprintf(a.out, "%s  %-26s %s  %s\n", e.Timestamp.Format("15:04:05.000"), e.Type, e.OrderID, shorten(string(e.Data), 80))
-			return err
-		})
-		if cmd.Context().Err() != nil {
-			err = nil // that is how it ends
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	}}
 	cmd.Flags().StringVar(&after, "after", "", "a position to go on from, or start for all; from now on unless given")
-	cmd.Flags().StringVar(&types, "types", "", "event types separated by commas, or a prefix such as payment.*")
+	cmd.Flags().StringSliceVar(&types, "types", nil, "event types separated by commas, or a prefix such as payment.*")
 	return cmd
 }
 

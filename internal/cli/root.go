@@ -122,7 +122,7 @@ func (a *app) root() *cobra.Command {
 
 // client returns a client of the cluster at --addr.
 func (a *app) client() (*client.Client, error) {
-	c, err := client.New(client.Config{Addrs: strings.Split(a.addr, ","), RetryFor: a.retryFor})
+	c, err := client.New(client.Config{Addrs: strings.Split(a.addr, ","), Pinned: true, RetryFor: a.retryFor})
 	if err != nil {
 		return nil, &usageError{err}
 	}
