@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 
 	"hanse/internal/store"
@@ -137,7 +138,7 @@ func (f *Feed) flush(b store.Batch) {
 		f.memoryBytes -= f.chunks[drop].bytes
 		drop++
 	}
-	f.chunks = append(f.chunks[:0:0], f.chunks[drop:]...)
+	f.chunks = slices.Delete(f.chunks, 0, drop)
 }
 
 // decodeChunk copies the events out of a chunk's encoding.
