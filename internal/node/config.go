@@ -37,6 +37,9 @@ type Config struct {
 	Replicas int
 	// PSP is the payment provider: the URL of its API, or "instant" for one that accepts everything at once.
 	PSP string
+	// PublicWebhooks restricts webhooks to public addresses. Default false, for receivers are often on the same network; set it
+	// when others than the operators may register receivers, who could otherwise reach what only this node can.
+	PublicWebhooks bool
 	// Version is the program's, for others to see.
 	Version string
 	// MaxInFlight bounds the HTTP requests served at once; more are answered 429. Default 4096.

@@ -1,18 +1,22 @@
 package node
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hanse/internal/notification"
 	"hanse/internal/replica"
 	"hanse/internal/transport"
 )
 
-// replicaCollector shows the replicas of this node. Its labels are the shards, which are few and fixed.
+// replicaCollector shows the replicas of this node. Its labels are shards and nodes, which are few and fixed.
 type replicaCollector struct {
 	self     transport.NodeID
 	replicas interface{ Status() []replica.Status }
 	gauges   []gauge
-	leading  *prometheus.Desc
+	lag      *prometheus.Desc
 }
 
 type gauge struct {
@@ -25,7 +29,16 @@ func newReplicaCollector(self transport.NodeID, r interface{ Status() []replica.
 	add := func(name, help string, value func(replica.Status) float64) {
 		c.gauges = append(c.gauges, gauge{prometheus.NewDesc("replica_"+name, help, []string{"shard"}, nil), value})
 	}
-	c.leading = prometheus.NewDesc("replica_leading", "1 when this node leads the shard.", []string{"shard"}, nil)
+	truth := func(claim bool) float64 {
+		if claim {
+			return 1
+		}
+		return 0
+	}
+	c.lag = prometheus.NewDesc("replica_lag_entries", "Entries of the log that another node's replica does not have, on the leader.", []string{"shard", "node"}, nil)
+	add("leading", "1 when this node leads the shard.", func(s replica.Status) float64 { return truth(s.Leader == self) })
+	add("leader_known", "1 when the replica knows who leads.", func(s replica.Status) float64 { return truth(s.Leader != 0) })
+	add("unapplied_entries", "Committed entries that are not applied yet.", func(s replica.Status) float64 { return float64(s.Commit - min(s.Applied, s.Commit)) })
 	add("term", "Raft term.", func(s replica.Status) float64 { return float64(s.Term) })
 	add("commit_index", "Last committed entry known here.", func(s replica.Status) float64 { return float64(s.Commit) })
 	add("applied_index", "Last applied entry.", func(s replica.Status) float64 { return float64(s.Applied) })
@@ -38,7 +51,7 @@ func newReplicaCollector(self transport.NodeID, r interface{ Status() []replica.
 
 // Describe implements prometheus.Collector.
 func (c *replicaCollector) Describe(out chan<- *prometheus.Desc) {
-	out <- c.leading
+	out <- c.lag
 	for _, g := range c.gauges {
 		out <- g.desc
 	}
@@ -47,13 +60,64 @@ func (c *replicaCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *replicaCollector) Collect(out chan<- prometheus.Metric) {
 	for _, s := range c.replicas.Status() {
-		leading := 0.0
-		if s.Leader == c.self {
-			leading = 1
-		}
-		out <- prometheus.MustNewConstMetric(c.leading, prometheus.GaugeValue, leading, s.Shard.String())
+		name := s.Shard.String()
 		for _, g := range c.gauges {
-			out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), s.Shard.String())
+			out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value(s), name)
+		}
+		if s.Leader != c.self {
+			continue
+		}
+		for _, r := range s.Replicas {
+			if r.Node != c.self {
+				node := strconv.FormatUint(uint64(r.Node), 10)
+				out <- prometheus.MustNewConstMetric(c.lag, prometheus.GaugeValue, float64(s.Last-min(r.Match, s.Last)), name, node)
+			}
 		}
 	}
+}
+
+// webhookMetrics counts deliveries to webhook receivers.
+type webhookMetrics struct {
+	deliveries *prometheus.CounterVec
+	took       prometheus.Histogram
+	resting    prometheus.Gauge
+}
+
+var outcomeNames = [...]string{
+	notification.Accepted: "accepted", notification.Failed: "failed", notification.Throttled: "throttled",
+	notification.Gone: "gone", notification.Skipped: "skipped",
+}
+
+func newWebhookMetrics() *webhookMetrics {
+	m := &webhookMetrics{
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "notification_deliveries_total", Help: "Deliveries to webhook receivers, by outcome.",
+		}, []string{"outcome"}),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "notification_delivery_duration_seconds", Help: "Time of deliveries, whatever the outcome.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}),
+		resting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "notification_receivers_resting", Help: "Webhook receivers that accept nothing at present.",
+		}),
+	}
+	for _, name := range outcomeNames {
+		m.deliveries.WithLabelValues(name)
+	}
+	return m
+}
+
+func (m *webhookMetrics) observe(o notification.Outcome, took time.Duration) {
+	m.deliveries.WithLabelValues(outcomeNames[o]).Inc()
+	m.took.Observe(took.Seconds())
+}
+
+// Describe implements prometheus.Collector.
+func (m *webhookMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, out) }
+
+// Collect implements prometheus.Collector.
+func (m *webhookMetrics) Collect(out chan<- prometheus.Metric) {
+	m.deliveries.Collect(out)
+	m.took.Collect(out)
+	m.resting.Collect(out)
 }

@@ -184,7 +184,7 @@ func openShard(layout shard.Layout) shard.Opener {
 
 func (n *Node) openDoors() {
 	n.client = &Client{router: n.router, layout: n.cfg.Layout, feed: newFeedSignal(), status: n.status}
-	n.webhooks = newWebhooks(n.client, n.log)
+	n.webhooks = newWebhooks(n.client, n.cfg.PublicWebhooks, n.log)
 	n.courier.published = n.client.feed.raise
 	n.courier.leads = func(id shard.ID, _ uint64, leader bool) {
 		if id.Service() == shard.Notification {
@@ -193,7 +193,7 @@ func (n *Node) openDoors() {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine)
+		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics)
 	cfg := rest.DefaultConfig()
 	cfg.MaxInFlight = n.cfg.MaxInFlight
 	cfg.Registerer, cfg.Gatherer = registry, registry

@@ -146,11 +146,12 @@ func NewReceiver(e *notificationpb.Endpoint, wanted func(*orderpb.Event) bool) *
 
 // Wants returns after which position the receiver wants events of a shard, and false when it has enough.
 func (r *Receiver) Wants(shard int) (after uint64, ok bool) {
-	t, low := r.tracks[shard], windowLow
-	if r.Resting() {
-		low = 1 // enough to find out when it is back
+	t := r.tracks[shard]
+	room := len(t.window) < windowLow
+	if r.Resting() { // one event is enough to find out when it is back; the others had better wait in the feed
+		room = !slices.ContainsFunc(r.tracks, func(t *track) bool { return len(t.window) > 0 })
 	}
-	return t.last, r.disabled == "" && len(t.window) < low && r.Unrecorded() < maxUnrecorded
+	return t.last, room && r.disabled == "" && r.Unrecorded() < maxUnrecorded
 }
 
 // Offer adds the events of a shard that follow on what Wants returned.
