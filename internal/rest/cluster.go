@@ -193,9 +193,9 @@ func (s *server) readyz(c *call) error {
 	if err := s.backend.Ready(); err != nil {
 		c.w.Header().Set("Retry-After", "1")
 		c.send(http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("not ready: "+err.Error()+"\n"))
-		return nil
+	} else {
+		c.send(http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
 	}
-	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n"))
 	return nil
 }
 

@@ -16,17 +16,19 @@ func (d digest) byte(c byte) digest { return (d ^ digest(c)) * digestPrime }
 
 // text adds a string and its end, so that "ab", "c" is not "a", "bc".
 func (d digest) text(s string) digest {
+	h := d
 	for i := range len(s) {
-		d = d.byte(s[i])
+		h = h.byte(s[i])
 	}
-	return d.byte(0xff) // is in no UTF-8
+	return h.byte(0xff) // is in no UTF-8
 }
 
 func (d digest) bytes(b []byte) digest {
+	h := d
 	for _, c := range b {
-		d = d.byte(c)
+		h = h.byte(c)
 	}
-	return d
+	return h
 }
 
 func (d digest) number(n uint64) digest { return (d ^ digest(n)) * digestPrime }

@@ -251,6 +251,23 @@ func TestPanicEndsTheRequestAlone(t *testing.T) {
 	}
 }
 
+// An answer that has begun is cut off, so that half of it does not pass for a whole one.
+func TestPanicInAnAnswer(t *testing.T) {
+	var log bytes.Buffer
+	cfg := DefaultConfig()
+	cfg.Gatherer = struct{ prometheus.Gatherer }{} // has no Gather behind it
+	door := New(cfg, &fake{}, slog.New(slog.NewTextHandler(&log, nil)))
+	defer func() {
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("the handler panics with %v, want http.ErrAbortHandler for the server to close the connection", err)
+		}
+		if !strings.Contains(log.String(), "nil pointer") {
+			t.Errorf("the panic is logged as %q", log.String())
+		}
+	}()
+	ask(door, "GET", "/metrics", "")
+}
+
 // What a fault says is for the log.
 func TestFaultsAreLogged(t *testing.T) {
 	var log bytes.Buffer

@@ -80,8 +80,9 @@ func (s *server) follow(c *call) error {
 	if err != nil {
 		return err
 	}
-	name, from := "Last-Event-ID", ""
-	if from, err = c.header("Last-Event-Id"); err != nil {
+	name := "Last-Event-ID"
+	from, err := c.header("Last-Event-Id")
+	if err != nil {
 		return err
 	}
 	if from == "" {
@@ -141,7 +142,9 @@ func (s *server) follow(c *call) error {
 	defer func() {
 		cancel()
 		if !ended {
-			<-done
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				s.log.Debug("event stream ended", "request_id", c.requestID, "err", err)
+			}
 		}
 	}()
 

@@ -196,7 +196,8 @@ func (s *server) run(c *call, handle func(*call) error) {
 		if p == nil {
 			return
 		}
-		if p == http.ErrAbortHandler || c.status != 0 {
+		if c.status != 0 {
+			s.log.Error("handler panicked", "request_id", c.requestID, "route", c.route, "err", p, "stack", string(debug.Stack()))
 			panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
 		}
 		c.problem(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))

@@ -51,12 +51,12 @@ func (b *body) done() error {
 	return nil
 }
 
-// text reads a string of at most max bytes without control characters.
-func (b *body) text(max int) string {
+// text reads a string of at most so many bytes without control characters.
+func (b *body) text(most int) string {
 	s := b.str()
 	switch {
-	case len(s) > max:
-		b.wrong(reject.InvalidRequest, fmt.Sprintf("has %d bytes, at most %d are allowed", len(s), max))
+	case len(s) > most:
+		b.wrong(reject.InvalidRequest, fmt.Sprintf("has %d bytes, at most %d are allowed", len(s), most))
 	case hasControl(s):
 		b.wrong(reject.InvalidRequest, "has control characters")
 	}
@@ -89,13 +89,13 @@ func (b *body) quantity() int64 {
 	return n
 }
 
-// amount reads minor units of at least min.
-func (b *body) amount(min int64) int64 {
+// amount reads minor units, no fewer than least.
+func (b *body) amount(least int64) int64 {
 	n := b.int()
 	switch {
 	case b.err != nil:
-	case n < min:
-		b.wrong(reject.InvalidAmount, fmt.Sprintf("is %d minor units, want at least %d", n, min))
+	case n < least:
+		b.wrong(reject.InvalidAmount, fmt.Sprintf("is %d minor units, want at least %d", n, least))
 	case n > maxAmount:
 		b.wrong(reject.AmountOverflow, fmt.Sprintf("is %d minor units, want at most %d", n, maxAmount))
 	}
