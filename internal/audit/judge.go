@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"hanse/client"
+	"hanse/internal/order"
 	"hanse/internal/payment"
 )
 
@@ -83,7 +84,7 @@ func (a *auditor) judge(g *group) verdict {
 	return v
 }
 
-// underWay says whether an order's saga has not ended, and whether a person has to look.
+// underWay says whether an order's saga has not ended, and whether a person has to look. What an operator has given up is not under way.
 func underWay(o *client.Order) (open, stuck bool) {
 	switch o.State {
 	case "placing", "awaiting_payment", "canceling", "expiring", "rejecting", "on_hold":
@@ -92,10 +93,10 @@ func underWay(o *client.Order) (open, stuck bool) {
 		open = o.Payment.Authorized != o.Payment.Captured+o.Payment.Voided
 	}
 	for _, f := range o.Fulfillments {
-		open = open || f.Captured != f.Amount
+		open = open || f.Captured != f.Amount && f.CaptureFailed != order.GivenUp
 	}
 	for _, r := range o.Refunds {
-		open = open || !r.Done
+		open = open || !r.Done && r.Failed != order.GivenUp
 	}
 	return open || len(o.Stuck) > 0, o.Attention
 }
