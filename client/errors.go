@@ -11,7 +11,7 @@ import (
 
 // ErrUnavailable says that no node gave an answer in time. A change may or may not have been carried out; it is
 // safe to repeat with the same key.
-var ErrUnavailable = errors.New("client: no node answered")
+var ErrUnavailable = errors.New("no node answered")
 
 // Error is the cluster's refusal, or its word that it cannot answer now (RFC 9457).
 type Error struct {

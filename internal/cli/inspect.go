@@ -1,194 +1,16 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"hanse/client"
 )
-
-func (a *app) paymentCmd() *cobra.Command {
-	get := &cobra.Command{Use: "get PAYMENT", Short: "Show a payment", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		p, err := c.Payment(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
-		return a.print(p, func(w io.Writer) {
-			fmt.Fprintf(w, "%s of order %s: authorized %s, captured %s, refunded %s, voided %s\n", p.ID, p.OrderID,
-				money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
-			table(w, "OPERATION\tKIND\tSTATE\tAMOUNT\tATTEMPTS\tCODE", func(row func(...any)) {
-				for _, op := range p.Operations {
-					row(op.ID, op.Kind, op.State, money(op.Amount, ""), op.Attempts, op.Code)
-				}
-			})
-		})
-	}}
-	var stuck bool
-	var limit int
-	list := &cobra.Command{Use: "list", Short: "List payments", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		shards, err := c.Shards(cmd.Context())
-		if err != nil {
-			return err
-		}
-		all := []client.Payment{}
-		for i := range shards.Counts["payment"] {
-			page, _, err := c.Payments(cmd.Context(), i, "", limit, stuck)
-			if err != nil {
-				return err
-			}
-			all = append(all, page...)
-		}
-		all = all[:min(len(all), limit)]
-		return a.print(map[string]any{"payments": all}, func(w io.Writer) {
-			table(w, "PAYMENT\tORDER\tAUTHORIZED\tCAPTURED\tREFUNDED\tVOIDED", func(row func(...any)) {
-				for _, p := range all {
-					row(p.ID, p.OrderID, money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
-				}
-			})
-		})
-	}}
-	list.Flags().BoolVar(&stuck, "stuck", false, "only those that need a person")
-	list.Flags().IntVar(&limit, "limit", 20, "rows")
-	return group("payment", "Show payments", get, list)
-}
-
-func (a *app) sagaCmd() *cobra.Command {
-	var stuck, yes bool
-	var limit int
-	var cursor, operator, evidence, decision string
-	list := &cobra.Command{Use: "list", Short: "List orders that are on their way", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		sagas, next, err := c.Sagas(cmd.Context(), stuck, cursor, limit)
-		if err != nil {
-			return err
-		}
-		if sagas == nil {
-			sagas = []client.Saga{}
-		}
-		return a.print(map[string]any{"sagas": sagas, "next_cursor": next}, func(w io.Writer) {
-			if len(sagas) == 0 {
-				fmt.Fprintln(w, "Nothing is on its way.")
-				return
-			}
-			table(w, "ORDER\tSTATE\tSTEP\tCAUSE\tSINCE\tATTEMPTS\tNEXT TRY\tMONEY AT RISK\tUNITS AT RISK", func(row func(...any)) {
-				for _, s := range sagas {
-					if len(s.Stuck) == 0 {
-						row(s.OrderID, s.State, "–", "–", s.UpdatedAt.Format("15:04:05"), "–", "–", "–", "–")
-					}
-					for _, st := range s.Stuck {
-						row(s.OrderID, s.State, fmt.Sprintf("%d %s", st.Seq, st.Step), shorten(st.Cause, 50), st.Since.Format("15:04:05"),
-							st.Attempts, st.NextTry.Format("15:04:05"), money(st.Amount, s.Currency), st.Units)
-					}
-				}
-			})
-		})
-	}}
-	list.Flags().BoolVar(&stuck, "stuck", false, "only those with a stuck step")
-	list.Flags().IntVar(&limit, "limit", 50, "rows")
-	list.Flags().StringVar(&cursor, "cursor", "", "where the page before ended")
-	showSaga := func(s *client.Saga) error {
-		return a.print(s, func(w io.Writer) {
-			fmt.Fprintf(w, "%s  %s  %s  payment %s\n", s.OrderID, s.State, money(s.Total, s.Currency), s.PaymentStep)
-			for _, l := range s.Legs {
-				fmt.Fprintf(w, "  %s: %s\n", l.Shard, l.State)
-			}
-			for _, st := range s.Stuck {
-				fmt.Fprintf(w, "  stuck: step %d, %s, since %s, %d attempts, next %s: %s (%s and %d units at risk)\n", st.Seq, st.Step,
-					st.Since.Format("15:04:05"), st.Attempts, st.NextTry.Format("15:04:05"), st.Cause, money(st.Amount, s.Currency), st.Units)
-			}
-		})
-	}
-	one := func(do func(ctx context.Context, c *client.Client, args []string) (*client.Saga, error)) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			s, err := do(cmd.Context(), c, args)
-			if err != nil {
-				return err
-			}
-			return showSaga(s)
-		}
-	}
-	seqOf := func(s string) (uint64, error) {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			return 0, usage("step %q: want its number, as hanse saga list shows it", s)
-		}
-		return n, nil
-	}
-	show := &cobra.Command{Use: "show ORDER", Short: "Show an order's saga", Args: cobra.ExactArgs(1),
-		RunE: one(func(ctx context.Context, c *client.Client, args []string) (*client.Saga, error) {
-			return c.Saga(ctx, args[0])
-		})}
-	retry := &cobra.Command{Use: "retry ORDER STEP", Short: "Send a stuck step again now", Args: cobra.ExactArgs(2),
-		RunE: one(func(ctx context.Context, c *client.Client, args []string) (*client.Saga, error) {
-			seq, err := seqOf(args[1])
-			if err != nil {
-				return nil, err
-			}
-			return c.RetryStep(ctx, args[0], seq, operator)
-		})}
-	retry.Flags().StringVar(&operator, "operator", os.Getenv("USER"), "who decides")
-	resolve := &cobra.Command{Use: "resolve ORDER STEP --decision done|skip --evidence TEXT", Short: "Settle a stuck step by hand; without --yes only say what would happen", Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			seq, err := seqOf(args[1])
-			if err != nil {
-				return err
-			}
-			if decision != "done" && decision != "skip" || evidence == "" {
-				return usage("say --decision done (it has happened) or skip (give it up), and --evidence, how that is known")
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			s, err := c.Saga(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			for _, st := range s.Stuck {
-				if st.Seq != seq {
-					continue
-				}
-				if !yes {
-					fmt.Fprintf(a.err, "Dry run. Step %d (%s) of order %s would be recorded as %s, with %s and %d units at risk. Repeat with --yes to decide.\n",
-						seq, st.Step, s.OrderID, map[string]string{"done": "done", "skip": "given up"}[decision], money(st.Amount, s.Currency), st.Units)
-					return nil
-				}
-				resolved, err := c.ResolveStep(cmd.Context(), args[0], seq, decision, evidence, operator)
-				if err != nil {
-					return err
-				}
-				return showSaga(resolved)
-			}
-			return fmt.Errorf("order %s has no stuck step %d", args[0], seq)
-		}}
-	resolve.Flags().StringVar(&decision, "decision", "", "done or skip")
-	resolve.Flags().StringVar(&evidence, "evidence", "", "how it is known")
-	resolve.Flags().StringVar(&operator, "operator", os.Getenv("USER"), "who decides")
-	resolve.Flags().BoolVar(&yes, "yes", false, "decide")
-	return group("saga", "Look after orders that are on their way", list, show, retry, resolve)
-}
 
 func (a *app) kvCmd() *cobra.Command {
 	var keyspace string
@@ -211,6 +33,7 @@ func (a *app) kvCmd() *cobra.Command {
 		}
 		return written(wr)
 	}}
+	var raw bool
 	get := &cobra.Command{Use: "get KEY", Short: "Read a key", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
@@ -220,8 +43,18 @@ func (a *app) kvCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(map[string]any{"key": args[0], "value": string(value), "version": v}, func(w io.Writer) { fmt.Fprintf(w, "%s\n", value) })
+		if raw {
+			_, err := a.out.Write(value)
+			return err
+		}
+		shown := map[string]any{"key": args[0], "version": v, "value": string(value)}
+		if !utf8.Valid(value) {
+			delete(shown, "value")
+			shown["value_base64"] = value
+		}
+		return a.print(shown, func(w io.Writer) { fmt.Fprintf(w, "%s\n", value) })
 	}}
+	get.Flags().BoolVar(&raw, "raw", false, "write the value's bytes and nothing else")
 	del := &cobra.Command{Use: "del KEY", Short: "Delete a key", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
@@ -234,6 +67,9 @@ func (a *app) kvCmd() *cobra.Command {
 		return written(wr)
 	}}
 	cas := &cobra.Command{Use: "cas KEY VALUE|- --version N", Short: "Write a key if it has a version; 0: if it does not exist", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("version") {
+			return usage("say which version the key has to have: --version N, 0 for none")
+		}
 		value, err := a.value(args[1])
 		if err != nil {
 			return err
@@ -249,7 +85,6 @@ func (a *app) kvCmd() *cobra.Command {
 		return written(wr)
 	}}
 	cas.Flags().Uint64Var(&version, "version", 0, "the version that the key has to have")
-	_ = cas.MarkFlagRequired("version") // it exists: two lines above
 	cmd := group("kv", "Read and write keys, linearizably", put, get, del, cas)
 	cmd.PersistentFlags().StringVar(&keyspace, "keyspace", "default", "keyspace")
 	return cmd
@@ -309,9 +144,23 @@ func (a *app) webhookCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.DeleteEndpoint(cmd.Context(), args[0])
+		if err := c.DeleteEndpoint(cmd.Context(), args[0]); err != nil {
+			return err
+		}
+		return a.print(map[string]string{"deleted": args[0]}, func(w io.Writer) { fmt.Fprintln(w, args[0], "is gone") })
 	}}
-	return group("webhook", "Manage webhook receivers", list, create, del)
+	enable := &cobra.Command{Use: "enable ENDPOINT", Short: "Deliver again to a receiver that was disabled", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		e, err := c.EnableEndpoint(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		return a.print(e, func(w io.Writer) { fmt.Fprintf(w, "%s: deliveries to %s go on\n", e.ID, e.URL) })
+	}}
+	return group("webhook", "Manage webhook receivers", list, create, enable, del)
 }
 
 func (a *app) eventsCmd() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -15,24 +16,19 @@ import (
 )
 
 func (a *app) orderCmd() *cobra.Command {
-	var key string
-	keyed := func(c *cobra.Command) *cobra.Command {
-		c.Flags().StringVar(&key, "key", "", "idempotency key; drawn unless given")
-		return c
-	}
 	var version uint64
 	var limit int
 	var cursor, reason, tracking, disposition string
 	var items []string
 	var noRefund bool
 
-	place := keyed(&cobra.Command{Use: "place FILE|-", Short: "Place an order from a JSON file, or from the standard input", Args: cobra.ExactArgs(1),
+	place := a.keyed(&cobra.Command{Use: "place FILE|-", Short: "Place an order from a JSON file, or from the standard input", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := a.readOrder(args[0])
 			if err != nil {
 				return err
 			}
-			return a.order(func(c *client.Client) (*client.Order, error) { return c.PlaceOrder(cmd.Context(), key, p) })
+			return a.order(func(c *client.Client) (*client.Order, error) { return c.PlaceOrder(cmd.Context(), a.key, p) })
 		}})
 	get := &cobra.Command{Use: "get ORDER", Short: "Show an order", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		return a.order(func(c *client.Client) (*client.Order, error) { return c.Order(cmd.Context(), args[0], version) })
@@ -47,7 +43,11 @@ func (a *app) orderCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(map[string]any{"orders": orders, "next_cursor": next}, func(w io.Writer) {
+		page := map[string]any{"orders": orders}
+		if next != "" {
+			page["next_cursor"] = next
+		}
+		return a.print(page, func(w io.Writer) {
 			if len(orders) == 0 {
 				fmt.Fprintf(w, "%s has no orders.\n", args[0])
 				return
@@ -58,28 +58,28 @@ func (a *app) orderCmd() *cobra.Command {
 				}
 			})
 			if next != "" {
-				fmt.Fprintf(w, "More: hanse order list %s --cursor %s\n", args[0], next)
+				fmt.Fprintf(w, "More: hanse order list %s --cursor '%s'\n", args[0], next)
 			}
 		})
 	}}
 	list.Flags().IntVar(&limit, "limit", 20, "rows, 1 to 1000")
 	list.Flags().StringVar(&cursor, "cursor", "", "where the page before ended")
-	cancel := keyed(&cobra.Command{Use: "cancel ORDER", Short: "Cancel an order, or what is still open of it", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return a.order(func(c *client.Client) (*client.Order, error) { return c.Cancel(cmd.Context(), key, args[0], reason) })
+	cancel := a.keyed(&cobra.Command{Use: "cancel ORDER", Short: "Cancel an order, or what is still open of it", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		return a.order(func(c *client.Client) (*client.Order, error) { return c.Cancel(cmd.Context(), a.key, args[0], reason) })
 	}})
 	cancel.Flags().StringVar(&reason, "reason", "", "why")
-	fulfill := keyed(&cobra.Command{Use: "fulfill ORDER", Short: "Ship items, or all that is open, and charge for them", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	fulfill := a.keyed(&cobra.Command{Use: "fulfill ORDER", Short: "Ship items, or all that is open, and charge for them", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		chosen, err := parseItems(items)
 		if err != nil {
 			return err
 		}
 		return a.order(func(c *client.Client) (*client.Order, error) {
-			return c.Fulfill(cmd.Context(), key, args[0], chosen, tracking)
+			return c.Fulfill(cmd.Context(), a.key, args[0], chosen, tracking)
 		})
 	}})
 	fulfill.Flags().StringSliceVar(&items, "item", nil, "LINE:QUANTITY, repeatable")
 	fulfill.Flags().StringVar(&tracking, "tracking", "", "the carrier's number")
-	ret := keyed(&cobra.Command{Use: "return ORDER --item LINE:QUANTITY", Short: "Take items back and refund them", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	ret := a.keyed(&cobra.Command{Use: "return ORDER --item LINE:QUANTITY", Short: "Take items back and refund them", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		chosen, err := parseItems(items)
 		if err != nil {
 			return err
@@ -91,19 +91,19 @@ func (a *app) orderCmd() *cobra.Command {
 		if noRefund {
 			r.Refund = new(bool)
 		}
-		return a.order(func(c *client.Client) (*client.Order, error) { return c.Return(cmd.Context(), key, args[0], r) })
+		return a.order(func(c *client.Client) (*client.Order, error) { return c.Return(cmd.Context(), a.key, args[0], r) })
 	}})
 	ret.Flags().StringSliceVar(&items, "item", nil, "LINE:QUANTITY, repeatable")
 	ret.Flags().StringVar(&disposition, "disposition", "sellable", "sellable, damaged or lost")
 	ret.Flags().StringVar(&reason, "reason", "", "why")
 	ret.Flags().BoolVar(&noRefund, "no-refund", false, "keep the money")
-	refund := keyed(&cobra.Command{Use: "refund ORDER AMOUNT", Short: "Give money back without goods, in minor units", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
-		amount, err := strconv.ParseInt(args[1], 10, 64)
+	refund := a.keyed(&cobra.Command{Use: "refund ORDER AMOUNT", Short: "Give money back without goods, in minor units", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		minor, err := strconv.ParseInt(args[1], 10, 64)
 		if err != nil {
 			return usage("amount %q: want whole minor units", args[1])
 		}
 		return a.order(func(c *client.Client) (*client.Order, error) {
-			return c.Refund(cmd.Context(), key, args[0], amount, reason)
+			return c.Refund(cmd.Context(), a.key, args[0], minor, reason)
 		})
 	}})
 	refund.Flags().StringVar(&reason, "reason", "", "why")
@@ -143,9 +143,13 @@ func (a *app) orderCmd() *cobra.Command {
 	return group("order", "Place and change orders", place, get, list, cancel, fulfill, ret, refund, events, explain)
 }
 
+// shorten cuts a text to n bytes or a little less, between characters.
 func shorten(s string, n int) string {
 	if len(s) <= n {
 		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
 	}
 	return s[:n] + "…"
 }
@@ -166,6 +170,9 @@ func (a *app) readOrder(name string) (*client.PlaceOrder, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(p); err != nil {
 		return nil, usage("read the order: %v", err)
+	}
+	if d.More() {
+		return nil, usage("read the order: something follows it; place one order at a time")
 	}
 	return p, nil
 }
@@ -210,13 +217,16 @@ func showOrder(w io.Writer, o *client.Order) {
 	shown := o.Lines[:min(len(o.Lines), 20)]
 	table(w, "LINE\tSKU\tQUANTITY\tPRICE\tTOTAL\tFULFILLED\tRETURNED\tCANCELED", func(row func(...any)) {
 		for _, l := range shown {
-			row(l.Line, l.SKU, l.Quantity, money(l.UnitPrice, ""), money(l.Total, ""), l.Fulfilled, l.Returned, l.Canceled)
+			row(l.Line, l.SKU, l.Quantity, amount(l.UnitPrice, o.Currency), amount(l.Total, o.Currency), l.Fulfilled, l.Returned, l.Canceled)
 		}
 	})
 	if n := len(o.Lines) - len(shown); n > 0 {
 		fmt.Fprintf(w, "… and %d more lines (--json shows all)\n", n)
 	}
 	for _, s := range o.Stuck {
-		fmt.Fprintf(w, "stuck: step %d, %s: %s\n", s.Seq, s.Step, s.Cause)
+		fmt.Fprintf(w, "stuck: step %d, %s: %s; see hanse saga show %s\n", s.Seq, s.Step, s.Cause, o.ID)
+	}
+	if o.State == "placing" || o.State == "awaiting_payment" {
+		fmt.Fprintf(w, "It is still on its way; see hanse order get %s\n", o.ID)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hanse/client"
+	"hanse/internal/dev"
 )
 
 // Exit codes.
@@ -27,8 +30,8 @@ const (
 // Version is the program's; a release sets it when linking.
 var Version = "dev"
 
-// DefaultAddr is the first node of a development cluster.
-const DefaultAddr = "127.0.0.1:7400"
+// DefaultAddr is the nodes of a development cluster as it is unless told otherwise: one of them may have been killed.
+const DefaultAddr = "127.0.0.1:7400,127.0.0.1:7410,127.0.0.1:7420"
 
 // app is what all commands share.
 type app struct {
@@ -37,6 +40,7 @@ type app struct {
 	addr     string
 	retryFor time.Duration
 	json     bool
+	key      string // idempotency key of the change that the command makes; empty when it makes none
 }
 
 // usageError is a mistake on the command line.
@@ -58,53 +62,76 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
-	return a.exit(ctx, err)
+	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
+// exit reports a command's end and returns its code.
 func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return exitDone
+	}
 	var wrong *usageError
 	var refused *client.Error
 	switch {
-	case err == nil:
-		return exitDone
 	case errors.Is(err, errDifferent):
 		return exitRefused
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(a.err, "interrupted")
+		a.complain("interrupted", "interrupted")
 		return exitRefused
 	case errors.As(err, &wrong):
-		fmt.Fprintf(a.err, "hanse: %v\n", err)
+		a.complain("usage", err.Error())
 		return exitUsage
 	case errors.As(err, &refused):
 		if a.json {
-			_ = json.NewEncoder(a.err).Encode(refused)
+			_ = json.NewEncoder(a.err).Encode(refused) // nobody to tell that it cannot be told
 		} else {
-			fmt.Fprintf(a.err, "hanse: %v\n", refused)
+			a.complain(refused.Code, err.Error(), a.repeat(refused.Retryable)...)
 		}
 		if refused.Retryable {
 			return exitUnavailable
 		}
 		return exitRefused
 	case errors.Is(err, client.ErrUnavailable):
-		fmt.Fprintf(a.err, "hanse: %v\n  No node answers at %s. Is the cluster running? Try: hanse dev\n", err, a.addr)
+		hints := []string{fmt.Sprintf("Is the cluster running at %s? Start one with hanse dev, or name a node with --addr or HANSE_ADDR.", a.addr)}
+		a.complain("unavailable", err.Error(), append(hints, a.repeat(true)...)...)
 		return exitUnavailable
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "unknown flag"),
-		strings.HasPrefix(err.Error(), "unknown shorthand"), strings.HasPrefix(err.Error(), "invalid argument"),
-		strings.HasPrefix(err.Error(), "flag needs an argument"), strings.HasPrefix(err.Error(), "required flag"),
-		strings.HasPrefix(err.Error(), "accepts "), strings.HasPrefix(err.Error(), "requires at least"):
-		fmt.Fprintf(a.err, "hanse: %v\n", err) // cobra's own errors have no types
-		return exitUsage
+	case errors.Is(err, dev.ErrNoCluster):
+		a.complain("unavailable", err.Error())
+		return exitUnavailable
 	}
-	fmt.Fprintf(a.err, "hanse: %v\n", err)
+	a.complain("failed", err.Error())
 	return exitRefused
 }
 
-func (a *app) root() *cobra.Command {
-	root := &cobra.Command{
-		Use: "hanse", Short: "The order platform that stays right when machines fail",
-		SilenceUsage: true, SilenceErrors: true,
+// repeat says how to repeat a change safely, when it may or may not have been carried out.
+func (a *app) repeat(unknown bool) []string {
+	if !unknown || a.key == "" {
+		return nil
 	}
+	return []string{"It may or may not have been done. Repeat it safely with: --key " + a.key}
+}
+
+// complain writes an error, and in which way it can be mended.
+func (a *app) complain(code, detail string, hints ...string) {
+	if a.json {
+		_ = json.NewEncoder(a.err).Encode(map[string]any{"code": code, "detail": strings.Join(append([]string{detail}, hints...), " ")})
+		return
+	}
+	fmt.Fprintf(a.err, "hanse: %s\n", detail)
+	for _, h := range hints {
+		fmt.Fprintf(a.err, "  %s\n", h)
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := group("hanse", "The order platform that stays right when machines fail",
+		a.serveCmd(), a.devCmd(), a.pspCmd(),
+		a.orderCmd(), a.stockCmd(), a.paymentCmd(), a.sagaCmd(), a.kvCmd(), a.webhookCmd(), a.eventsCmd(),
+		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.benchCmd(), a.versionCmd(),
+	)
+	root.Long = "Hanse takes orders, holds stock and moves money on a cluster of nodes, and stays right when they fail.\n\n" +
+		"Exit codes: 0 done, 1 refused or a difference found, 2 usage, 3 no node answered."
+	root.SilenceUsage, root.SilenceErrors = true, true
 	addr := os.Getenv("HANSE_ADDR")
 	if addr == "" {
 		addr = DefaultAddr
@@ -112,21 +139,66 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.addr, "addr", addr, "addresses of nodes, separated by commas (HANSE_ADDR)")
 	root.PersistentFlags().DurationVar(&a.retryFor, "retry-for", 10*time.Second, "how long to look for a node that answers")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
-	root.AddCommand(
-		a.serveCmd(), a.devCmd(), a.pspCmd(),
-		a.orderCmd(), a.stockCmd(), a.paymentCmd(), a.sagaCmd(), a.kvCmd(), a.webhookCmd(), a.eventsCmd(),
-		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.benchCmd(), a.versionCmd(),
-	)
+	root.SetFlagErrorFunc(misused)
+	typeArgErrors(root)
 	return root
 }
 
-// client returns a client of the cluster at --addr.
+// misused is a mistake that a command's help clears up.
+func misused(cmd *cobra.Command, err error) error {
+	return usage("%w; see %s --help", err, cmd.CommandPath())
+}
+
+// typeArgErrors makes what a command says about its arguments a mistake on the command line: cobra's own errors have no type.
+func typeArgErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err == nil {
+				return nil
+			}
+			if !cmd.HasSubCommands() {
+				return usage("%w; want %s", err, cmd.UseLine())
+			}
+			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+				err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(similar, " or "))
+			}
+			return misused(cmd, err)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		typeArgErrors(c)
+	}
+}
+
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs, SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
+// client returns a client of the nodes at --addr, and of no others: a command is over before it needs to know them.
 func (a *app) client() (*client.Client, error) {
-	c, err := client.New(client.Config{Addrs: strings.Split(a.addr, ","), Pinned: true, RetryFor: a.retryFor})
+	c, err := client.New(client.Config{Addrs: splitAddrs(a.addr), Pinned: true, RetryFor: a.retryFor})
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, usage("--addr: %w", err)
 	}
 	return c, nil
+}
+
+// keyed gives a command that changes something its idempotency key: the one that --key says, or a drawn one.
+func (a *app) keyed(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.key, "key", "", "idempotency key: the same change with it happens once; drawn unless given")
+	c.PreRun = func(*cobra.Command, []string) {
+		if a.key == "" {
+			a.key = client.NewKey()
+		}
+	}
+	return c
 }
 
 // print writes v as JSON, or what people gives when --json is not set.
@@ -156,24 +228,22 @@ func table(w io.Writer, head string, rows func(row func(cells ...any))) {
 	_ = t.Flush() // a writer that fails has failed for whoever reads it
 }
 
-// money writes minor units as people read them, with two decimals.
-func money(minor int64, currency string) string {
-	sign := ""
-	if minor < 0 {
-		sign, minor = "-", -minor
-	}
-	return fmt.Sprintf("%s%d.%02d %s", sign, minor/100, minor%100, currency)
-}
-
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		return a.print(map[string]string{"version": Version}, func(w io.Writer) { fmt.Fprintln(w, "hanse", Version) })
+		v := struct {
+			Version string `json:"version"`
+			Commit  string `json:"commit,omitempty"`
+			Go      string `json:"go"`
+		}{Version: Version, Go: runtime.Version()}
+		if info, ok := debug.ReadBuildInfo(); ok {
+			for _, s := range info.Settings {
+				if s.Key == "vcs.revision" {
+					v.Commit = s.Value
+				}
+			}
+		}
+		return a.print(v, func(w io.Writer) {
+			fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintln("hanse", v.Version, v.Go, v.Commit)))
+		})
 	}}
-}
-
-// group makes a command that only holds others.
-func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(commands...)
-	return c
 }

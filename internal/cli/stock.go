@@ -11,12 +11,11 @@ import (
 )
 
 func (a *app) stockCmd() *cobra.Command {
-	var location, reason, key string
+	var location, reason string
 	flags := func(c *cobra.Command) *cobra.Command {
 		c.Flags().StringVar(&location, "location", "", "main unless stated")
 		c.Flags().StringVar(&reason, "reason", "", "why")
-		c.Flags().StringVar(&key, "key", "", "idempotency key; drawn unless given")
-		return c
+		return a.keyed(c)
 	}
 	change := func(use, short string, do func(c *client.Client, cmd *cobra.Command, sku string, ch client.StockChange) (*client.Location, error)) *cobra.Command {
 		return flags(&cobra.Command{Use: use + " SKU QTY", Short: short, Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,10 +69,10 @@ func (a *app) stockCmd() *cobra.Command {
 	track.Flags().StringVar(&location, "location", "", "main unless stated")
 	return group("stock", "Receive, adjust and show stock",
 		change("receive", "Book units in", func(c *client.Client, cmd *cobra.Command, sku string, ch client.StockChange) (*client.Location, error) {
-			return c.Receive(cmd.Context(), key, sku, ch)
+			return c.Receive(cmd.Context(), a.key, sku, ch)
 		}),
 		change("adjust", "Correct the count, up or down", func(c *client.Client, cmd *cobra.Command, sku string, ch client.StockChange) (*client.Location, error) {
-			return c.Adjust(cmd.Context(), key, sku, ch)
+			return c.Adjust(cmd.Context(), a.key, sku, ch)
 		}),
 		get, track)
 }

@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"hanse/client"
+)
+
+func (a *app) paymentCmd() *cobra.Command {
+	show := func(p *client.Payment) error {
+		return a.print(p, func(w io.Writer) {
+			fmt.Fprintf(w, "%s of order %s: authorized %s, captured %s, refunded %s, voided %s\n", p.ID, p.OrderID,
+				money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
+			table(w, "OPERATION\tKIND\tSTATE\tAMOUNT\tATTEMPTS\tCODE", func(row func(...any)) {
+				for _, op := range p.Operations {
+					state := op.State
+					if op.Stuck {
+						state += " (stuck)"
+					}
+					row(op.ID, op.Kind, state, amount(op.Amount, p.Currency), op.Attempts, op.Code)
+				}
+			})
+		})
+	}
+	get := &cobra.Command{Use: "get PAYMENT", Short: "Show a payment", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		p, err := c.Payment(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		return show(p)
+	}}
+	return group("payment", "Show payments, and settle what the provider cannot tell", get, a.paymentListCmd(), a.paymentRetryCmd(show), a.paymentResolveCmd(show))
+}
+
+func (a *app) paymentListCmd() *cobra.Command {
+	var stuck bool
+	var limit int
+	cmd := &cobra.Command{Use: "list", Short: "List payments", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if limit < 1 {
+			return usage("--limit %d: want at least 1", limit)
+		}
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		payments := []client.Payment{}
+		for p, err := range c.AllPayments(cmd.Context(), stuck) {
+			if err != nil {
+				return err
+			}
+			if payments = append(payments, p); len(payments) == limit {
+				break
+			}
+		}
+		return a.print(map[string]any{"payments": payments}, func(w io.Writer) {
+			if len(payments) == 0 {
+				fmt.Fprintln(w, "There are none.")
+				return
+			}
+			table(w, "PAYMENT\tORDER\tAUTHORIZED\tCAPTURED\tREFUNDED\tVOIDED", func(row func(...any)) {
+				for _, p := range payments {
+					row(p.ID, p.OrderID, money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
+				}
+			})
+		})
+	}}
+	cmd.Flags().BoolVar(&stuck, "stuck", false, "only those that need a person")
+	cmd.Flags().IntVar(&limit, "limit", 20, "rows")
+	return cmd
+}
+
+func (a *app) paymentRetryCmd(show func(*client.Payment) error) *cobra.Command {
+	var operator string
+	cmd := &cobra.Command{Use: "retry PAYMENT OPERATION", Short: "Ask the provider again now", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		p, err := c.RetryOperation(cmd.Context(), args[0], args[1], operator)
+		if err != nil {
+			return err
+		}
+		return show(p)
+	}}
+	cmd.Flags().StringVar(&operator, "operator", os.Getenv("USER"), "who decides")
+	return cmd
+}
+
+func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command {
+	var outcome, evidence, operator string
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "resolve PAYMENT OPERATION --outcome succeeded|failed --evidence TEXT", Short: "Settle an operation whose outcome the provider cannot tell",
+		Long: "Settle an operation whose outcome the provider cannot tell, from what its dashboard or support says. Without --yes nothing is\ndecided: the command only says what would be recorded.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if outcome != "succeeded" && outcome != "failed" || evidence == "" {
+				return usage("say --outcome succeeded (the money has moved) or failed (it has not), and --evidence, how that is known")
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			p, err := c.Payment(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			for _, op := range p.Operations {
+				if op.ID != args[1] {
+					continue
+				}
+				if !yes {
+					return a.dryRun(map[string]any{"payment_id": p.ID, "operation": op, "outcome": outcome},
+						"%s of %s (%s, %d attempts) would be recorded as %s.", op.Kind, money(op.Amount, p.Currency), op.State, op.Attempts, outcome)
+				}
+				if p, err = c.ResolveOperation(cmd.Context(), args[0], args[1], outcome == "succeeded", evidence, operator); err != nil {
+					return err
+				}
+				return show(p)
+			}
+			return fmt.Errorf("payment %s has no operation %s: hanse payment get %s lists them", p.ID, args[1], p.ID)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&outcome, "outcome", "", "succeeded or failed")
+	f.StringVar(&evidence, "evidence", "", "how it is known")
+	f.StringVar(&operator, "operator", os.Getenv("USER"), "who decides")
+	f.BoolVar(&yes, "yes", false, "decide")
+	return cmd
+}
+
+// dryRun says what a decision would do.
+func (a *app) dryRun(v map[string]any, format string, args ...any) error {
+	v["dry_run"] = true
+	return a.print(v, func(w io.Writer) {
+		fmt.Fprintf(w, "Dry run. "+format+" Repeat with --yes to decide.\n", args...)
+	})
+}
