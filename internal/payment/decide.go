@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"hanse/api/paymentpb"
@@ -391,8 +392,10 @@ func Check(p *paymentpb.Payment) error {
 	if busy > 1 {
 		return fmt.Errorf("%d operations are under way, at most 1 may be", busy)
 	}
-	if want := [5]int64{0, p.Authorized, p.Captured, p.Voided, p.Refunded}; sums != want {
-		return fmt.Errorf("operations sum up to %v, the payment says %v", sums[1:], want[1:])
+	if sums != [5]int64{0, p.Authorized, p.Captured, p.Voided, p.Refunded} {
+		// Copies, so that those compared above stay on the stack: this is checked at every change.
+		found, said := slices.Clone(sums[1:]), []int64{p.Authorized, p.Captured, p.Voided, p.Refunded}
+		return fmt.Errorf("operations sum up to %v, the payment says %v", found, said)
 	}
 	return nil
 }

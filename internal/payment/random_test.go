@@ -381,3 +381,16 @@ func BenchmarkAuthorizeAndCapture(b *testing.B) {
 		Answer(p, s.Call, success, noon)
 	}
 }
+
+func TestAnAuthorizationCostsFewAllocations(t *testing.T) {
+	success := &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "psp_000001"}
+	authorize := authorizing(3)
+	got := testing.AllocsPerRun(100, func() {
+		p, s := Decide(nil, authorize, noon)
+		Answer(p, s.Call, success, noon)
+	})
+	// The payment, the operation and its list, the call and its key; and the answer's list of settled keys with its key.
+	if got > 7 {
+		t.Errorf("Decide and Answer allocate %v times, want at most 7", got)
+	}
+}

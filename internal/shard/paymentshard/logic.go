@@ -3,6 +3,7 @@ package paymentshard
 import (
 	"hanse/api/paymentpb"
 	"hanse/internal/hlc"
+	"hanse/internal/invariant"
 	"hanse/internal/payment"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
@@ -25,7 +26,14 @@ type logic struct {
 	// stuck indexes the payments that need a person, so that listing them does not read all others.
 	stuck *shard.Table[struct{}]
 	// calls finds a payment's message in the outbox. It is derived from the outbox, at first use.
-	calls map[string]uint64
+	calls map[string]outstanding
+}
+
+// outstanding is a message in the outbox, and the call in it if it was emitted since the shard was opened: decoding that again would
+// be half of the allocations of an answer.
+type outstanding struct {
+	seq  uint64
+	call *paymentpb.ProviderCall
 }
 
 // New returns the builder that [shard.Open] takes.
@@ -66,11 +74,8 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 }
 
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
-	delete(l.outstanding(), m.Key)
-	call, p, ok := l.callOf(m)
-	if !ok {
-		return
-	}
+	call, p := l.callOf(m)
+	delete(l.calls, m.Key)
 	var a paymentpb.ProviderAnswer
 	if r.Code != "" {
 		a = paymentpb.ProviderAnswer{Code: r.Code + ": " + r.Detail}
@@ -82,22 +87,28 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 }
 
 func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
-	if call, p, ok := l.callOf(m); ok {
-		before := rowOf(p)
-		l.carryOut(tx, p, before, payment.Undelivered(p, call, s.Cause, s.NextTry.Millis(), tx.Now.Millis()))
-	}
+	call, p := l.callOf(m)
+	before := rowOf(p)
+	l.carryOut(tx, p, before, payment.Undelivered(p, call, s.Cause, s.NextTry.Millis(), tx.Now.Millis()))
 }
 
 // Due is never called: pauses are delays of outbox messages, and the service sets no timers.
 func (l *logic) Due(*shard.Tx, string) {}
 
-func (l *logic) callOf(m *shard.Message) (*paymentpb.ProviderCall, *paymentpb.Payment, bool) {
-	call := new(paymentpb.ProviderCall)
+// callOf returns the call in a message of the outbox, and its payment: payments are never deleted.
+func (l *logic) callOf(m *shard.Message) (*paymentpb.ProviderCall, *paymentpb.Payment) {
+	p, ok := l.payments.Find(m.Key)
+	if !ok {
+		invariant.Check(false, "message %d is about payment %s, which is not there", m.Seq, m.Key)
+	}
+	if o := l.outstanding()[m.Key]; o.seq == m.Seq && o.call != nil {
+		return o.call, p
+	}
+	call := new(paymentpb.ProviderCall) // emitted before the shard was opened
 	if err := call.UnmarshalVT(m.Payload); err != nil {
 		panic("paymentshard: own outbox message does not decode: " + err.Error())
 	}
-	p, ok := l.payments.Find(call.PaymentId)
-	return call, p, ok
+	return call, p
 }
 
 // row is what the tables held of a payment before a change.
@@ -110,14 +121,15 @@ func (l *logic) carryOut(tx *shard.Tx, p *paymentpb.Payment, before row, step pa
 		return
 	}
 	if step.Recall {
-		if seq, ok := l.outstanding()[p.Id]; ok {
-			tx.Finish(seq)
+		if o, ok := l.outstanding()[p.Id]; ok {
+			tx.Finish(o.seq)
 			delete(l.calls, p.Id)
 		}
 	}
 	if step.Call != nil {
+		calls := l.outstanding() // before the message is in the outbox, from which they may be loaded
 		seq := tx.Emit(shard.PSP, p.Id, mustMarshal(step.Call), hlc.FromMillis(step.NotBefore))
-		l.outstanding()[p.Id] = seq
+		calls[p.Id] = outstanding{seq, step.Call}
 	}
 	for _, key := range step.Settled {
 		tx.Settle(key)
@@ -136,11 +148,11 @@ func (l *logic) carryOut(tx *shard.Tx, p *paymentpb.Payment, before row, step pa
 }
 
 // outstanding returns the payments' messages in the outbox, which was not loaded yet when the logic was made.
-func (l *logic) outstanding() map[string]uint64 {
+func (l *logic) outstanding() map[string]outstanding {
 	if l.calls == nil {
-		l.calls = make(map[string]uint64)
+		l.calls = make(map[string]outstanding)
 		for _, m := range l.state.Outbox() {
-			l.calls[m.Key] = m.Seq
+			l.calls[m.Key] = outstanding{seq: m.Seq}
 		}
 	}
 	return l.calls
