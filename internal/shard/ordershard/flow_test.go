@@ -492,6 +492,34 @@ func TestRest_of_a_partly_fulfilled_order_is_canceled_and_voided(t *testing.T) {
 	}
 }
 
+// What waits for its next attempt is alone in its lane: an order's other operations do not wait behind it.
+func TestRefusedStepDoesNotHoldUpOthers(t *testing.T) {
+	s := newShop(t)
+	s.receive("A", 10)
+	o := s.place(line("A", 5, 100))
+	s.order(&orderpb.Command{Body: &orderpb.Command_Fulfill{Fulfill: &orderpb.Fulfill{Id: o, FulfillmentId: s.newID(id.Fulfillment)}}})
+	s.provider = func(*paymentpb.ProviderCall) *paymentpb.ProviderAnswer {
+		return &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED, Code: "account_closed"}
+	}
+	refund := func(amount int64) {
+		s.order(&orderpb.Command{Body: &orderpb.Command_RefundAmount{RefundAmount: &orderpb.RefundAmount{Id: o, RefundId: s.newID(id.Refund), Amount: amount}}})
+	}
+	refund(300)
+	if got := s.find(o); got.Refunded != 0 || len(got.Stuck) != 1 {
+		t.Fatalf("declined: %s", summary(got))
+	}
+	s.provider = accept
+	refund(200)
+	if got := s.find(o); got.Refunded != 200 {
+		t.Errorf("refunded %d, want 200 at once: %s", got.Refunded, summary(got))
+	}
+	s.restart()
+	s.pass(300_000)
+	if got := s.find(o); got.Refunded != 500 || len(got.Stuck) != 0 {
+		t.Errorf("refunded %d, want 500 after the pause: %s", got.Refunded, summary(got))
+	}
+}
+
 func BenchmarkPlaceToConfirmed(b *testing.B) {
 	s := newShop(b)
 	skus := make([]string, 1000)

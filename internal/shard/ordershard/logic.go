@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"hanse/api/orderpb"
@@ -27,6 +28,8 @@ const (
 	refusedDoublings = 6
 	// endSuffix makes the key under which callers wait for the end of an order that is being undone.
 	endSuffix = "/end"
+	// laneMark comes between an order and a lane of its messages; no ID contains it.
+	laneMark = "/"
 )
 
 // New returns the builder for [shard.Open]. Layout tells where stock and payments live.
@@ -230,7 +233,7 @@ func (l *logic) paymentShard(o *orderpb.Order) shard.ID {
 
 // Reply takes the answer to a step.
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
-	f, ok := l.files.Find(m.Key)
+	f, ok := l.files.Find(orderOf(m))
 	if !ok {
 		panic("ordershard: message of an unknown order " + m.Key)
 	}
@@ -288,10 +291,22 @@ func (l *logic) postpone(tx *shard.Tx, f *file, m *shard.Message, cause string, 
 	}
 	pause := refusedPause << min(step.Attempts-1, refusedDoublings)
 	next := tx.Now + hlc.FromMillis(pause.Milliseconds())
-	step.Seq, step.NextTry = tx.Emit(m.To, m.Key, payload, next), next.Millis()
+	step.Seq, step.NextTry = tx.Emit(m.To, laneOf(o, m), payload, next), next.Millis()
 	// The new message is stuck before the old one is not, so that an order on hold for it stays there.
 	l.record(tx, f, order.StepStuck(o, step, now))
 	l.record(tx, f, order.StepResolved(o, m.Seq, order.DecisionRetry, "", "", now))
+}
+
+// laneOf is the key of a refused message's next attempt: a lane of its own, for while it waits the order's other messages to the
+// same place must not. It was their turn when it was refused.
+func laneOf(o *orderpb.Order, refused *shard.Message) string {
+	return o.Id + laneMark + strconv.FormatUint(refused.Seq, 10)
+}
+
+// orderOf is the order that a message is about.
+func orderOf(m *shard.Message) string {
+	orderID, _, _ := strings.Cut(m.Key, laneMark)
+	return orderID
 }
 
 // again returns the command for an operation that the provider has declined, under the key of its next attempt.
@@ -311,7 +326,7 @@ func again(o *orderpb.Order, sent saga.Sent) []byte {
 
 // Stuck puts on record that a step could not be delivered for long.
 func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
-	f, ok := l.files.Find(m.Key)
+	f, ok := l.files.Find(orderOf(m))
 	if !ok {
 		panic("ordershard: message of an unknown order " + m.Key)
 	}
@@ -356,7 +371,7 @@ func (l *logic) resolve(tx *shard.Tx, f *file, c *orderpb.ResolveStep, now int64
 
 func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *reject.Rejection) {
 	m, ok := l.state.Message(seq)
-	if !ok || m.Key != o.Id || order.StuckAt(o, seq) == nil {
+	if !ok || orderOf(m) != o.Id || order.StuckAt(o, seq) == nil {
 		return nil, &reject.Rejection{Code: reject.SagaNotStuck, Field: "/seq", Detail: fmt.Sprintf("order %s has no stuck step %d", o.Id, seq)}
 	}
 	return m, nil

@@ -180,9 +180,9 @@ func (l *logic) sagas(q *orderpb.ListSagas) shard.Result {
 	seen := make(map[string]bool)
 	var ids []string
 	for _, m := range l.state.Outbox() {
-		if !seen[m.Key] && m.Key > q.After {
-			seen[m.Key] = true
-			ids = append(ids, m.Key)
+		if orderID := orderOf(m); !seen[orderID] && orderID > q.After {
+			seen[orderID] = true
+			ids = append(ids, orderID)
 		}
 	}
 	slices.Sort(ids)
