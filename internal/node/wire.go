@@ -120,15 +120,16 @@ func decodeResponse(id shard.ID, data []byte) (shard.Result, error) {
 	if len(data) < 10 || data[0] != wireVersion {
 		return shard.Result{}, replica.ErrOutcomeUnknown
 	}
+	leader := transport.NodeID(binary.LittleEndian.Uint64(data[2:]))
 	r, rest, err := shard.DecodeResult(data[10:])
-	if err != nil || len(rest) > 0 {
+	if err != nil || len(rest) > 0 || leader != 0 && status(data[1]) != statusNotLeader {
 		return shard.Result{}, replica.ErrOutcomeUnknown
 	}
 	switch status(data[1]) {
 	case statusResult:
 		return r, nil
 	case statusNotLeader:
-		return r, &replica.NotLeaderError{Shard: id, Leader: transport.NodeID(binary.LittleEndian.Uint64(data[2:]))}
+		return r, &replica.NotLeaderError{Shard: id, Leader: leader}
 	case statusBusy:
 		return r, replica.ErrBusy
 	case statusUnavailable:

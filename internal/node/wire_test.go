@@ -1,0 +1,129 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+)
+
+func sampleRequests() []request {
+	return []request{
+		{op: opPropose, shard: shard.NewID(shard.Order, 2), timeout: 1500 * time.Millisecond, wait: true, command: shard.Command{
+			Kind: shard.KindLogic, Tag: 9, Caller: "shop", Key: "k", RequestHash: 77, Payload: []byte("place"),
+		}},
+		{op: opPropose, shard: shard.NewID(shard.Payment, 0), command: shard.Command{Kind: shard.KindReply, Payload: []byte{}}},
+		{op: opRead, shard: shard.NewID(shard.Keyspace, 0), timeout: time.Second, consistency: replica.AtLeast, atLeast: 812, payload: []byte("find")},
+		{op: opRead, shard: shard.NewID(shard.Meta, 0), consistency: replica.Stale, payload: []byte{}},
+	}
+}
+
+func TestRequest_survives_the_wire(t *testing.T) {
+	for _, want := range sampleRequests() {
+		got, err := decodeRequest(want.append(nil))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("decodeRequest = %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+func TestDecodeRequest_refuses(t *testing.T) {
+	good := sampleRequests()[0].append(nil)
+	read := sampleRequests()[2].append(nil)
+	with := func(data []byte, at int, b byte) []byte {
+		data = bytes.Clone(data)
+		data[at] = b
+		return data
+	}
+	for name, data := range map[string][]byte{
+		"nothing":               nil,
+		"a short header":        good[:10],
+		"a newer version":       with(good, 0, wireVersion+1),
+		"an unknown operation":  with(good, 1, 9),
+		"a flag that is no one": with(good, 10, 2),
+		"half a command":        good[:len(good)-1],
+		"more than a command":   append(bytes.Clone(good), 0),
+		"an unknown level":      with(read, 10, byte(replica.Stale)+1),
+		"a short read":          read[:18],
+	} {
+		if r, err := decodeRequest(data); err == nil {
+			t.Errorf("%s was taken for %+v", name, r)
+		}
+	}
+}
+
+func TestResponse_survives_the_wire(t *testing.T) {
+	id := shard.NewID(shard.Order, 1)
+	result := shard.Result{Code: "out_of_stock", Field: "/lines/0", Detail: "2 left", Position: 8, Replayed: true, Payload: []byte("x")}
+	got, err := decodeResponse(id, encodeResponse(result, nil))
+	if err != nil || !reflect.DeepEqual(got, result) {
+		t.Errorf("decodeResponse = %+v, %v, want %+v", got, err, result)
+	}
+	for _, c := range []struct{ sent, want error }{
+		{replica.ErrBusy, replica.ErrBusy},
+		{replica.ErrOutcomeUnknown, replica.ErrOutcomeUnknown},
+		// What certainly has not happened comes as one error: try elsewhere.
+		{replica.ErrTimeout, errUnavailable},
+		{replica.ErrStopped, errUnavailable},
+		{replica.ErrNoReplica, errUnavailable},
+	} {
+		if _, err := decodeResponse(id, encodeResponse(shard.Result{}, c.sent)); !errors.Is(err, c.want) {
+			t.Errorf("%v came as %v, want %v", c.sent, err, c.want)
+		}
+	}
+	var notLeader *replica.NotLeaderError
+	_, err = decodeResponse(id, encodeResponse(shard.Result{}, &replica.NotLeaderError{Shard: id, Leader: 3}))
+	if !errors.As(err, &notLeader) || notLeader.Leader != 3 || notLeader.Shard != id {
+		t.Errorf("a redirection to node 3 came as %v", err)
+	}
+}
+
+// Whatever cannot be read leaves the outcome unknown: the request may have been carried out.
+func TestDecodeResponse_of_garbage_leaves_the_outcome_unknown(t *testing.T) {
+	good := encodeResponse(shard.Result{Payload: []byte("x")}, nil)
+	newer := bytes.Clone(good)
+	newer[0]++
+	status := bytes.Clone(good)
+	status[1] = 200
+	for name, data := range map[string][]byte{
+		"nothing": nil, "half": good[:len(good)-1], "more": append(bytes.Clone(good), 0), "a newer version": newer, "an unknown status": status,
+	} {
+		if r, err := decodeResponse(0, data); !errors.Is(err, replica.ErrOutcomeUnknown) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
+
+func FuzzDecodeRequest(f *testing.F) {
+	for _, r := range sampleRequests() {
+		f.Add(r.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeRequest(data)
+		if err != nil {
+			return
+		}
+		if again := r.append(nil); !bytes.Equal(again, data) {
+			t.Errorf("decoded %x encodes to %x", data, again)
+		}
+	})
+}
+
+func FuzzDecodeResponse(f *testing.F) {
+	f.Add(encodeResponse(shard.Result{Code: "out_of_stock", Position: 8, Replayed: true, Payload: []byte("x")}, nil))
+	f.Add(encodeResponse(shard.Result{}, &replica.NotLeaderError{Leader: 2}))
+	f.Add(encodeResponse(shard.Result{}, replica.ErrBusy))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeResponse(0, data)
+		if errors.Is(err, replica.ErrOutcomeUnknown) {
+			return
+		}
+		if again := encodeResponse(r, err); !bytes.Equal(again, data) {
+			t.Errorf("decoded %x (%v) encodes to %x", data, err, again)
+		}
+	})
+}
