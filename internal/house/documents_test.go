@@ -12,6 +12,7 @@ import (
 
 	"hanse/internal/inventory"
 	"hanse/internal/order"
+	"hanse/internal/payment"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
 )
@@ -50,6 +51,15 @@ What an operation does to a hold in each state, what is answered, and what happe
 
 `)
 	b.WriteString(inventory.Table())
+	b.WriteString(`
+## Payments
+
+A payment's state is derived from its amounts and from the operation that is under way. The first half of the table is about commands, the
+second about what the provider says to the call of that operation. *Unknown* means that the provider is asked by the operation's key what
+became of it. Operations run one after the other, in the order of request.
+
+`)
+	b.WriteString(payment.Table())
 	return b.String()
 }
 

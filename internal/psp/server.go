@@ -148,7 +148,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		stop, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
 		_ = server.Shutdown(stop) // what has not ended by then, such as a silence, is cut off
-		<-done
+		_ = <-done                // that it was closed is no news
 	}
 	closed := server.Close()
 	requests.Wait()
