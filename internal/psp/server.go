@@ -148,7 +148,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		stop, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
 		_ = server.Shutdown(stop) // what has not ended by then, such as a silence, is cut off
-		_ = <-done                // that it was closed is no news
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			failed = err
+		}
 	}
 	closed := server.Close()
 	requests.Wait()

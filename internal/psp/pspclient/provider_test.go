@@ -2,7 +2,9 @@ package pspclient
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"hanse/api/paymentpb"
@@ -11,7 +13,7 @@ import (
 )
 
 // run starts a provider on addr and returns where it listens and how to stop it.
-func run(t *testing.T, cfg psp.Config, addr string) (listening string, stop func()) {
+func run(t testing.TB, cfg psp.Config, addr string) (listening string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -79,4 +81,37 @@ func TestAgainstTheSimulatedProvider(t *testing.T) {
 	if a := c.Do(t.Context(), calls[:1])[0]; !a.EqualVT(first[0]) {
 		t.Errorf("after the restart: %v, want the answer of before, %v", a, first[0])
 	}
+}
+
+// The client, TCP and the provider with a synced ledger, together, 32 calls in a request as a node sends them.
+func BenchmarkOverTCP(b *testing.B) {
+	cfg := psp.DefaultConfig()
+	cfg.Dir = b.TempDir()
+	addr, stop := run(b, cfg, "127.0.0.1:0")
+	defer stop()
+	c := HTTP("http://"+addr, patience)
+	defer c.(*client).http.CloseIdleConnections()
+	var n atomic.Int64
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for more := true; more; {
+			var calls []*paymentpb.ProviderCall
+			for len(calls) < 32 && more {
+				if more = pb.Next(); more {
+					id := fmt.Sprintf("pay_%026d", n.Add(1))
+					calls = append(calls, &paymentpb.ProviderCall{
+						PaymentId: id, OrderId: "ord_1", Kind: paymentpb.OpKind_AUTHORIZE, Amount: 100, Currency: "EUR", Key: id + ".auth",
+					})
+				}
+			}
+			for _, a := range c.Do(b.Context(), calls) {
+				if a.Status != paymentpb.ProviderStatus_PROVIDER_SUCCEEDED {
+					b.Errorf("answered %v", a)
+					return
+				}
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "operations/s")
 }
