@@ -14,6 +14,7 @@ import (
 	"hanse/internal/order"
 	"hanse/internal/payment"
 	"hanse/internal/reject"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 )
 
@@ -43,6 +44,14 @@ The second table says which commands are looked at in which state, and with whic
 
 `)
 	b.WriteString(order.Table())
+	b.WriteString(`
+## Sagas
+
+What an event of an order makes its shard send to other services, and what takes that back while the order is being undone. Steps are undone
+in reverse: money is voided before stock is released.
+
+`)
+	b.WriteString(saga.Table())
 	b.WriteString(`
 ## Holds
 
