@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,12 +47,15 @@ func (a *app) devCmd() *cobra.Command {
 	var o devOptions
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run a cluster on this machine, to try things out", Args: cobra.NoArgs,
+		Long: "Run a cluster of real node processes on this machine with a simulated payment provider and a small shop, until Ctrl-C. Without\n--dir nothing is left of it; with --dir it goes on with its data when it is started again.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withDev(cmd.Context(), o, func(ctx context.Context, d *devRun) error {
 				if err := d.stockShop(ctx); err != nil {
 					return err
 				}
-				d.welcome(a.out)
+				if err := a.print(d.report(), d.welcome); err != nil {
+					return err
+				}
 				<-ctx.Done()
 				return nil
 			})
@@ -60,7 +64,7 @@ func (a *app) devCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, 1 to 9")
 	f.StringVar(&o.dir, "dir", "", "keep the data here; without it everything is gone at the end")
-	cmd.PersistentFlags().IntVar(&o.port, "http-port", 7400, "first port; node n listens 10 further on for each")
+	cmd.PersistentFlags().IntVar(&o.port, "http-port", dev.DefaultPort, "first port; node n listens 10 further on for each")
 	f.StringVar(&o.psp, "psp", "sim", "payment provider: sim (a process with a ledger), instant (accepts everything), or a URL")
 	for _, act := range []struct{ use, short string }{
 		{"kill", "Kill a process with SIGKILL: a node by its number, or psp"},
@@ -92,10 +96,14 @@ func (a *app) devCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(all, func(w io.Writer) {
+		return a.print(map[string]any{"processes": all}, func(w io.Writer) {
 			table(w, "PROCESS\tSTATE\tPID\tSINCE\tLOG", func(row func(...any)) {
 				for _, s := range all {
-					row(s.Name, s.State, s.PID, s.Since.Format("15:04:05"), s.Log)
+					pid := any(s.PID)
+					if s.PID == 0 {
+						pid = "–"
+					}
+					row(s.Name, s.State, pid, s.Since.Format("15:04:05"), s.Log)
 				}
 			})
 		})
@@ -120,6 +128,8 @@ type devRun struct {
 	psp   string // URL, empty without a simulated provider
 	c     *client.Client
 	start time.Time
+	// program is how one types this program's name.
+	program string
 }
 
 // withDev runs a development cluster for as long as use takes, and leaves nothing behind.
@@ -140,6 +150,10 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
+	}
+	d.program = "hanse"
+	if strings.Contains(program, "go-build") { // built by go run, for this run alone
+		d.program = "go run ./cmd/hanse"
 	}
 	cfg := dev.DefaultConfig()
 	cfg.Dir, cfg.Name = d.dir, strconv.Itoa(o.port)
@@ -173,16 +187,29 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 			if inner.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("the cluster did not start: %w; its logs are in %s", err, d.dir)
+			return d.notReady(err)
 		}
 		var err error
-		if d.c, err = client.New(client.Config{Addrs: d.addrs}); err != nil {
+		if d.c, err = client.New(client.Config{Addrs: d.addrs, Pinned: true}); err != nil {
 			return err
 		}
 		defer d.c.Close()
 		return use(inner, d)
 	})
 	return g.Wait()
+}
+
+// notReady tells why a cluster did not start: its logs are shown when they are gone in a moment.
+func (d *devRun) notReady(err error) error {
+	if !d.temp {
+		return fmt.Errorf("the cluster did not start: %w; its logs are in %s", err, d.dir)
+	}
+	var tails strings.Builder
+	logs, _ := filepath.Glob(filepath.Join(d.dir, "*.log")) // the pattern is well formed
+	for _, log := range logs {
+		fmt.Fprintf(&tails, "\n%s:\n%s", filepath.Base(log), dev.Tail(log, 8))
+	}
+	return fmt.Errorf("the cluster did not start: %w%s", err, tails.String())
 }
 
 // plan lists the processes, and the addresses they need.
@@ -208,20 +235,25 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 	}
 	for n := 1; n <= o.nodes; n++ {
 		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: []string{
-			program, "serve", "--bootstrap", "--cluster", devName, "--id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
-			"--port", strconv.Itoa(dev.NodePorts(o.port, n).HTTP), "--peers", strings.Join(peers, ","), "--psp", psp,
+			program, "serve", "--bootstrap", "--cluster", devName, "--node-id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
+			"--http-port", strconv.Itoa(dev.NodePorts(o.port, n).HTTP), "--peers", strings.Join(peers, ","), "--psp", psp,
 			"--debug", dev.Loopback(dev.NodePorts(o.port, n).Debug),
 		}})
 	}
 	return provider, addrs
 }
 
-// stockShop receives the demo shop's stock, once.
+// stockShop receives the demo shop's stock, once: idempotency keys are kept for a week only, a shop with --dir for as
+// long as one likes, and so what has ever been there is left as it is.
 func (d *devRun) stockShop(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, item := range demo {
 		g.Go(func() error {
-			_, err := d.c.Receive(ctx, "demo-"+item.sku, item.sku, client.StockChange{Quantity: item.quantity, Reason: "demo shop"})
+			_, err := d.c.Stock(ctx, item.sku)
+			if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusNotFound {
+				return err
+			}
+			_, err = d.c.Receive(ctx, "demo-"+item.sku, item.sku, client.StockChange{Quantity: item.quantity, Reason: "demo shop"})
 			return err
 		})
 	}
@@ -231,13 +263,34 @@ func (d *devRun) stockShop(ctx context.Context) error {
 	return nil
 }
 
-func (d *devRun) welcome(w io.Writer) {
-	flag := ""
-	if d.opts.port != 7400 {
-		flag = fmt.Sprintf(" --http-port %d", d.opts.port)
+// devReport is the JSON of a development cluster that is ready.
+type devReport struct {
+	Nodes    []string `json:"nodes"`
+	Provider string   `json:"provider,omitempty"`
+	Dir      string   `json:"dir"`
+	Seconds  float64  `json:"seconds"`
+}
+
+func (d *devRun) report() devReport {
+	r := devReport{Provider: d.psp, Dir: d.dir, Seconds: time.Since(d.start).Seconds()}
+	for _, addr := range d.addrs {
+		r.Nodes = append(r.Nodes, "http://"+addr)
 	}
-	kill := min(2, d.opts.nodes)
-	fmt.Fprintf(w, "Hanse is ready after %.1f s: %d nodes, a payment provider, a small shop.\n\n", time.Since(d.start).Seconds(), d.opts.nodes)
+	return r
+}
+
+// welcome says where everything is, and what to try. Other ports than the usual are part of what to type.
+func (d *devRun) welcome(w io.Writer) {
+	port, addr := "", ""
+	if d.opts.port != dev.DefaultPort {
+		port, addr = fmt.Sprintf(" --http-port %d", d.opts.port), " --addr "+d.addrs[0]
+	}
+	with := "a small shop"
+	if d.psp != "" {
+		with = "a payment provider, " + with
+	}
+	nodes := plural(d.opts.nodes, "node")
+	fmt.Fprintf(w, "Hanse is ready after %.1f s: %s, %s.\n\n", time.Since(d.start).Seconds(), nodes, with)
 	for i, addr := range d.addrs {
 		fmt.Fprintf(w, "  node %d    http://%s\n", i+1, addr)
 	}
@@ -258,12 +311,17 @@ Place an order:
      "lines": [{"sku": "MUG-BLUE", "quantity": 2, "unit_price": 1250}]}'
 
 Then try:
-
-  hanse dev%s kill %d            # and order again: with another Idempotency-Key at another node
-  hanse stock get MUG-BLUE
-  hanse events                  # follow what happens
-  hanse audit                   # recompute stock, money and orders from their events
-
-Ctrl-C ends it.
-`, d.addrs[0], flag, kill)
+`, d.addrs[0])
+	table(w, "", func(row func(...any)) {
+		try := func(command, then string) { row("  "+d.program+" "+command, "# "+then) }
+		if d.opts.nodes > 2 { // fewer cannot lose one
+			try("dev kill 2"+port, "and order again, with another Idempotency-Key")
+			try("dev start 2"+port, "it catches up")
+		}
+		try("order list ann"+addr, "what she has ordered")
+		try("stock get MUG-BLUE"+addr, "what is left")
+		try("events --after start"+addr, "what has happened, and what does")
+		try("audit"+addr, "recompute stock, money and orders from their events")
+	})
+	fmt.Fprint(w, "\nCtrl-C ends it.\n")
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"hanse/internal/node"
 	"hanse/internal/psp"
@@ -41,6 +42,22 @@ func (a *app) logger(format, level string) (*slog.Logger, error) {
 	return nil, usage("--log-format %q: want text or json", format)
 }
 
+const serveLong = `Run a node.
+
+Each flag is also a setting of the same name in the environment (HANSE_NODE_ID for --node-id) and in the YAML file that --config
+names. Flags win over the environment, that over the file, that over the defaults. For example
+
+  data: /var/lib/hanse
+  node-id: 1
+  http: 10.0.0.1:7400
+  peer: 10.0.0.1:7402
+  peers:
+    - 1=10.0.0.1:7400/10.0.0.1:7402
+    - 2=10.0.0.2:7400/10.0.0.2:7402
+    - 3=10.0.0.3:7400/10.0.0.3:7402
+  shards: {order: 6, inventory: 6}
+  psp: https://payments.example`
+
 func (a *app) serveCmd() *cobra.Command {
 	cfg := node.DefaultConfig()
 	var port int
@@ -48,10 +65,16 @@ func (a *app) serveCmd() *cobra.Command {
 	var shards map[string]int
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run a node", Args: cobra.NoArgs,
-		Long: "Run a node. Flags win over the environment (HANSE_DATA for --data, and so on), that over the file (--config, lines of\nname = value), that over the defaults.",
+		Long: serveLong,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settings(cmd, config); err != nil {
+			if config == "" {
+				config = os.Getenv(envPrefix + "CONFIG")
+			}
+			if err := settings(cmd, config, os.Environ()); err != nil {
 				return err
+			}
+			if cfg.Dir == "" {
+				return usage("where is the node's data? --data DIR; with --bootstrap for a new node")
 			}
 			log, err := a.logger(logFormat, logLevel)
 			if err != nil {
@@ -103,15 +126,24 @@ func (a *app) serveCmd() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&config, "config", "", "file with settings, name = value")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		switch name { // short forms
+		case "id":
+			name = "node-id"
+		case "port":
+			name = "http-port"
+		}
+		return pflag.NormalizedName(name)
+	})
+	f.StringVar(&config, "config", "", "YAML file with settings")
 	f.StringVar(&cfg.Dir, "data", "", "data directory")
 	f.BoolVar(&cfg.Bootstrap, "bootstrap", false, "create the node in an empty data directory; does nothing to one that has data")
-	f.Uint64Var(&cfg.ID, "id", cfg.ID, "the node's number, from 1")
+	f.Uint64Var(&cfg.ID, "node-id", cfg.ID, "the node's number, from 1")
 	f.StringVar(&cfg.ClusterID, "cluster", cfg.ClusterID, "the cluster's name, the same on all nodes")
 	f.StringVar(&host, "host", "127.0.0.1", "address to listen on")
-	f.IntVar(&port, "port", 7400, "first port: REST here, peers at 2 above")
-	f.StringVar(&cfg.HTTPAddr, "http", "", "host:port of REST, instead of --host and --port")
-	f.StringVar(&cfg.PeerAddr, "peer", "", "host:port for other nodes, instead of --host and --port")
+	f.IntVar(&port, "http-port", 7400, "first port: REST here, other nodes 2 above")
+	f.StringVar(&cfg.HTTPAddr, "http", "", "host:port of REST, whatever --host and --http-port say")
+	f.StringVar(&cfg.PeerAddr, "peer", "", "host:port for other nodes, whatever --host and --http-port say")
 	f.StringVar(&peers, "peers", "", "all nodes of the cluster: id=http-address/peer-address, separated by commas")
 	f.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "copies of each shard")
 	f.StringToIntVar(&shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
@@ -148,58 +180,6 @@ func parsePeers(s string) ([]node.Peer, error) {
 		peers = append(peers, node.Peer{ID: n, HTTP: http, Peer: peer})
 	}
 	return peers, nil
-}
-
-// settings fills flags that were not given from the environment and from a file of name = value lines.
-func settings(cmd *cobra.Command, file string) error {
-	set := func(name, value, from string) error {
-		f := cmd.Flags().Lookup(name)
-		if f == nil || name == "config" {
-			return usage("%s: there is no setting %q", from, name)
-		}
-		if f.Changed {
-			return nil
-		}
-		if err := cmd.Flags().Set(name, value); err != nil {
-			return usage("%s: %s = %q: %v", from, name, value, err)
-		}
-		return nil
-	}
-	for _, kv := range os.Environ() {
-		name, value, _ := strings.Cut(kv, "=")
-		rest, ok := strings.CutPrefix(name, "HANSE_")
-		if !ok || rest == "ADDR" {
-			continue
-		}
-		flag := strings.ReplaceAll(strings.ToLower(rest), "_", "-")
-		if cmd.Flags().Lookup(flag) == nil {
-			continue // another program's, or another command's
-		}
-		if err := set(flag, value, name); err != nil {
-			return err
-		}
-	}
-	if file == "" {
-		return nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return &usageError{fmt.Errorf("--config: %w", err)}
-	}
-	for i, line := range strings.Split(string(data), "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		name, value, ok := strings.Cut(line, "=")
-		if !ok {
-			return usage("%s:%d: want name = value", file, i+1)
-		}
-		if err := set(strings.TrimSpace(name), strings.Trim(strings.TrimSpace(value), `"`), fmt.Sprintf("%s:%d", file, i+1)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (a *app) pspCmd() *cobra.Command {

@@ -7,6 +7,9 @@ import (
 	"strconv"
 )
 
+// DefaultPort is the first port of a cluster that is not told otherwise.
+const DefaultPort = 7400
+
 // PortStep is the distance between the first ports of two nodes, and ProviderOffset that of the
 // payment provider's from the first node's.
 const (
