@@ -25,10 +25,11 @@ func countBoot(e store.Engine) (uint64, error) {
 	}
 	boot := uint64(0)
 	if err == nil {
-		n := 0
-		if boot, n = binary.Uvarint(data); n != len(data) || boot == 0 {
+		known, n := binary.Uvarint(data)
+		if n != len(data) || known == 0 {
 			return 0, fmt.Errorf("read boot counter: %x is not a number of starts", data)
 		}
+		boot = known
 	}
 	boot++
 	b := e.NewBatch()
@@ -58,9 +59,10 @@ func (n *Node) register(ctx context.Context) error {
 	}}}}
 	for {
 		_, result, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, m, 0)
+		if ctx.Err() != nil {
+			return nil // the node stops
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err == nil && result.Code == reject.StaleNode:
 			return fmt.Errorf("the cluster refuses this node: %s; start it with its latest directory, or replace it", result.Detail)
 		case err == nil && result.OK():

@@ -235,7 +235,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 			under = slices.Delete(under, i, i+1)
 			a := Answer{}
 			if !calm {
-				a = Answer{Outcome: Outcome(rapid.SampledFrom([]Outcome{Accepted, Accepted, Failed, Throttled, Skipped}).Draw(rt, "outcome")), Cause: "503"}
+				a = Answer{Outcome: rapid.SampledFrom([]Outcome{Accepted, Accepted, Failed, Throttled, Skipped}).Draw(rt, "outcome"), Cause: "503"}
 			}
 			if a.Outcome == Accepted {
 				accepted[place(d)] = true
