@@ -59,9 +59,6 @@ func (n *Node) register(ctx context.Context) error {
 	}}}}
 	for {
 		_, result, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, m, 0)
-		if ctx.Err() != nil {
-			return nil // the node stops
-		}
 		switch {
 		case err == nil && result.Code == reject.StaleNode:
 			return fmt.Errorf("the cluster refuses this node: %s; start it with its latest directory, or replace it", result.Detail)

@@ -43,11 +43,12 @@ type deliveryLab struct {
 	advances int
 	reads    int
 
-	network memoryNetwork
-	got     []string // "order.version" as accepted by receivers
-	asked   int
-	answer  func(w http.ResponseWriter, id string) // nil accepts
-	before  func(*http.Request)                    // called first, unless nil
+	webhooks *webhooks // of the last node that was started
+	network  memoryNetwork
+	got      []string // "order.version" as accepted by receivers
+	asked    int
+	answer   func(w http.ResponseWriter, id string) // nil accepts
+	before   func(*http.Request)                    // called first, unless nil
 }
 
 // memoryNetwork is a listener whose connections are pipes, so that a bubble's time goes on while they wait.
@@ -96,6 +97,7 @@ func deliveryTest(t *testing.T, fn func(l *deliveryLab)) {
 func (l *deliveryLab) node() (stop func()) {
 	w := newWebhooks(l, false, slog.New(slog.DiscardHandler))
 	w.http.Transport.(*http.Transport).DialContext = l.network.dial
+	l.webhooks = w
 	ctx, cancel := context.WithCancel(l.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.run(ctx) }()
@@ -280,6 +282,9 @@ func TestWebhooks_are_woken_by_events(t *testing.T) {
 	deliveryTest(t, func(l *deliveryLab) {
 		defer l.node()()
 		time.Sleep(time.Minute) // idle
+		if l.reads > 3*61 {
+			t.Errorf("the three feeds were read %d times within a minute without events", l.reads)
+		}
 		l.publish("a0")
 		time.Sleep(webhookReadPause)
 		synctest.Wait()
@@ -324,6 +329,59 @@ func TestWebhooks_go_on_from_the_record(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if got := l.received(); !slices.Equal(got, []string{"a0.3"}) {
 			t.Errorf("the next leader has delivered %v, want what was missing", got)
+		}
+	})
+}
+
+func TestWebhooks_pause_between_leaderships(t *testing.T) {
+	deliveryTest(t, func(l *deliveryLab) {
+		defer l.node()()
+		l.publish("a0")
+		time.Sleep(time.Second)
+		l.webhooks.lead(false)
+		time.Sleep(time.Second)
+		l.publish("a0")
+		time.Sleep(time.Minute)
+		if got := l.received(); !slices.Equal(got, []string{"a0.1"}) {
+			t.Errorf("received %v, want nothing while another node leads", got)
+		}
+		// Another node has delivered meanwhile, which this one learns from the record.
+		if err := l.advance(t.Context(), &notificationpb.Advance{Id: "wh", Cursor: 2, Delivered: 1}); err != nil {
+			t.Fatal(err)
+		}
+		l.publish("a0")
+		l.webhooks.lead(true)
+		time.Sleep(time.Second)
+		if got := l.received(); !slices.Equal(got, []string{"a0.3"}) {
+			t.Errorf("received %v, want what came after the record", got)
+		}
+		// A leadership that was lost and won between two looks begins from the record too.
+		l.webhooks.lead(false)
+		if err := l.advance(t.Context(), &notificationpb.Advance{Id: "wh", Cursor: 4}); err != nil {
+			t.Fatal(err)
+		}
+		l.webhooks.lead(true)
+		l.publish("a0", "a0")
+		time.Sleep(2 * time.Second)
+		if got := l.received(); !slices.Equal(got, []string{"a0.5"}) {
+			t.Errorf("received %v, want what came after the newer record", got)
+		}
+	})
+}
+
+func TestWebhooks_do_not_follow_redirects(t *testing.T) {
+	deliveryTest(t, func(l *deliveryLab) {
+		var hosts []string
+		l.before = func(r *http.Request) { hosts = append(hosts, r.Host) }
+		l.answer = func(w http.ResponseWriter, _ string) {
+			w.Header().Set("Location", "http://inside/secrets")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}
+		defer l.node()()
+		l.publish("a0")
+		time.Sleep(2 * time.Second)
+		if e := l.endpoint(); !slices.Equal(hosts, []string{"receiver"}) || len(e.Parked) != 1 || !strings.Contains(e.Parked[0].Error, "307") {
+			t.Errorf("requests to %v, parked %v", hosts, e.Parked)
 		}
 	})
 }
