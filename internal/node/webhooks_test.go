@@ -241,6 +241,12 @@ func (l *deliveryLab) answers(status int) {
 	l.set(func() { l.answer = func(w http.ResponseWriter, _ string) { w.WriteHeader(status) } })
 }
 
+// count reads one of the counters.
+func (l *deliveryLab) count(n *int) (v int) {
+	l.set(func() { v = *n })
+	return v
+}
+
 // received returns what was accepted so far, in order, and forgets it.
 func (l *deliveryLab) received() (got []string) {
 	l.set(func() { got, l.got = l.got, nil })
@@ -272,8 +278,8 @@ func TestWebhooks_deliver_in_order_and_record_in_batches(t *testing.T) {
 		if e := l.endpoint(); e.Delivered != 300 || !slices.Equal(e.Cursors, []uint64{100, 100, 100}) {
 			t.Errorf("recorded: %v", e)
 		}
-		if l.advances > 15 {
-			t.Errorf("%d records for 300 deliveries in 3 s, want a few for each second and shard", l.advances)
+		if n := l.count(&l.advances); n > 15 {
+			t.Errorf("%d records for 300 deliveries in 3 s, want a few for each second and shard", n)
 		}
 	})
 }
@@ -282,8 +288,8 @@ func TestWebhooks_are_woken_by_events(t *testing.T) {
 	deliveryTest(t, func(l *deliveryLab) {
 		defer l.node()()
 		time.Sleep(time.Minute) // idle
-		if l.reads > 3*61 {
-			t.Errorf("the three feeds were read %d times within a minute without events", l.reads)
+		if n := l.count(&l.reads); n > 3*61 {
+			t.Errorf("the three feeds were read %d times within a minute without events", n)
 		}
 		l.publish("a0")
 		time.Sleep(webhookReadPause)
@@ -302,10 +308,12 @@ func TestWebhooks_ask_for_little_when_there_are_no_receivers(t *testing.T) {
 			l.publish("a0")
 			time.Sleep(10 * time.Millisecond)
 		}
-		if l.reads != 0 {
-			t.Errorf("the feeds were read %d times for nobody", l.reads)
+		if n := l.count(&l.reads); n != 0 {
+			t.Errorf("the feeds were read %d times for nobody", n)
 		}
-		if n := len(l.feed.changed); l.feed.waiting || n > 0 {
+		l.feed.mu.Lock()
+		defer l.feed.mu.Unlock()
+		if l.feed.waiting {
 			t.Error("somebody waits for events")
 		}
 	})
@@ -361,6 +369,7 @@ func TestWebhooks_pause_between_leaderships(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.webhooks.lead(true)
+		synctest.Wait() // until then the follower of before may deliver
 		l.publish("a0", "a0")
 		time.Sleep(2 * time.Second)
 		if got := l.received(); !slices.Equal(got, []string{"a0.5"}) {
@@ -419,8 +428,8 @@ func TestWebhooks_outlive_an_outage_of_the_cluster(t *testing.T) {
 		if e := l.endpoint(); !slices.Equal(e.Cursors, []uint64{2, 0, 1}) || e.Delivered != 3 {
 			t.Errorf("recorded: %v", e)
 		}
-		if l.advances > 1000 {
-			t.Errorf("%d attempts to record within ten minutes", l.advances)
+		if n := l.count(&l.advances); n > 1000 {
+			t.Errorf("%d attempts to record within ten minutes", n)
 		}
 	})
 }
@@ -492,8 +501,8 @@ func TestWebhooks_survive_an_outage_of_the_receiver(t *testing.T) {
 		if e := l.endpoint(); e.Disabled || len(e.Parked) > 100 {
 			t.Fatalf("disabled %v (%s), %d parked: want the events to wait in the feed", e.Disabled, e.DisabledReason, len(e.Parked))
 		}
-		if l.asked > 100 {
-			t.Errorf("%d attempts in five minutes without success", l.asked)
+		if n := l.count(&l.asked); n > 100 {
+			t.Errorf("%d attempts in five minutes without success", n)
 		}
 		l.set(func() { l.answer = nil })
 		time.Sleep(10 * time.Minute)
@@ -531,11 +540,11 @@ func TestWebhooks_end_with_the_receiver(t *testing.T) {
 				if !e.Disabled || !strings.Contains(e.DisabledReason, c.reason) {
 					t.Fatalf("disabled %v, %q; want %q", e.Disabled, e.DisabledReason, c.reason)
 				}
-				asked := l.asked
+				asked := l.count(&l.asked)
 				l.publish("a0")
 				time.Sleep(10 * time.Minute)
-				if l.asked != asked {
-					t.Errorf("%d deliveries to a receiver that is disabled", l.asked-asked)
+				if n := l.count(&l.asked); n != asked {
+					t.Errorf("%d deliveries to a receiver that is disabled", n-asked)
 				}
 				l.set(func() { l.answer = nil })
 				l.apply(&notificationpb.Command{Body: &notificationpb.Command_Enable{Enable: &notificationpb.EnableEndpoint{Id: "wh"}}})
@@ -557,8 +566,8 @@ func TestWebhooks_leave_a_throttled_receiver_alone(t *testing.T) {
 		defer l.node()()
 		l.publish("a0")
 		time.Sleep(599 * time.Second)
-		if l.asked != 1 {
-			t.Errorf("asked %d times within the time it wanted to be left alone", l.asked)
+		if n := l.count(&l.asked); n != 1 {
+			t.Errorf("asked %d times within the time it wanted to be left alone", n)
 		}
 		l.set(func() { l.answer = nil })
 		time.Sleep(3 * time.Second)
@@ -608,8 +617,8 @@ func TestWebhooks_deliver_wanted_types_only(t *testing.T) {
 		if got := l.received(); len(got) > 0 {
 			t.Errorf("received %v, want no captures", got)
 		}
-		if e := l.endpoint(); !slices.Equal(e.Cursors, []uint64{1, 1, 0}) || l.advances > 3 {
-			t.Errorf("cursors %v after %d records", e.Cursors, l.advances)
+		if e, n := l.endpoint(), l.count(&l.advances); !slices.Equal(e.Cursors, []uint64{1, 1, 0}) || n > 3 {
+			t.Errorf("cursors %v after %d records", e.Cursors, n)
 		}
 	})
 }
