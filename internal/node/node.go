@@ -62,11 +62,11 @@ type Node struct {
 
 // Open prepares a node: it checks and opens the data directory and takes the ports. Nothing runs yet.
 // After an error nothing is left open.
-func Open(cfg Config, log *slog.Logger) (n *Node, err error) {
+func Open(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	n = &Node{cfg: cfg, log: log.With("node", cfg.ID), drain: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log.With("node", cfg.ID), drain: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.release())
