@@ -15,6 +15,9 @@ var ErrUnavailable = errors.New("no node answered")
 
 // Error is the cluster's refusal, or its word that it cannot answer now (RFC 9457).
 type Error struct {
+	// Type is where a node explains the code, Instance the path that was asked for.
+	Type     string `json:"type,omitempty"`
+	Instance string `json:"instance,omitempty"`
 	// Code is permanent; docs/errors.md lists all with their remedies.
 	Code   string `json:"code"`
 	Status int    `json:"status"`

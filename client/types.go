@@ -21,7 +21,8 @@ type NewLine struct {
 	SKU       string `json:"sku"`
 	Quantity  int64  `json:"quantity"`
 	UnitPrice int64  `json:"unit_price"`
-	Tracked   *bool  `json:"tracked,omitempty"` // false for what has no stock; true unless stated
+	Currency  string `json:"currency,omitempty"` // the order's, or empty
+	Tracked   *bool  `json:"tracked,omitempty"`  // false for what has no stock; true unless stated
 }
 
 // Method is how an order is paid.

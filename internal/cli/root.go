@@ -9,6 +9,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,11 +60,32 @@ var errDifferent = errors.New("differences were found")
 func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	a := &app{in: in, out: out, err: errOut}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(negativesLast(args))
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
 	return a.exit(ctx, root.ExecuteContext(ctx))
+}
+
+// negativesLast puts negative numbers behind "--", so that hanse stock adjust MUG -7 does not look for a flag -7. What
+// follows a flag may be its value, and stays.
+func negativesLast(args []string) []string {
+	if slices.Contains(args, "--") {
+		return args
+	}
+	var kept, numbers []string
+	for i, arg := range args {
+		_, err := strconv.ParseInt(arg, 10, 64)
+		if err == nil && arg[0] == '-' && (i == 0 || !strings.HasPrefix(args[i-1], "-") || args[i-1] == "--json") {
+			numbers = append(numbers, arg)
+		} else {
+			kept = append(kept, arg)
+		}
+	}
+	if len(numbers) == 0 {
+		return args
+	}
+	return append(append(kept, "--"), numbers...)
 }
 
 // exit reports a command's end and returns its code.
@@ -114,7 +137,11 @@ func (a *app) repeat(unknown bool) []string {
 // complain writes an error, and in which way it can be mended.
 func (a *app) complain(code, detail string, hints ...string) {
 	if a.json {
-		_ = json.NewEncoder(a.err).Encode(map[string]any{"code": code, "detail": strings.Join(append([]string{detail}, hints...), " ")})
+		_ = json.NewEncoder(a.err).Encode(struct {
+			Code   string `json:"code"`
+			Detail string `json:"detail"`
+			Hint   string `json:"hint,omitempty"`
+		}{code, detail, strings.Join(hints, " ")})
 		return
 	}
 	fmt.Fprintf(a.err, "hanse: %s\n", detail)

@@ -92,7 +92,7 @@ func (a *app) sagaListCmd() *cobra.Command {
 		}
 		return a.print(page, func(w io.Writer) {
 			if len(sagas) == 0 {
-				fmt.Fprintln(w, "Nothing is on its way.")
+				fmt.Fprintf(w, "Nothing is %s.\n", map[bool]string{true: "stuck", false: "on its way"}[stuck])
 				return
 			}
 			table(w, "ORDER\tSTATE\tSTEP\tSINCE\tATTEMPTS\tNEXT TRY\tMONEY AT RISK\tUNITS AT RISK\tCAUSE", func(row func(...any)) {

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// door answers as a script says, and keeps what it was asked.
+type door struct {
+	mu      sync.Mutex
+	answers map[string]scripted // by method and path
+	asked   []string
+}
+
+type scripted struct {
+	status int
+	header http.Header
+	body   string
+}
+
+var drawnKey = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	line := "> " + r.Method + " " + r.URL.RequestURI()
+	switch key := r.Header.Get("Idempotency-Key"); {
+	case drawnKey.MatchString(key):
+		line += " (drawn key)"
+	case key != "":
+		line += " (key " + key + ")"
+	}
+	for _, name := range []string{"If-Match", "If-None-Match", "Last-Event-Id"} {
+		if v := r.Header.Get(name); v != "" {
+			line += " " + name + ": " + v
+		}
+	}
+	if len(body) > 0 {
+		line += " " + string(body)
+	}
+	d.asked = append(d.asked, line)
+	a, ok := d.answers[r.Method+" "+r.URL.Path]
+	if !ok {
+		a = scripted{404, http.Header{}, `{"code":"not_found","status":404,"detail":"nothing is at ` + r.URL.Path + `"}`}
+	}
+	for name, values := range a.header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(a.status)
+	_, _ = io.WriteString(w, a.body)
+}
+
+var word = regexp.MustCompile(`'[^']*'|\S+`)
+
+// TestScripts runs the command lines of testdata against a door that answers as the script says:
+//
+//	answer: METHOD PATH STATUS [Header: value], then the body
+//	run: a command line, then its standard input; gives requests (>), output, errors (!) and exit code
+func TestScripts(t *testing.T) {
+	t.Setenv("HANSE_ADDR", "")
+	t.Setenv("USER", "ann")
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		d := &door{answers: make(map[string]scripted)}
+		s := httptest.NewServer(d)
+		defer s.Close()
+		addr := strings.TrimPrefix(s.URL, "http://")
+		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
+			first, rest, _ := strings.Cut(td.Input, "\n")
+			switch td.Cmd {
+			case "answer":
+				parts := strings.SplitN(first, " ", 4)
+				status, err := strconv.Atoi(parts[2])
+				if err != nil {
+					td.Fatalf(t, "status: %v", err)
+				}
+				a := scripted{status, http.Header{}, rest}
+				if len(parts) == 4 {
+					name, value, _ := strings.Cut(parts[3], ": ")
+					a.header.Set(name, value)
+				}
+				d.answers[parts[0]+" "+parts[1]] = a
+				return ""
+			case "run":
+				var args []string
+				for _, w := range word.FindAllString(first, -1)[1:] {
+					args = append(args, strings.ReplaceAll(strings.Trim(w, "'"), "ADDR", addr))
+				}
+				if !strings.Contains(first, "--addr") {
+					args = append([]string{"--addr", addr}, args...)
+				}
+				d.asked = nil
+				var out, errOut bytes.Buffer
+				code := Run(t.Context(), args, strings.NewReader(rest), &out, &errOut)
+				var b strings.Builder
+				for _, line := range d.asked {
+					fmt.Fprintln(&b, line)
+				}
+				b.Write(out.Bytes())
+				if out.Len() > 0 && !bytes.HasSuffix(out.Bytes(), []byte("\n")) {
+					b.WriteString("(no end of line)\n")
+				}
+				for line := range strings.Lines(errOut.String()) {
+					b.WriteString("! " + line)
+				}
+				fmt.Fprintf(&b, "exit %d\n", code)
+				text := strings.ReplaceAll(b.String(), addr, "ADDR")
+				text = regexp.MustCompile(`[0-9a-f]{32}`).ReplaceAllString(text, "DRAWN")
+				return regexp.MustCompile(` +\n`).ReplaceAllString(text, "\n") // editors would take blanks away
+			}
+			td.Fatalf(t, "unknown command %s", td.Cmd)
+			return ""
+		})
+	})
+}
+
+func TestEveryCommandIsHelped(t *testing.T) {
+	var out, errOut bytes.Buffer
+	a := &app{out: &out, err: &errOut}
+	root := a.root()
+	for _, c := range root.Commands() {
+		if c.Short == "" {
+			t.Errorf("hanse %s says nothing of itself", c.Name())
+		}
+		for _, sub := range c.Commands() {
+			if sub.Short == "" {
+				t.Errorf("hanse %s %s says nothing of itself", c.Name(), sub.Name())
+			}
+		}
+	}
+	// The names that scripts rely on.
+	for _, line := range []string{
+		"dev", "dev kill", "dev stop", "dev start", "dev status", "serve", "psp",
+		"order place", "order get", "order list", "order cancel", "order fulfill", "order return", "order refund", "order events", "order explain",
+		"stock receive", "stock adjust", "stock get", "stock track", "payment get", "payment list",
+		"saga list", "saga show", "saga retry", "saga resolve", "node list", "shard list",
+		"kv put", "kv get", "kv del", "kv cas", "replay", "audit", "bench", "version", "events",
+	} {
+		c, _, err := root.Find(strings.Fields(line))
+		if err != nil || c.CommandPath() != "hanse "+line {
+			t.Errorf("hanse %s: %v", line, err)
+			continue
+		}
+		if c.InheritedFlags().Lookup("json") == nil || c.InheritedFlags().Lookup("addr") == nil {
+			t.Errorf("hanse %s has no --json or no --addr", line)
+		}
+	}
+}
+
+func TestInterruptionIsNoFailureOfTheCluster(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errOut bytes.Buffer
+	code := Run(ctx, []string{"order", "get", "ord_1", "--addr", strings.TrimPrefix(s.URL, "http://")}, nil, &out, &errOut)
+	if code != exitRefused || errOut.String() != "hanse: interrupted\n" {
+		t.Errorf("exit %d, %q", code, errOut.String())
+	}
+}
