@@ -26,7 +26,8 @@ type Config struct {
 	Pinned bool
 	// RetryFor bounds the repetitions of one request. Default 30 s: several elections. Negative for none.
 	RetryFor time.Duration
-	// AttemptTimeout bounds one try at one node, besides Wait. Default 10 s, as long as a node works at a request.
+	// AttemptTimeout bounds one try at one node, besides Wait. Default 10 s, as long as a node works at a request. A
+	// node that does not even answer whether it lives is left after 3 s.
 	AttemptTimeout time.Duration
 	// Wait is how long placing and canceling wait for the outcome, in whole seconds. Default 10 s; negative for not
 	// at all: the order comes back as it is then, and goes on.
@@ -217,6 +218,37 @@ func (c *Client) look(ctx context.Context) {
 	}
 }
 
+// A request may wait long for its saga, but a node that is stopped or cut off must not be waited for as long: one that
+// says nothing for silentFor is asked whether it lives, and has pulseTime to answer.
+const (
+	silentFor = 2 * time.Second
+	pulseTime = time.Second
+)
+
+var errSilent = errors.New("the node does not answer, not even whether it lives")
+
+// watch looks at a node every silentFor until ctx ends, and gives up on it when it does not answer. Any answer will do.
+func (c *Client) watch(ctx context.Context, n *node, giveUp context.CancelCauseFunc) {
+	for ctx.Err() == nil {
+		pulse, cancel := context.WithTimeout(ctx, pulseTime)
+		req, err := http.NewRequestWithContext(pulse, http.MethodGet, n.base+"/livez", nil)
+		if err == nil {
+			var resp *http.Response
+			if resp, err = c.transport.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		}
+		cancel()
+		if err != nil {
+			giveUp(errSilent)
+			return
+		}
+		if sleep(ctx, silentFor) != nil {
+			return
+		}
+	}
+}
+
 // once tries one node, and reads the whole answer.
 func (c *Client) once(ctx context.Context, n *node, q *request) (*response, error) {
 	timeout := c.cfg.AttemptTimeout
@@ -225,6 +257,18 @@ func (c *Client) once(ctx context.Context, n *node, q *request) (*response, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	pulse := time.AfterFunc(silentFor, func() { c.watch(ctx, n, giveUp) }) // ends with ctx
+	defer pulse.Stop()
+	r, err := c.exchange(ctx, n, q)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return r, err
+}
+
+// exchange sends a request to a node and reads the answer.
+func (c *Client) exchange(ctx context.Context, n *node, q *request) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, n.base+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err

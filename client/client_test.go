@@ -244,11 +244,46 @@ func TestADeadNodeIsLeftAtOnceAndTriedAgainNowAndThen(t *testing.T) {
 	})
 }
 
-func TestANodeThatHangsIsLeftAfterAnAttempt(t *testing.T) {
+func TestANodeThatIsStoppedIsLeftSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": hangs, "b:1": healthy}}
-		c := pinned(t, n, func(cfg *Config) { cfg.AttemptTimeout, cfg.Wait = 3*time.Second, 4*time.Second }, "a:1", "b:1")
+		c := pinned(t, n, nil, "a:1", "b:1")
 		began := time.Now()
+		if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{}); err != nil || time.Since(began) != silentFor+pulseTime {
+			t.Errorf("got %v after %v, want %v", err, time.Since(began), silentFor+pulseTime)
+		}
+		if k := len(n.keys); n.asked[1] != "a:1 GET /livez" || n.keys[0] == "" || n.keys[0] != n.keys[k-1] {
+			t.Errorf("asked %q with keys %q, want whether it lives, then the other with the same key", n.asked, n.keys)
+		}
+		only := pinned(t, n, func(cfg *Config) { cfg.RetryFor = time.Second }, "a:1")
+		if _, err := only.Order(t.Context(), "ord_1", 0); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errSilent) {
+			t.Errorf("alone: %v", err)
+		}
+	})
+}
+
+func TestANodeThatLivesIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/livez" {
+				return answer(200, "alive")
+			}
+			select {
+			case <-time.After(8 * time.Second):
+				return healthy(r)
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": slow, "b:1": healthy}}
+		c := pinned(t, n, nil, "a:1", "b:1")
+		began := time.Now()
+		if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{}); err != nil || time.Since(began) != 8*time.Second || strings.Contains(n.hosts(), "b") {
+			t.Errorf("got %v after %v from %s, want the answer of a after 8 s", err, time.Since(began), n.hosts())
+		}
+		// But not for ever: an attempt ends, besides the time the saga may take.
+		c = pinned(t, n, func(cfg *Config) { cfg.AttemptTimeout, cfg.Wait = 3*time.Second, 4*time.Second }, "a:1", "b:1")
+		began = time.Now()
 		if _, err := c.Order(t.Context(), "ord_1", 0); err != nil || time.Since(began) != 3*time.Second {
 			t.Errorf("a read: %v after %v, want 3 s", err, time.Since(began))
 		}
@@ -256,9 +291,6 @@ func TestANodeThatHangsIsLeftAfterAnAttempt(t *testing.T) {
 		c.pool.next, began = 0, time.Now()
 		if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{}); err != nil || time.Since(began) != 7*time.Second {
 			t.Errorf("a request that waits for the saga: %v after %v, want 7 s", err, time.Since(began))
-		}
-		if k := len(n.keys); n.keys[k-1] == "" || n.keys[k-1] != n.keys[k-2] {
-			t.Errorf("keys %q, want the same twice", n.keys)
 		}
 	})
 }

@@ -26,7 +26,8 @@ func Example() {
 		return
 	}
 	if err != nil {
-		log.Fatal(err)
+		log.Print(err)
+		return
 	}
 	fmt.Println(o.ID, o.State)
 }
@@ -42,6 +43,7 @@ func ExampleClient_Follow() {
 			log.Fatal(err)
 		}
 		fmt.Println(f.Event.OrderID)
-		position = f.Position
+		position = f.Position // keep it: the next run goes on behind it
+		fmt.Println(position)
 	}
 }

@@ -109,7 +109,7 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 	for {
 		id, data, err := events.next()
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return true, err

@@ -68,7 +68,7 @@ func TestMistakesInSettingsAreAllNamed(t *testing.T) {
 		environ    []string
 		want       []string
 	}{
-		{"unknown names", "data: x\ncolour: red\nadress: y\n", nil, []string{`"colour"`, `"adress"`, "serve --help"}},
+		{"unknown names", "data: x\ncolour: red\naddres: y\n", nil, []string{`"colour"`, `"addres"`, "serve --help"}},
 		{"wrong kinds", "bootstrap: perhaps\nshards: {order: many}\n", nil, []string{"bootstrap", "perhaps", "shards"}},
 		{"the environment", "data: x\n", []string{"HANSE_BOOTSTRAP=perhaps"}, []string{"bootstrap", "perhaps"}},
 		{"a file twice", "data: x\ndata: y\n", nil, []string{"already defined"}},

@@ -137,6 +137,7 @@ func (a *app) serveCmd() *cobra.Command {
 	})
 	f.StringVar(&config, "config", "", "YAML file with settings")
 	f.StringVar(&cfg.Dir, "data", "", "data directory")
+	f.BoolVar(&cfg.PublicWebhooks, "public-webhooks", false, "webhooks go to public addresses only")
 	f.BoolVar(&cfg.Bootstrap, "bootstrap", false, "create the node in an empty data directory; does nothing to one that has data")
 	f.Uint64Var(&cfg.ID, "node-id", cfg.ID, "the node's number, from 1")
 	f.StringVar(&cfg.ClusterID, "cluster", cfg.ClusterID, "the cluster's name, the same on all nodes")

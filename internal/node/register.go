@@ -59,7 +59,7 @@ func (n *Node) register(ctx context.Context) error {
 	}}}}
 	for {
 		_, result, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, m, 0)
-		switch {
+		switch { // an error means that there is no leader yet: it is tried again
 		case err == nil && result.Code == reject.StaleNode:
 			return fmt.Errorf("the cluster refuses this node: %s; start it with its latest directory, or replace it", result.Detail)
 		case err == nil && result.OK():

@@ -42,7 +42,6 @@ type Output struct {
 type Host struct {
 	cfg     Config
 	engine  store.Reader
-	reader  store.Reader
 	groups  map[shard.ID]*group
 	order   []*group // by ID: meta first
 	active  []*group // to be looked at in the next turn

@@ -111,7 +111,7 @@ func (s *sender) stream(ctx context.Context) error {
 		err = <-broken
 	} else {
 		cancel(err)
-		_ = <-broken //nolint:errcheck // it ends because of err, which is what counts
+		<-broken //nolint:errcheck // it ends because of err, which is what counts
 	}
 	return s.reason(ctx, err)
 }
