@@ -260,15 +260,15 @@ func (c *Client) once(ctx context.Context, n *node, q *request) (*response, erro
 	ctx, giveUp := context.WithCancelCause(ctx)
 	pulse := time.AfterFunc(silentFor, func() { c.watch(ctx, n, giveUp) }) // ends with ctx
 	defer pulse.Stop()
-	r, err := c.exchange(ctx, n, q)
+	r, err := c.roundTrip(ctx, n, q)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return r, err
 }
 
-// exchange sends a request to a node and reads the answer.
-func (c *Client) exchange(ctx context.Context, n *node, q *request) (*response, error) {
+// roundTrip sends a request to a node and reads the answer.
+func (c *Client) roundTrip(ctx context.Context, n *node, q *request) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, n.base+q.path, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err

@@ -68,7 +68,7 @@ func TestMistakesInSettingsAreAllNamed(t *testing.T) {
 		environ    []string
 		want       []string
 	}{
-		{"unknown names", "data: x\ncolour: red\naddres: y\n", nil, []string{`"colour"`, `"addres"`, "serve --help"}},
+		{"unknown names", "data: x\ncolour: red\nport: y\n", nil, []string{`"colour"`, `"port"`, "serve --help"}},
 		{"wrong kinds", "bootstrap: perhaps\nshards: {order: many}\n", nil, []string{"bootstrap", "perhaps", "shards"}},
 		{"the environment", "data: x\n", []string{"HANSE_BOOTSTRAP=perhaps"}, []string{"bootstrap", "perhaps"}},
 		{"a file twice", "data: x\ndata: y\n", nil, []string{"already defined"}},
@@ -101,7 +101,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		{nil, "--data DIR"},
-		{[]string{"--data", dir, "--peers", "1:a"}, "id=http-address/peer-address"},
+		{[]string{"--data", dir, "--peers", "1:a"}, "id=http-peerzs/peer-peerzs"},
 		{[]string{"--data", dir, "--shards", "orders=3"}, `no service "orders"`},
 		{[]string{"--data", dir, "--log-level", "loud"}, "want debug, info, warn or error"},
 		{[]string{"--data", dir, "--log-format", "xml"}, "want text or json"},
