@@ -101,7 +101,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		{nil, "--data DIR"},
-		{[]string{"--data", dir, "--peers", "1:a"}, "id=http-peerzs/peer-peerzs"},
+		{[]string{"--data", dir, "--peers", "1:a"}, "id=http-address/peer-address"},
 		{[]string{"--data", dir, "--shards", "orders=3"}, `no service "orders"`},
 		{[]string{"--data", dir, "--log-level", "loud"}, "want debug, info, warn or error"},
 		{[]string{"--data", dir, "--log-format", "xml"}, "want text or json"},

@@ -139,7 +139,7 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	}
 	d := &devRun{opts: o, dir: o.dir, start: time.Now()}
 	if d.dir == "" {
-		if d.dir, err = os.MkdirTemp("", "hanse-dev-"); err != nil {
+		if d.dir, err = os.MkdirTemp(dev.DefaultConfig().Runtime, dev.TempPrefix); err != nil {
 			return fmt.Errorf("make a temporary directory: %w", err)
 		}
 		d.temp = true
@@ -156,7 +156,7 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 		d.program = "go run ./cmd/hanse"
 	}
 	cfg := dev.DefaultConfig()
-	cfg.Dir, cfg.Name = d.dir, strconv.Itoa(o.port)
+	cfg.Dir, cfg.Temporary, cfg.Name = d.dir, d.temp, strconv.Itoa(o.port)
 	cfg.Report = func(s dev.Status) {
 		if s.State == dev.Crashed {
 			fmt.Fprintf(a.err, "%s crashed (%s):\n%s\n", s.Name, s.Exit, dev.Tail(s.Log, 12))

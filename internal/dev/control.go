@@ -20,6 +20,8 @@ type Info struct {
 	PID    int    `json:"pid"`
 	Dir    string `json:"dir"`
 	Socket string `json:"socket"`
+	// Temporary says that Dir goes with the cluster.
+	Temporary bool `json:"temporary,omitempty"`
 }
 
 func infoPath(runtime, name string) string {
@@ -28,9 +30,12 @@ func infoPath(runtime, name string) string {
 
 // serveControl listens on the control socket until the returned function is called, which also removes the traces.
 func (s *Supervisor) serveControl() (func() error, error) {
-	info := Info{PID: os.Getpid(), Dir: s.cfg.Dir, Socket: filepath.Join(s.cfg.Runtime, "hanse-dev-"+s.cfg.Name+".sock")}
+	info := Info{PID: os.Getpid(), Dir: s.cfg.Dir, Socket: filepath.Join(s.cfg.Runtime, "hanse-dev-"+s.cfg.Name+".sock"), Temporary: s.cfg.Temporary}
 	if c, err := Find(s.cfg.Runtime, s.cfg.Name); err == nil {
 		return nil, fmt.Errorf("a dev cluster at port %s runs already (process %d, %s)", s.cfg.Name, c.Info.PID, c.Info.Dir)
+	}
+	if err := s.removeLeftover(); err != nil {
+		return nil, err
 	}
 	// What a killed supervisor left behind is in the way.
 	if err := os.Remove(info.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -70,6 +75,27 @@ func (s *Supervisor) serveControl() (func() error, error) {
 		<-served
 		return errors.Join(err, os.Remove(infoPath(s.cfg.Runtime, s.cfg.Name)))
 	}, nil
+}
+
+// TempPrefix begins the names of temporary directories, which are made in Config.Runtime.
+const TempPrefix = "hanse-dev-"
+
+// removeLeftover removes the temporary directory of a supervisor of this name that was killed. Its file lies where others can
+// write too, so that it is not believed any other directory.
+func (s *Supervisor) removeLeftover() error {
+	b, err := os.ReadFile(infoPath(s.cfg.Runtime, s.cfg.Name))
+	var old Info
+	if err != nil || json.Unmarshal(b, &old) != nil || !old.Temporary || old.Dir == s.cfg.Dir {
+		return nil
+	}
+	parent, name := filepath.Split(filepath.Clean(old.Dir))
+	if filepath.Clean(parent) != filepath.Clean(s.cfg.Runtime) || !strings.HasPrefix(name, TempPrefix) {
+		return nil
+	}
+	if err := os.RemoveAll(old.Dir); err != nil {
+		return fmt.Errorf("remove what a killed cluster left: %w", err)
+	}
+	return nil
 }
 
 // ask hands a request to Run's goroutine, which alone touches processes, and waits for its answer.

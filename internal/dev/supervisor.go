@@ -50,6 +50,9 @@ type Status struct {
 type Config struct {
 	// Dir holds the log files; it exists.
 	Dir string
+	// Temporary says that the caller removes Dir when Run has returned. When it was killed before it could, the next
+	// supervisor of the same name does.
+	Temporary bool
 	// Name identifies the cluster on this machine: the first port. The control socket is named after it.
 	Name string
 	// Runtime is the directory of the control socket. Default: the temporary directory, for a socket's path is short.

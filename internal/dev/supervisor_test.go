@@ -264,6 +264,40 @@ func TestStaleControlFile(t *testing.T) {
 	}
 }
 
+func TestWhatAKilledClusterLeftIsRemoved(t *testing.T) {
+	runtime := t.TempDir()
+	for _, test := range []struct {
+		name, dir string
+		temporary bool
+		removed   bool
+	}{
+		{"its temporary directory", filepath.Join(runtime, "hanse-dev-123"), true, true},
+		{"not one to keep", filepath.Join(runtime, "hanse-dev-124"), false, false},
+		{"not one of another name", filepath.Join(runtime, "home"), true, false},
+		{"not one elsewhere", filepath.Join(runtime, "x", "hanse-dev-125"), true, false},
+		{"not one that looks so", filepath.Join(runtime, "hanse-dev-126", "..", "home"), true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := os.MkdirAll(filepath.Join(test.dir, "node1"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			info := fmt.Sprintf(`{"pid":1,"dir":%q,"socket":%q,"temporary":%v}`, test.dir, filepath.Join(runtime, "gone"), test.temporary)
+			if err := os.WriteFile(infoPath(runtime, "7"), []byte(info), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := New(Config{Dir: t.TempDir(), Runtime: runtime, Name: "7"})
+			ctx, stop := context.WithCancel(t.Context())
+			stop()
+			if err := s.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(test.dir); os.IsNotExist(err) != test.removed {
+				t.Errorf("%s: %v, want it removed: %v", test.dir, err, test.removed)
+			}
+		})
+	}
+}
+
 func TestChildrenDieWithTheSupervisor(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux ends children with their parent")
