@@ -83,9 +83,11 @@ const TempPrefix = "hanse-dev-"
 // removeLeftover removes the temporary directory of a supervisor of this name that was killed. Its file lies where others can
 // write too, so that it is not believed any other directory.
 func (s *Supervisor) removeLeftover() error {
-	b, err := os.ReadFile(infoPath(s.cfg.Runtime, s.cfg.Name))
-	var old Info
-	if err != nil || json.Unmarshal(b, &old) != nil || !old.Temporary || old.Dir == s.cfg.Dir {
+	var old Info // nothing is known when there is no file that can be read
+	if b, err := os.ReadFile(infoPath(s.cfg.Runtime, s.cfg.Name)); err == nil && json.Unmarshal(b, &old) != nil {
+		old = Info{}
+	}
+	if !old.Temporary || old.Dir == s.cfg.Dir {
 		return nil
 	}
 	parent, name := filepath.Split(filepath.Clean(old.Dir))
