@@ -107,7 +107,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Addrs returns the addresses in use.
+// Addrs returns the addresses in use, host:port for plain HTTP. Those of nodes that do not answer now are left out.
 func (c *Client) Addrs() []string { return c.pool.addrs() }
 
 // Discover asks a node for all of them and uses those from then on; a client that is not pinned does so by itself.
@@ -213,6 +213,7 @@ func (c *Client) look(ctx context.Context) {
 		}
 		return
 	}
+	c.pool.answered(n)
 	if page, err := decode[nodePage](r); err == nil && r.status == http.StatusOK {
 		c.pool.learned(page.Nodes, time.Now())
 	}

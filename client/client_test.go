@@ -354,7 +354,7 @@ func TestItLearnsTheNodes(t *testing.T) {
 			ask()
 		}
 		if got, want := c.Addrs(), []string{"a:1", "b:1", "c:1"}; !slices.Equal(got, want) {
-			t.Errorf("it uses %v, want %v", got, want)
+			t.Errorf("it uses %v, want %v: the third is up again", got, want)
 		}
 		if n.asked[0] != "a:1 GET /v1/nodes" || strings.Count(strings.Join(n.asked, "\n"), "/v1/nodes") != 1 {
 			t.Errorf("asked %q, want for the nodes once, at first", n.asked)
@@ -372,6 +372,33 @@ func TestItLearnsTheNodes(t *testing.T) {
 		ask()
 		if got, want := c.Addrs(), []string{"a:1", "c:1", "d:1"}; !slices.Equal(got, want) {
 			t.Errorf("it uses %v, want %v", got, want)
+		}
+	})
+}
+
+func TestGivenAddressesThatAreNoNodesComeLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serve := func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/v1/nodes" {
+				return answer(200, `{"nodes":[{"id":1,"rest":"a:1","healthy":true},{"id":1,"rest":"a:1","healthy":true},{"id":2,"rest":"not an address"}]}`)
+			}
+			return healthy(r)
+		}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": serve, "balancer:1": serve, "x:1": dead}}
+		c := pinned(t, n, nil, "http://a:1", "x:1")
+		if err := c.Discover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Addrs(); !slices.Equal(got, []string{"a:1"}) {
+			t.Errorf("it uses %v, want the node alone", got)
+		}
+		// What has answered stays in use, whatever it calls itself.
+		c = pinned(t, n, nil, "balancer:1")
+		if err := c.Discover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Addrs(); !slices.Equal(got, []string{"balancer:1", "a:1"}) {
+			t.Errorf("it uses %v, want the balancer and the node", got)
 		}
 	})
 }

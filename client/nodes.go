@@ -27,9 +27,9 @@ type pool struct {
 }
 
 type node struct {
-	addr  string // as it was given
 	base  string // scheme and authority, to put before a path
 	given bool   // by the caller, who alone may take it away
+	heard bool   // it has answered before
 
 	failures  int
 	downUntil time.Time
@@ -48,7 +48,7 @@ func newNode(addr string, given bool) (*node, error) {
 	if _, _, err := net.SplitHostPort(u.Host); err != nil && base != addr {
 		return nil, fmt.Errorf("client: address %q: want host:port", addr)
 	}
-	return &node{addr: addr, base: u.Scheme + "://" + u.Host, given: given}, nil
+	return &node{base: u.Scheme + "://" + u.Host, given: given}, nil
 }
 
 // pick returns the node for the next request, in turn. Those that are down are passed over; when one's time has come, one
@@ -92,7 +92,7 @@ func (p *pool) failed(n *node, now time.Time) (other bool) {
 
 func (p *pool) answered(n *node) {
 	p.mu.Lock()
-	n.failures = 0
+	n.failures, n.heard = 0, true
 	p.mu.Unlock()
 }
 
@@ -107,45 +107,60 @@ func (p *pool) due(now time.Time) bool {
 	return true
 }
 
-// learned takes the nodes that the cluster has now. One that is gone is forgotten unless the caller gave it.
+// learned takes the nodes that the cluster has now. One that is gone is forgotten unless the caller gave it; a given one that
+// is no node and never answered comes last.
 func (p *pool) learned(nodes []Node, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := make(map[string]*node)
-	for _, n := range p.nodes {
-		known[strings.TrimPrefix(n.base, "http://")] = n
+	listed := make(map[string]Node)
+	for _, info := range nodes {
+		listed[info.REST] = info
 	}
 	var kept []*node
 	for _, n := range p.nodes {
-		if n.given {
-			kept = append(kept, n)
+		_, is := listed[n.addr()]
+		if !is && !n.given {
+			continue
 		}
+		if !is && !n.heard && n.failures == 0 {
+			n.failures, n.downUntil = 1, now
+		}
+		kept = append(kept, n)
+		delete(listed, n.addr())
 	}
 	for _, info := range nodes {
-		n := known[info.REST]
-		switch {
-		case n == nil:
-			var err error
-			if n, err = newNode(info.REST, false); err != nil {
-				continue // of a later version, perhaps
-			}
-			if !info.Healthy {
-				n.failures, n.downUntil = 1, now
-			}
-			kept = append(kept, n)
-		case !n.given:
-			kept = append(kept, n)
+		if _, isNew := listed[info.REST]; !isNew {
+			continue
 		}
+		n, err := newNode(info.REST, false)
+		if err != nil {
+			continue // of a later version, perhaps
+		}
+		if !info.Healthy {
+			n.failures, n.downUntil = 1, now
+		}
+		kept = append(kept, n)
+		delete(listed, info.REST)
 	}
 	p.nodes = kept
 }
 
+// addr is host:port, or the URL of one that does not speak plain HTTP.
+func (n *node) addr() string { return strings.TrimPrefix(n.base, "http://") }
+
+// addrs lists the nodes in use: those that are not down, or all while none is up.
 func (p *pool) addrs() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []string
+	var up, all []string
 	for _, n := range p.nodes {
-		all = append(all, n.addr)
+		all = append(all, n.addr())
+		if n.failures == 0 {
+			up = append(up, n.addr())
+		}
 	}
-	return all
+	if len(up) == 0 {
+		return all
+	}
+	return up
 }
