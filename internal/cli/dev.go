@@ -37,10 +37,13 @@ const (
 // devOptions are what `dev` and `replay --dev` start.
 type devOptions struct {
 	nodes int
-	dir   string // empty for a temporary one
-	port  int
-	psp   string // sim, instant or a URL
-	quiet bool
+	// shards of the services that an order goes through. One keeps their leaders on one node: on a machine that runs all
+	// nodes, spreading them costs hops and syncs and brings nothing.
+	shards int
+	dir    string // empty for a temporary one
+	port   int
+	psp    string // sim, instant or a URL
+	quiet  bool
 }
 
 func (a *app) devCmd() *cobra.Command {
@@ -63,6 +66,7 @@ func (a *app) devCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, 1 to 9")
+	f.IntVar(&o.shards, "shards", 1, "shards of orders, stock and payments; fixed with the data in --dir")
 	f.StringVar(&o.dir, "dir", "", "keep the data here; without it everything is gone at the end")
 	cmd.PersistentFlags().IntVar(&o.port, "http-port", dev.DefaultPort, "first port; node n listens 10 further on for each")
 	f.StringVar(&o.psp, "psp", "sim", "payment provider: sim (a process with a ledger), instant (accepts everything), or a URL")
@@ -136,6 +140,9 @@ type devRun struct {
 func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Context, *devRun) error) (err error) {
 	if o.nodes < 1 || o.nodes > dev.MaxNodes {
 		return usage("--nodes %d: want 1 to %d", o.nodes, dev.MaxNodes)
+	}
+	if o.shards < 1 || o.shards > 64 {
+		return usage("--shards %d: want 1 to 64", o.shards)
 	}
 	d := &devRun{opts: o, dir: o.dir, start: time.Now()}
 	if d.dir == "" {
@@ -235,7 +242,7 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 	}
 	for n := 1; n <= o.nodes; n++ {
 		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: []string{
-			program, "serve", "--bootstrap", "--cluster", devName, "--node-id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
+			program, "serve", "--bootstrap", "--cluster", devName, "--shards", fmt.Sprintf("order=%d,inventory=%d,payment=%d", o.shards, o.shards, o.shards), "--node-id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
 			"--http-port", strconv.Itoa(dev.NodePorts(o.port, n).HTTP), "--peers", strings.Join(peers, ","), "--psp", psp,
 			"--debug", dev.Loopback(dev.NodePorts(o.port, n).Debug),
 		}})

@@ -70,7 +70,9 @@ func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster,
 			return nil, errors.Join(err, c.stop())
 		}
 		cmd := exec.Command(program, "serve", "--data", filepath.Join(dir, fmt.Sprintf("node%d", i+1)), "--id", fmt.Sprint(i+1),
-			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--peers", strings.Join(peers, ","), "--psp", "instant")
+			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--peers", strings.Join(peers, ","), "--psp", "instant",
+			// One shard a service suits two cores that all nodes share: each more is an entry more to every sync.
+			"--shards", "order=1,inventory=1,payment=1")
 		cmd.Stdout, cmd.Stderr = log, log
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		err = cmd.Start()
