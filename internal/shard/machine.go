@@ -23,6 +23,8 @@ const (
 	sweepInterval = time.Hour
 	sweepPause    = 10 * time.Second
 	sweepKey      = "\x00sweep" // the runtime's own timer
+	// maxKnownKeys bounds the idempotency keys that are told from new ones without a read: 32 MB.
+	maxKnownKeys = 4 << 20
 )
 
 // The tags of the runtime's own keys. Logics use lower-case letters, the runtime upper-case ones.
@@ -131,6 +133,7 @@ func Open(r store.Reader, prefix []byte, build func(*State) Logic) (Machine, err
 		timers: &timers{prefix: append(bytes.Clone(prefix), tagTimer), live: make(map[string]*timer)},
 	}
 	m.idempotency = NewTable(s, tagIdempotency, idempotencyCodec, 1<<14)
+	m.idempotency.known = newKeySet(maxKnownKeys)
 	m.logic = build(s)
 	header, err := r.Get(append(bytes.Clone(prefix), tagHeader))
 	switch {

@@ -59,7 +59,9 @@ type Table[V any] struct {
 	// looked up once before they exist: above the floor that costs no read.
 	floor  string
 	opened bool
-	bytes  int // estimate for the dirty rows
+	// known, unless nil, has the keys of all rows, for tables whose keys do not grow.
+	known *keySet
+	bytes int // estimate for the dirty rows
 }
 
 type row[V any] struct {
@@ -91,7 +93,7 @@ func (t *Table[V]) Find(key string) (V, bool) {
 	if !t.opened {
 		t.open()
 	}
-	if key > t.floor {
+	if key > t.floor || t.known != nil && !t.known.mayHave(key) {
 		return zero, false
 	}
 	data, err := t.state.reader.Get(t.storeKey(key))
@@ -112,6 +114,9 @@ func (t *Table[V]) open() {
 	it, err := t.state.reader.Iter(t.prefix, prefixEnd(t.prefix))
 	if err != nil {
 		panic(&StoreFault{err})
+	}
+	for t.known != nil && it.Next() {
+		t.known.add(string(it.Key()[len(t.prefix):]))
 	}
 	if it.SeekLT(prefixEnd(t.prefix)) {
 		t.floor = max(t.floor, string(it.Key()[len(t.prefix):]))
@@ -213,6 +218,12 @@ func (t *Table[V]) cached(key string) (v V, ok bool) {
 }
 
 func (t *Table[V]) insert(key string, r *row[V]) {
+	if t.known != nil {
+		if !t.opened {
+			t.open()
+		}
+		t.known.add(key)
+	}
 	t.rows[key] = r
 	t.clock = append(t.clock, key)
 }

@@ -36,8 +36,12 @@ func TestTable_agrees_with_a_map(t *testing.T) {
 		engine := memstore.NewDisk().Open()
 		model := make(map[string]string)
 		var table *Table[string]
+		indexed, limit := rapid.Bool().Draw(t, "indexed"), rapid.SampledFrom([]int{2, 5, 1000}).Draw(t, "limit")
 		open := func() {
 			table = NewTable(&State{reader: engine, prefix: []byte("p/")}, 'x', textCodec, 3)
+			if indexed {
+				table.known = newKeySet(limit)
+			}
 		}
 		open()
 		flush := func() {
@@ -90,6 +94,31 @@ func TestTable_agrees_with_a_map(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestKeySet_knows_what_was_added(t *testing.T) {
+	s := newKeySet(100_000)
+	for i := range 50_000 {
+		s.add(fmt.Sprint("key", i))
+	}
+	wrong := 0
+	for i := range 50_000 {
+		if !s.mayHave(fmt.Sprint("key", i)) {
+			t.Fatalf("key%d was added and is not known", i)
+		}
+		if s.mayHave(fmt.Sprint("other", i)) {
+			wrong++
+		}
+	}
+	if wrong > 10 {
+		t.Errorf("%d of 50000 unknown keys pass for known, want next to none", wrong)
+	}
+	for i := range 60_000 {
+		s.add(fmt.Sprint("more", i))
+	}
+	if !s.mayHave("never added") {
+		t.Error("beyond its limit the set still claims to know")
+	}
 }
 
 func TestTable_looks_up_growing_keys_without_reading(t *testing.T) {
