@@ -384,13 +384,13 @@ func (h *Host) proposeTick(g *group) {
 	g.tickProposed = true
 	g.queue = append(g.queue, proposal{
 		command: shard.Command{Kind: shard.KindTick}, size: commandOverhead,
-		deadline: h.now + IdleDeadline.Milliseconds(), done: func(shard.Result, error) {},
+		deadline: h.now + tickDeadline.Milliseconds(), done: func(shard.Result, error) {},
 	})
 	g.queueBytes += commandOverhead
 }
 
-// IdleDeadline bounds the host's own proposals.
-const IdleDeadline = 10 * time.Second
+// tickDeadline bounds the wait of the host's own proposals.
+const tickDeadline = 10 * time.Second
 
 // Turn acts on the inputs since the last turn. Now is the wall clock in ms since 1970.
 func (h *Host) Turn(now int64) Output {

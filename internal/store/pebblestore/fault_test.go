@@ -208,8 +208,8 @@ func TestReplaceIsOldOrNewAfterFailure(t *testing.T) {
 					t.Fatal("the replacement never ends")
 				}
 			}
-			// How many of each depends on which goroutine of Pebble's writes first.
-			if failed == 0 || fatal == 0 {
+			// How many of each depends on which goroutine of Pebble's writes first; how many in all hardly does.
+			if failed == 0 || fatal == 0 || failed+fatal < 6 {
 				t.Errorf("%d failures ended the replacement and %d the store, want some of each", failed, fatal)
 			}
 		})
