@@ -52,7 +52,7 @@ tools: ## install the linter, at the version of this file
 	$(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for FUZZTIME (10s)
+fuzz: ## run each fuzz target for FUZZTIME (10s; 500x for so many inputs)
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's/^(.*)\/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' | sort -u | \
 	while read -r dir name; do \
 		echo "fuzz $$name in ./$$dir"; \
