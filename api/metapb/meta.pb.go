@@ -24,6 +24,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeState is what is wanted of a node; how it fares is observed, not stored.
+type NodeState int32
+
+const (
+	NodeState_NODE_ACTIVE          NodeState = 0
+	NodeState_NODE_JOINING         NodeState = 1 // has been given a number and has not registered yet
+	NodeState_NODE_DRAINING        NodeState = 2 // leads nothing, takes no new replicas; may be stopped
+	NodeState_NODE_DECOMMISSIONING NodeState = 3 // its replicas move away
+	NodeState_NODE_DECOMMISSIONED  NodeState = 4 // for good: never heard again
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_ACTIVE",
+		1: "NODE_JOINING",
+		2: "NODE_DRAINING",
+		3: "NODE_DECOMMISSIONING",
+		4: "NODE_DECOMMISSIONED",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_ACTIVE":          0,
+		"NODE_JOINING":         1,
+		"NODE_DRAINING":        2,
+		"NODE_DECOMMISSIONING": 3,
+		"NODE_DECOMMISSIONED":  4,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_metapb_meta_proto_enumTypes[0].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_metapb_meta_proto_enumTypes[0]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{0}
+}
+
 // Node is a member of the cluster.
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -35,8 +91,16 @@ type Node struct {
 	Boot          uint64                 `protobuf:"varint,6,opt,name=boot,proto3" json:"boot,omitempty"`                                     // how often the node has been started: an older number is an old copy of its directory
 	RegisteredAt  int64                  `protobuf:"varint,7,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"` // first time
 	StartedAt     int64                  `protobuf:"varint,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`          // last time
-	State         uint32                 `protobuf:"varint,9,opt,name=state,proto3" json:"state,omitempty"`                                   // reserved: joining, active, draining, decommissioned
-	Process       uint64                 `protobuf:"varint,10,opt,name=process,proto3" json:"process,omitempty"`                              // drawn at each start: two processes with one boot number have one directory, or copies of it
+	State         NodeState              `protobuf:"varint,9,opt,name=state,proto3,enum=hanse.meta.v1.NodeState" json:"state,omitempty"`
+	Process       uint64                 `protobuf:"varint,10,opt,name=process,proto3" json:"process,omitempty"`    // drawn at each start: two processes with one boot number have one directory, or copies of it
+	Name          string                 `protobuf:"bytes,11,opt,name=name,proto3" json:"name,omitempty"`           // unique among those that are not decommissioned
+	Zone          string                 `protobuf:"bytes,12,opt,name=zone,proto3" json:"zone,omitempty"`           // failure domain, empty for none
+	Roles         []uint32               `protobuf:"varint,13,rep,packed,name=roles,proto3" json:"roles,omitempty"` // services that it hosts, ascending; none: all
+	Gossip        string                 `protobuf:"bytes,14,opt,name=gossip,proto3" json:"gossip,omitempty"`       // host:port
+	Features      uint32                 `protobuf:"varint,15,opt,name=features,proto3" json:"features,omitempty"`  // newest feature level that the program knows
+	StateSince    int64                  `protobuf:"varint,16,opt,name=state_since,json=stateSince,proto3" json:"state_since,omitempty"`
+	StateReason   string                 `protobuf:"bytes,17,opt,name=state_reason,json=stateReason,proto3" json:"state_reason,omitempty"`
+	Replaces      uint64                 `protobuf:"varint,18,opt,name=replaces,proto3" json:"replaces,omitempty"` // the node whose place it took, 0 for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,11 +191,11 @@ func (x *Node) GetStartedAt() int64 {
 	return 0
 }
 
-func (x *Node) GetState() uint32 {
+func (x *Node) GetState() NodeState {
 	if x != nil {
 		return x.State
 	}
-	return 0
+	return NodeState_NODE_ACTIVE
 }
 
 func (x *Node) GetProcess() uint64 {
@@ -141,11 +205,547 @@ func (x *Node) GetProcess() uint64 {
 	return 0
 }
 
+func (x *Node) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Node) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Node) GetRoles() []uint32 {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *Node) GetGossip() string {
+	if x != nil {
+		return x.Gossip
+	}
+	return ""
+}
+
+func (x *Node) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
+func (x *Node) GetStateSince() int64 {
+	if x != nil {
+		return x.StateSince
+	}
+	return 0
+}
+
+func (x *Node) GetStateReason() string {
+	if x != nil {
+		return x.StateReason
+	}
+	return ""
+}
+
+func (x *Node) GetReplaces() uint64 {
+	if x != nil {
+		return x.Replaces
+	}
+	return 0
+}
+
+// Cluster is what was fixed when the cluster was founded, and the settings that can change.
+type Cluster struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Layout        []*ServiceShards       `protobuf:"bytes,2,rep,name=layout,proto3" json:"layout,omitempty"`                        // by service
+	Replicas      uint32                 `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`                   // copies of each shard, as far as there are nodes
+	Features      uint32                 `protobuf:"varint,4,opt,name=features,proto3" json:"features,omitempty"`                   // feature level in force: what every member knows
+	NextNode      uint64                 `protobuf:"varint,5,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`   // number of the next node to join
+	Secret        []byte                 `protobuf:"bytes,6,opt,name=secret,proto3" json:"secret,omitempty"`                        // 32 random bytes that members share; gossip is encrypted with a key made of it
+	TokenHash     []byte                 `protobuf:"bytes,7,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // SHA-256 of the join token; empty: nobody can join
+	FoundedAt     int64                  `protobuf:"varint,8,opt,name=founded_at,json=foundedAt,proto3" json:"founded_at,omitempty"`
+	Version       uint64                 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`                       // raised by every change of cluster, nodes or shards
+	DownAfter     int64                  `protobuf:"varint,10,opt,name=down_after,json=downAfter,proto3" json:"down_after,omitempty"` // ms that a node has to be dead before its replicas are rebuilt; 0: the default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cluster) Reset() {
+	*x = Cluster{}
+	mi := &file_metapb_meta_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster) ProtoMessage() {}
+
+func (x *Cluster) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
+func (*Cluster) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Cluster) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Cluster) GetLayout() []*ServiceShards {
+	if x != nil {
+		return x.Layout
+	}
+	return nil
+}
+
+func (x *Cluster) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *Cluster) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
+func (x *Cluster) GetNextNode() uint64 {
+	if x != nil {
+		return x.NextNode
+	}
+	return 0
+}
+
+func (x *Cluster) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Cluster) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *Cluster) GetFoundedAt() int64 {
+	if x != nil {
+		return x.FoundedAt
+	}
+	return 0
+}
+
+func (x *Cluster) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Cluster) GetDownAfter() int64 {
+	if x != nil {
+		return x.DownAfter
+	}
+	return 0
+}
+
+type ServiceShards struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       uint32                 `protobuf:"varint,1,opt,name=service,proto3" json:"service,omitempty"`
+	Shards        uint32                 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceShards) Reset() {
+	*x = ServiceShards{}
+	mi := &file_metapb_meta_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceShards) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceShards) ProtoMessage() {}
+
+func (x *ServiceShards) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceShards.ProtoReflect.Descriptor instead.
+func (*ServiceShards) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServiceShards) GetService() uint32 {
+	if x != nil {
+		return x.Service
+	}
+	return 0
+}
+
+func (x *ServiceShards) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+// Replica is one copy of a shard. Numbers count up within a shard and are never used again.
+type Replica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_metapb_meta_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Replica) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Replica) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+// Move brings a replica to a node. The shard's leader carries it out: learner, caught up, joint consensus, removed.
+type Move struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *Replica               `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // absent: a replica is added
+	To            *Replica               `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // "repair", "decommission", "zone", "balance", "asked for"
+	StartedAt     int64                  `protobuf:"varint,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_metapb_meta_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Move) GetFrom() *Replica {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Move) GetTo() *Replica {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Move) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Move) GetStartedAt() int64 {
+	if x != nil {
+		return x.StartedAt
+	}
+	return 0
+}
+
+// Shard says where a shard's replicas are, and where they are going.
+type Shard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Replicas      []*Replica             `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`                           // by id
+	NextReplica   uint64                 `protobuf:"varint,3,opt,name=next_replica,json=nextReplica,proto3" json:"next_replica,omitempty"` // lowest number that was never used
+	Move          *Move                  `protobuf:"bytes,4,opt,name=move,proto3" json:"move,omitempty"`                                   // absent when none is under way
+	Leader        uint64                 `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`                              // node that should lead, 0: any
+	Version       uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`                            // raised by every change of the shard
+	Recoveries    uint64                 `protobuf:"varint,7,opt,name=recoveries,proto3" json:"recoveries,omitempty"`                      // unsafe recoveries so far
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shard) Reset() {
+	*x = Shard{}
+	mi := &file_metapb_meta_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shard) ProtoMessage() {}
+
+func (x *Shard) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shard.ProtoReflect.Descriptor instead.
+func (*Shard) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Shard) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Shard) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Shard) GetNextReplica() uint64 {
+	if x != nil {
+		return x.NextReplica
+	}
+	return 0
+}
+
+func (x *Shard) GetMove() *Move {
+	if x != nil {
+		return x.Move
+	}
+	return nil
+}
+
+func (x *Shard) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *Shard) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Shard) GetRecoveries() uint64 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
+}
+
+// Event is an entry of the cluster's journal.
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // from 1, without gaps; the oldest are forgotten
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`    // "node.joined", "node.unhealthy", "move.finished", ...
+	Node          uint64                 `protobuf:"varint,4,opt,name=node,proto3" json:"node,omitempty"`   // 0: about none
+	Shard         uint32                 `protobuf:"varint,5,opt,name=shard,proto3" json:"shard,omitempty"` // 0: about none
+	Detail        string                 `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_metapb_meta_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Event) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Event) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Event) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Event) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Event) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Event) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Command_Register
+	//	*Command_Found
+	//	*Command_Join
+	//	*Command_SetToken
+	//	*Command_SetNodeState
+	//	*Command_PlanMoves
+	//	*Command_FinishMove
+	//	*Command_PreferLeaders
+	//	*Command_RaiseFeatures
+	//	*Command_RecoverShard
+	//	*Command_Note
+	//	*Command_SetDownAfter
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -153,7 +753,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_metapb_meta_proto_msgTypes[1]
+	mi := &file_metapb_meta_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -165,7 +765,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[1]
+	mi := &file_metapb_meta_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -178,7 +778,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{1}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Command) GetBody() isCommand_Body {
@@ -197,6 +797,105 @@ func (x *Command) GetRegister() *Register {
 	return nil
 }
 
+func (x *Command) GetFound() *Found {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Found); ok {
+			return x.Found
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetJoin() *Join {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetToken() *SetToken {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SetToken); ok {
+			return x.SetToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetNodeState() *SetNodeState {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SetNodeState); ok {
+			return x.SetNodeState
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPlanMoves() *PlanMoves {
+	if x != nil {
+		if x, ok := x.Body.(*Command_PlanMoves); ok {
+			return x.PlanMoves
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFinishMove() *FinishMove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_FinishMove); ok {
+			return x.FinishMove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPreferLeaders() *PreferLeaders {
+	if x != nil {
+		if x, ok := x.Body.(*Command_PreferLeaders); ok {
+			return x.PreferLeaders
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRaiseFeatures() *RaiseFeatures {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RaiseFeatures); ok {
+			return x.RaiseFeatures
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecoverShard() *RecoverShard {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecoverShard); ok {
+			return x.RecoverShard
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNote() *Note {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Note); ok {
+			return x.Note
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetDownAfter() *SetDownAfter {
+	if x != nil {
+		if x, ok := x.Body.(*Command_SetDownAfter); ok {
+			return x.SetDownAfter
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -205,8 +904,75 @@ type Command_Register struct {
 	Register *Register `protobuf:"bytes,1,opt,name=register,proto3,oneof"`
 }
 
+type Command_Found struct {
+	Found *Found `protobuf:"bytes,2,opt,name=found,proto3,oneof"`
+}
+
+type Command_Join struct {
+	Join *Join `protobuf:"bytes,3,opt,name=join,proto3,oneof"`
+}
+
+type Command_SetToken struct {
+	SetToken *SetToken `protobuf:"bytes,4,opt,name=set_token,json=setToken,proto3,oneof"`
+}
+
+type Command_SetNodeState struct {
+	SetNodeState *SetNodeState `protobuf:"bytes,5,opt,name=set_node_state,json=setNodeState,proto3,oneof"`
+}
+
+type Command_PlanMoves struct {
+	PlanMoves *PlanMoves `protobuf:"bytes,6,opt,name=plan_moves,json=planMoves,proto3,oneof"`
+}
+
+type Command_FinishMove struct {
+	FinishMove *FinishMove `protobuf:"bytes,7,opt,name=finish_move,json=finishMove,proto3,oneof"`
+}
+
+type Command_PreferLeaders struct {
+	PreferLeaders *PreferLeaders `protobuf:"bytes,8,opt,name=prefer_leaders,json=preferLeaders,proto3,oneof"`
+}
+
+type Command_RaiseFeatures struct {
+	RaiseFeatures *RaiseFeatures `protobuf:"bytes,9,opt,name=raise_features,json=raiseFeatures,proto3,oneof"`
+}
+
+type Command_RecoverShard struct {
+	RecoverShard *RecoverShard `protobuf:"bytes,10,opt,name=recover_shard,json=recoverShard,proto3,oneof"`
+}
+
+type Command_Note struct {
+	Note *Note `protobuf:"bytes,11,opt,name=note,proto3,oneof"`
+}
+
+type Command_SetDownAfter struct {
+	SetDownAfter *SetDownAfter `protobuf:"bytes,12,opt,name=set_down_after,json=setDownAfter,proto3,oneof"`
+}
+
 func (*Command_Register) isCommand_Body() {}
 
+func (*Command_Found) isCommand_Body() {}
+
+func (*Command_Join) isCommand_Body() {}
+
+func (*Command_SetToken) isCommand_Body() {}
+
+func (*Command_SetNodeState) isCommand_Body() {}
+
+func (*Command_PlanMoves) isCommand_Body() {}
+
+func (*Command_FinishMove) isCommand_Body() {}
+
+func (*Command_PreferLeaders) isCommand_Body() {}
+
+func (*Command_RaiseFeatures) isCommand_Body() {}
+
+func (*Command_RecoverShard) isCommand_Body() {}
+
+func (*Command_Note) isCommand_Body() {}
+
+func (*Command_SetDownAfter) isCommand_Body() {}
+
+// Register notes a start of a node. Times and state are the shard's. Answer: Node.
 type Register struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -216,7 +982,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_metapb_meta_proto_msgTypes[2]
+	mi := &file_metapb_meta_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +994,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[2]
+	mi := &file_metapb_meta_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +1007,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{2}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Register) GetNode() *Node {
@@ -251,11 +1017,771 @@ func (x *Register) GetNode() *Node {
 	return nil
 }
 
+// Found writes the first state, when there is none; otherwise it changes nothing. Answer: View.
+type Found struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // id, layout, replicas, secret, token_hash; the rest is the shard's
+	Shards        []*Shard               `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`   // id, replicas
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Found) Reset() {
+	*x = Found{}
+	mi := &file_metapb_meta_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Found) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Found) ProtoMessage() {}
+
+func (x *Found) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Found.ProtoReflect.Descriptor instead.
+func (*Found) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Found) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *Found) GetShards() []*Shard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+// Join admits a node and gives it a number. The same name with the same process is the same request again. Answer: JoinAnswer.
+type Join struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // id 0; state and times are the shard's
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"`
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"` // expected cluster, empty: any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Join) Reset() {
+	*x = Join{}
+	mi := &file_metapb_meta_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Join) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Join) ProtoMessage() {}
+
+func (x *Join) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Join.ProtoReflect.Descriptor instead.
+func (*Join) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Join) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *Join) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *Join) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+type JoinAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	View          *View                  `protobuf:"bytes,2,opt,name=view,proto3" json:"view,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinAnswer) Reset() {
+	*x = JoinAnswer{}
+	mi := &file_metapb_meta_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinAnswer) ProtoMessage() {}
+
+func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
+func (*JoinAnswer) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *JoinAnswer) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *JoinAnswer) GetView() *View {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+type SetToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetToken) Reset() {
+	*x = SetToken{}
+	mi := &file_metapb_meta_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetToken) ProtoMessage() {}
+
+func (x *SetToken) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetToken.ProtoReflect.Descriptor instead.
+func (*SetToken) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetToken) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// SetNodeState moves a node along the table of states. Answer: Node.
+type SetNodeState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	State         NodeState              `protobuf:"varint,2,opt,name=state,proto3,enum=hanse.meta.v1.NodeState" json:"state,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Lost          bool                   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"` // the node is gone for good: to DECOMMISSIONED although replicas are still placed on it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeState) Reset() {
+	*x = SetNodeState{}
+	mi := &file_metapb_meta_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeState) ProtoMessage() {}
+
+func (x *SetNodeState) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeState.ProtoReflect.Descriptor instead.
+func (*SetNodeState) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetNodeState) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *SetNodeState) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_ACTIVE
+}
+
+func (x *SetNodeState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SetNodeState) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+// PlanMoves begins moves; each is looked at by itself, and one that does not fit any more is left out. Answer: View of the shards changed.
+type PlanMoves struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         []*PlannedMove         `protobuf:"bytes,1,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMoves) Reset() {
+	*x = PlanMoves{}
+	mi := &file_metapb_meta_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMoves) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMoves) ProtoMessage() {}
+
+func (x *PlanMoves) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMoves.ProtoReflect.Descriptor instead.
+func (*PlanMoves) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PlanMoves) GetMoves() []*PlannedMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+type PlannedMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // of the shard that the plan was made for
+	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`       // replica to be replaced, 0: none
+	To            uint64                 `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`           // node
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedMove) Reset() {
+	*x = PlannedMove{}
+	mi := &file_metapb_meta_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedMove) ProtoMessage() {}
+
+func (x *PlannedMove) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedMove.ProtoReflect.Descriptor instead.
+func (*PlannedMove) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlannedMove) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// FinishMove ends the move to a replica, done or given up. Again, it changes nothing. No answer.
+type FinishMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Replica       uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"` // move.to.id
+	Done          bool                   `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"` // why it was given up
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishMove) Reset() {
+	*x = FinishMove{}
+	mi := &file_metapb_meta_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishMove) ProtoMessage() {}
+
+func (x *FinishMove) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishMove.ProtoReflect.Descriptor instead.
+func (*FinishMove) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *FinishMove) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *FinishMove) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *FinishMove) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *FinishMove) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type PreferLeaders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Preferences   []*Preference          `protobuf:"bytes,1,rep,name=preferences,proto3" json:"preferences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreferLeaders) Reset() {
+	*x = PreferLeaders{}
+	mi := &file_metapb_meta_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreferLeaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreferLeaders) ProtoMessage() {}
+
+func (x *PreferLeaders) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreferLeaders.ProtoReflect.Descriptor instead.
+func (*PreferLeaders) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PreferLeaders) GetPreferences() []*Preference {
+	if x != nil {
+		return x.Preferences
+	}
+	return nil
+}
+
+type Preference struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Preference) Reset() {
+	*x = Preference{}
+	mi := &file_metapb_meta_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Preference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Preference) ProtoMessage() {}
+
+func (x *Preference) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Preference.ProtoReflect.Descriptor instead.
+func (*Preference) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Preference) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Preference) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type RaiseFeatures struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Features      uint32                 `protobuf:"varint,1,opt,name=features,proto3" json:"features,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseFeatures) Reset() {
+	*x = RaiseFeatures{}
+	mi := &file_metapb_meta_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseFeatures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseFeatures) ProtoMessage() {}
+
+func (x *RaiseFeatures) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseFeatures.ProtoReflect.Descriptor instead.
+func (*RaiseFeatures) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RaiseFeatures) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
+// RecoverShard notes that a shard goes on with one replica alone, under a new number. Answer: View of the shard.
+type RecoverShard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`    // where the survivor is
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"` // what was confirmed, by whom
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverShard) Reset() {
+	*x = RecoverShard{}
+	mi := &file_metapb_meta_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverShard) ProtoMessage() {}
+
+func (x *RecoverShard) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverShard.ProtoReflect.Descriptor instead.
+func (*RecoverShard) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecoverShard) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *RecoverShard) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *RecoverShard) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type Note struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Note) Reset() {
+	*x = Note{}
+	mi := &file_metapb_meta_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Note) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Note) ProtoMessage() {}
+
+func (x *Note) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Note.ProtoReflect.Descriptor instead.
+func (*Note) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Note) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+type SetDownAfter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ms            int64                  `protobuf:"varint,1,opt,name=ms,proto3" json:"ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetDownAfter) Reset() {
+	*x = SetDownAfter{}
+	mi := &file_metapb_meta_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetDownAfter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetDownAfter) ProtoMessage() {}
+
+func (x *SetDownAfter) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetDownAfter.ProtoReflect.Descriptor instead.
+func (*SetDownAfter) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SetDownAfter) GetMs() int64 {
+	if x != nil {
+		return x.Ms
+	}
+	return 0
+}
+
 type Query struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*Query_ListNodes
+	//	*Query_Look
+	//	*Query_ListEvents
 	Body          isQuery_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,7 +1789,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_metapb_meta_proto_msgTypes[3]
+	mi := &file_metapb_meta_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +1801,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[3]
+	mi := &file_metapb_meta_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +1814,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{3}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Query) GetBody() isQuery_Body {
@@ -307,6 +1833,24 @@ func (x *Query) GetListNodes() *ListNodes {
 	return nil
 }
 
+func (x *Query) GetLook() *Look {
+	if x != nil {
+		if x, ok := x.Body.(*Query_Look); ok {
+			return x.Look
+		}
+	}
+	return nil
+}
+
+func (x *Query) GetListEvents() *ListEvents {
+	if x != nil {
+		if x, ok := x.Body.(*Query_ListEvents); ok {
+			return x.ListEvents
+		}
+	}
+	return nil
+}
+
 type isQuery_Body interface {
 	isQuery_Body()
 }
@@ -315,7 +1859,19 @@ type Query_ListNodes struct {
 	ListNodes *ListNodes `protobuf:"bytes,1,opt,name=list_nodes,json=listNodes,proto3,oneof"`
 }
 
+type Query_Look struct {
+	Look *Look `protobuf:"bytes,2,opt,name=look,proto3,oneof"`
+}
+
+type Query_ListEvents struct {
+	ListEvents *ListEvents `protobuf:"bytes,3,opt,name=list_events,json=listEvents,proto3,oneof"`
+}
+
 func (*Query_ListNodes) isQuery_Body() {}
+
+func (*Query_Look) isQuery_Body() {}
+
+func (*Query_ListEvents) isQuery_Body() {}
 
 type ListNodes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -325,7 +1881,7 @@ type ListNodes struct {
 
 func (x *ListNodes) Reset() {
 	*x = ListNodes{}
-	mi := &file_metapb_meta_proto_msgTypes[4]
+	mi := &file_metapb_meta_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +1893,7 @@ func (x *ListNodes) String() string {
 func (*ListNodes) ProtoMessage() {}
 
 func (x *ListNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[4]
+	mi := &file_metapb_meta_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +1906,7 @@ func (x *ListNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodes.ProtoReflect.Descriptor instead.
 func (*ListNodes) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{4}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{24}
 }
 
 type NodeList struct {
@@ -362,7 +1918,7 @@ type NodeList struct {
 
 func (x *NodeList) Reset() {
 	*x = NodeList{}
-	mi := &file_metapb_meta_proto_msgTypes[5]
+	mi := &file_metapb_meta_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +1930,7 @@ func (x *NodeList) String() string {
 func (*NodeList) ProtoMessage() {}
 
 func (x *NodeList) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[5]
+	mi := &file_metapb_meta_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +1943,7 @@ func (x *NodeList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeList.ProtoReflect.Descriptor instead.
 func (*NodeList) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{5}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeList) GetNodes() []*Node {
@@ -397,11 +1953,213 @@ func (x *NodeList) GetNodes() []*Node {
 	return nil
 }
 
+// Look reads everything, if it is newer than a version that the asker has. Answer: View.
+type Look struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NewerThan     uint64                 `protobuf:"varint,1,opt,name=newer_than,json=newerThan,proto3" json:"newer_than,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Look) Reset() {
+	*x = Look{}
+	mi := &file_metapb_meta_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Look) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Look) ProtoMessage() {}
+
+func (x *Look) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Look.ProtoReflect.Descriptor instead.
+func (*Look) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Look) GetNewerThan() uint64 {
+	if x != nil {
+		return x.NewerThan
+	}
+	return 0
+}
+
+type View struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // absent before the cluster is founded, and when nothing is newer
+	Nodes         []*Node                `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`     // by id
+	Shards        []*Shard               `protobuf:"bytes,3,rep,name=shards,proto3" json:"shards,omitempty"`   // by id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *View) Reset() {
+	*x = View{}
+	mi := &file_metapb_meta_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *View) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*View) ProtoMessage() {}
+
+func (x *View) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use View.ProtoReflect.Descriptor instead.
+func (*View) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *View) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *View) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *View) GetShards() []*Shard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+// ListEvents reads the journal. Answer: EventList.
+type ListEvents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 100, at most 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEvents) Reset() {
+	*x = ListEvents{}
+	mi := &file_metapb_meta_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEvents) ProtoMessage() {}
+
+func (x *ListEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEvents.ProtoReflect.Descriptor instead.
+func (*ListEvents) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListEvents) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListEvents) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type EventList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventList) Reset() {
+	*x = EventList{}
+	mi := &file_metapb_meta_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventList) ProtoMessage() {}
+
+func (x *EventList) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventList.ProtoReflect.Descriptor instead.
+func (*EventList) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *EventList) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 var File_metapb_meta_proto protoreflect.FileDescriptor
 
 const file_metapb_meta_proto_rawDesc = "" +
 	"\n" +
-	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\xfa\x01\n" +
+	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\xe6\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x14\n" +
@@ -411,22 +2169,160 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\x04boot\x18\x06 \x01(\x04R\x04boot\x12#\n" +
 	"\rregistered_at\x18\a \x01(\x03R\fregisteredAt\x12\x1d\n" +
 	"\n" +
-	"started_at\x18\b \x01(\x03R\tstartedAt\x12\x14\n" +
-	"\x05state\x18\t \x01(\rR\x05state\x12\x18\n" +
+	"started_at\x18\b \x01(\x03R\tstartedAt\x12.\n" +
+	"\x05state\x18\t \x01(\x0e2\x18.hanse.meta.v1.NodeStateR\x05state\x12\x18\n" +
 	"\aprocess\x18\n" +
-	" \x01(\x04R\aprocess\"H\n" +
+	" \x01(\x04R\aprocess\x12\x12\n" +
+	"\x04name\x18\v \x01(\tR\x04name\x12\x12\n" +
+	"\x04zone\x18\f \x01(\tR\x04zone\x12\x14\n" +
+	"\x05roles\x18\r \x03(\rR\x05roles\x12\x16\n" +
+	"\x06gossip\x18\x0e \x01(\tR\x06gossip\x12\x1a\n" +
+	"\bfeatures\x18\x0f \x01(\rR\bfeatures\x12\x1f\n" +
+	"\vstate_since\x18\x10 \x01(\x03R\n" +
+	"stateSince\x12!\n" +
+	"\fstate_reason\x18\x11 \x01(\tR\vstateReason\x12\x1a\n" +
+	"\breplaces\x18\x12 \x01(\x04R\breplaces\"\xb3\x02\n" +
+	"\aCluster\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
+	"\x06layout\x18\x02 \x03(\v2\x1c.hanse.meta.v1.ServiceShardsR\x06layout\x12\x1a\n" +
+	"\breplicas\x18\x03 \x01(\rR\breplicas\x12\x1a\n" +
+	"\bfeatures\x18\x04 \x01(\rR\bfeatures\x12\x1b\n" +
+	"\tnext_node\x18\x05 \x01(\x04R\bnextNode\x12\x16\n" +
+	"\x06secret\x18\x06 \x01(\fR\x06secret\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\a \x01(\fR\ttokenHash\x12\x1d\n" +
+	"\n" +
+	"founded_at\x18\b \x01(\x03R\tfoundedAt\x12\x18\n" +
+	"\aversion\x18\t \x01(\x04R\aversion\x12\x1d\n" +
+	"\n" +
+	"down_after\x18\n" +
+	" \x01(\x03R\tdownAfter\"A\n" +
+	"\rServiceShards\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\rR\aservice\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\rR\x06shards\"-\n" +
+	"\aReplica\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\"\x91\x01\n" +
+	"\x04Move\x12*\n" +
+	"\x04from\x18\x01 \x01(\v2\x16.hanse.meta.v1.ReplicaR\x04from\x12&\n" +
+	"\x02to\x18\x02 \x01(\v2\x16.hanse.meta.v1.ReplicaR\x02to\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"started_at\x18\x04 \x01(\x03R\tstartedAt\"\xe9\x01\n" +
+	"\x05Shard\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x122\n" +
+	"\breplicas\x18\x02 \x03(\v2\x16.hanse.meta.v1.ReplicaR\breplicas\x12!\n" +
+	"\fnext_replica\x18\x03 \x01(\x04R\vnextReplica\x12'\n" +
+	"\x04move\x18\x04 \x01(\v2\x13.hanse.meta.v1.MoveR\x04move\x12\x16\n" +
+	"\x06leader\x18\x05 \x01(\x04R\x06leader\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\x04R\aversion\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18\a \x01(\x04R\n" +
+	"recoveries\"\x7f\n" +
+	"\x05Event\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\x04R\x04node\x12\x14\n" +
+	"\x05shard\x18\x05 \x01(\rR\x05shard\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xd9\x05\n" +
 	"\aCommand\x125\n" +
-	"\bregister\x18\x01 \x01(\v2\x17.hanse.meta.v1.RegisterH\x00R\bregisterB\x06\n" +
+	"\bregister\x18\x01 \x01(\v2\x17.hanse.meta.v1.RegisterH\x00R\bregister\x12,\n" +
+	"\x05found\x18\x02 \x01(\v2\x14.hanse.meta.v1.FoundH\x00R\x05found\x12)\n" +
+	"\x04join\x18\x03 \x01(\v2\x13.hanse.meta.v1.JoinH\x00R\x04join\x126\n" +
+	"\tset_token\x18\x04 \x01(\v2\x17.hanse.meta.v1.SetTokenH\x00R\bsetToken\x12C\n" +
+	"\x0eset_node_state\x18\x05 \x01(\v2\x1b.hanse.meta.v1.SetNodeStateH\x00R\fsetNodeState\x129\n" +
+	"\n" +
+	"plan_moves\x18\x06 \x01(\v2\x18.hanse.meta.v1.PlanMovesH\x00R\tplanMoves\x12<\n" +
+	"\vfinish_move\x18\a \x01(\v2\x19.hanse.meta.v1.FinishMoveH\x00R\n" +
+	"finishMove\x12E\n" +
+	"\x0eprefer_leaders\x18\b \x01(\v2\x1c.hanse.meta.v1.PreferLeadersH\x00R\rpreferLeaders\x12E\n" +
+	"\x0eraise_features\x18\t \x01(\v2\x1c.hanse.meta.v1.RaiseFeaturesH\x00R\rraiseFeatures\x12B\n" +
+	"\rrecover_shard\x18\n" +
+	" \x01(\v2\x1b.hanse.meta.v1.RecoverShardH\x00R\frecoverShard\x12)\n" +
+	"\x04note\x18\v \x01(\v2\x13.hanse.meta.v1.NoteH\x00R\x04note\x12C\n" +
+	"\x0eset_down_after\x18\f \x01(\v2\x1b.hanse.meta.v1.SetDownAfterH\x00R\fsetDownAfterB\x06\n" +
 	"\x04body\"3\n" +
 	"\bRegister\x12'\n" +
-	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\"J\n" +
+	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\"g\n" +
+	"\x05Found\x120\n" +
+	"\acluster\x18\x01 \x01(\v2\x16.hanse.meta.v1.ClusterR\acluster\x12,\n" +
+	"\x06shards\x18\x02 \x03(\v2\x14.hanse.meta.v1.ShardR\x06shards\"h\n" +
+	"\x04Join\x12'\n" +
+	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\"I\n" +
+	"\n" +
+	"JoinAnswer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12'\n" +
+	"\x04view\x18\x02 \x01(\v2\x13.hanse.meta.v1.ViewR\x04view\"\x1e\n" +
+	"\bSetToken\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\"~\n" +
+	"\fSetNodeState\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12.\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x18.hanse.meta.v1.NodeStateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"=\n" +
+	"\tPlanMoves\x120\n" +
+	"\x05moves\x18\x01 \x03(\v2\x1a.hanse.meta.v1.PlannedMoveR\x05moves\"y\n" +
+	"\vPlannedMove\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"h\n" +
+	"\n" +
+	"FinishMove\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
+	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"L\n" +
+	"\rPreferLeaders\x12;\n" +
+	"\vpreferences\x18\x01 \x03(\v2\x19.hanse.meta.v1.PreferenceR\vpreferences\"6\n" +
+	"\n" +
+	"Preference\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\"+\n" +
+	"\rRaiseFeatures\x12\x1a\n" +
+	"\bfeatures\x18\x01 \x01(\rR\bfeatures\"P\n" +
+	"\fRecoverShard\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"2\n" +
+	"\x04Note\x12*\n" +
+	"\x05event\x18\x01 \x01(\v2\x14.hanse.meta.v1.EventR\x05event\"\x1e\n" +
+	"\fSetDownAfter\x12\x0e\n" +
+	"\x02ms\x18\x01 \x01(\x03R\x02ms\"\xb3\x01\n" +
 	"\x05Query\x129\n" +
 	"\n" +
-	"list_nodes\x18\x01 \x01(\v2\x18.hanse.meta.v1.ListNodesH\x00R\tlistNodesB\x06\n" +
+	"list_nodes\x18\x01 \x01(\v2\x18.hanse.meta.v1.ListNodesH\x00R\tlistNodes\x12)\n" +
+	"\x04look\x18\x02 \x01(\v2\x13.hanse.meta.v1.LookH\x00R\x04look\x12<\n" +
+	"\vlist_events\x18\x03 \x01(\v2\x19.hanse.meta.v1.ListEventsH\x00R\n" +
+	"listEventsB\x06\n" +
 	"\x04body\"\v\n" +
 	"\tListNodes\"5\n" +
 	"\bNodeList\x12)\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x13.hanse.meta.v1.NodeR\x05nodesB\x12Z\x10hanse/api/metapbb\x06proto3"
+	"\x05nodes\x18\x01 \x03(\v2\x13.hanse.meta.v1.NodeR\x05nodes\"%\n" +
+	"\x04Look\x12\x1d\n" +
+	"\n" +
+	"newer_than\x18\x01 \x01(\x04R\tnewerThan\"\x91\x01\n" +
+	"\x04View\x120\n" +
+	"\acluster\x18\x01 \x01(\v2\x16.hanse.meta.v1.ClusterR\acluster\x12)\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x13.hanse.meta.v1.NodeR\x05nodes\x12,\n" +
+	"\x06shards\x18\x03 \x03(\v2\x14.hanse.meta.v1.ShardR\x06shards\"8\n" +
+	"\n" +
+	"ListEvents\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"9\n" +
+	"\tEventList\x12,\n" +
+	"\x06events\x18\x01 \x03(\v2\x14.hanse.meta.v1.EventR\x06events*t\n" +
+	"\tNodeState\x12\x0f\n" +
+	"\vNODE_ACTIVE\x10\x00\x12\x10\n" +
+	"\fNODE_JOINING\x10\x01\x12\x11\n" +
+	"\rNODE_DRAINING\x10\x02\x12\x18\n" +
+	"\x14NODE_DECOMMISSIONING\x10\x03\x12\x17\n" +
+	"\x13NODE_DECOMMISSIONED\x10\x04B\x12Z\x10hanse/api/metapbb\x06proto3"
 
 var (
 	file_metapb_meta_proto_rawDescOnce sync.Once
@@ -440,25 +2336,82 @@ func file_metapb_meta_proto_rawDescGZIP() []byte {
 	return file_metapb_meta_proto_rawDescData
 }
 
-var file_metapb_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_metapb_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_metapb_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_metapb_meta_proto_goTypes = []any{
-	(*Node)(nil),      // 0: hanse.meta.v1.Node
-	(*Command)(nil),   // 1: hanse.meta.v1.Command
-	(*Register)(nil),  // 2: hanse.meta.v1.Register
-	(*Query)(nil),     // 3: hanse.meta.v1.Query
-	(*ListNodes)(nil), // 4: hanse.meta.v1.ListNodes
-	(*NodeList)(nil),  // 5: hanse.meta.v1.NodeList
+	(NodeState)(0),        // 0: hanse.meta.v1.NodeState
+	(*Node)(nil),          // 1: hanse.meta.v1.Node
+	(*Cluster)(nil),       // 2: hanse.meta.v1.Cluster
+	(*ServiceShards)(nil), // 3: hanse.meta.v1.ServiceShards
+	(*Replica)(nil),       // 4: hanse.meta.v1.Replica
+	(*Move)(nil),          // 5: hanse.meta.v1.Move
+	(*Shard)(nil),         // 6: hanse.meta.v1.Shard
+	(*Event)(nil),         // 7: hanse.meta.v1.Event
+	(*Command)(nil),       // 8: hanse.meta.v1.Command
+	(*Register)(nil),      // 9: hanse.meta.v1.Register
+	(*Found)(nil),         // 10: hanse.meta.v1.Found
+	(*Join)(nil),          // 11: hanse.meta.v1.Join
+	(*JoinAnswer)(nil),    // 12: hanse.meta.v1.JoinAnswer
+	(*SetToken)(nil),      // 13: hanse.meta.v1.SetToken
+	(*SetNodeState)(nil),  // 14: hanse.meta.v1.SetNodeState
+	(*PlanMoves)(nil),     // 15: hanse.meta.v1.PlanMoves
+	(*PlannedMove)(nil),   // 16: hanse.meta.v1.PlannedMove
+	(*FinishMove)(nil),    // 17: hanse.meta.v1.FinishMove
+	(*PreferLeaders)(nil), // 18: hanse.meta.v1.PreferLeaders
+	(*Preference)(nil),    // 19: hanse.meta.v1.Preference
+	(*RaiseFeatures)(nil), // 20: hanse.meta.v1.RaiseFeatures
+	(*RecoverShard)(nil),  // 21: hanse.meta.v1.RecoverShard
+	(*Note)(nil),          // 22: hanse.meta.v1.Note
+	(*SetDownAfter)(nil),  // 23: hanse.meta.v1.SetDownAfter
+	(*Query)(nil),         // 24: hanse.meta.v1.Query
+	(*ListNodes)(nil),     // 25: hanse.meta.v1.ListNodes
+	(*NodeList)(nil),      // 26: hanse.meta.v1.NodeList
+	(*Look)(nil),          // 27: hanse.meta.v1.Look
+	(*View)(nil),          // 28: hanse.meta.v1.View
+	(*ListEvents)(nil),    // 29: hanse.meta.v1.ListEvents
+	(*EventList)(nil),     // 30: hanse.meta.v1.EventList
 }
 var file_metapb_meta_proto_depIdxs = []int32{
-	2, // 0: hanse.meta.v1.Command.register:type_name -> hanse.meta.v1.Register
-	0, // 1: hanse.meta.v1.Register.node:type_name -> hanse.meta.v1.Node
-	4, // 2: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
-	0, // 3: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0,  // 0: hanse.meta.v1.Node.state:type_name -> hanse.meta.v1.NodeState
+	3,  // 1: hanse.meta.v1.Cluster.layout:type_name -> hanse.meta.v1.ServiceShards
+	4,  // 2: hanse.meta.v1.Move.from:type_name -> hanse.meta.v1.Replica
+	4,  // 3: hanse.meta.v1.Move.to:type_name -> hanse.meta.v1.Replica
+	4,  // 4: hanse.meta.v1.Shard.replicas:type_name -> hanse.meta.v1.Replica
+	5,  // 5: hanse.meta.v1.Shard.move:type_name -> hanse.meta.v1.Move
+	9,  // 6: hanse.meta.v1.Command.register:type_name -> hanse.meta.v1.Register
+	10, // 7: hanse.meta.v1.Command.found:type_name -> hanse.meta.v1.Found
+	11, // 8: hanse.meta.v1.Command.join:type_name -> hanse.meta.v1.Join
+	13, // 9: hanse.meta.v1.Command.set_token:type_name -> hanse.meta.v1.SetToken
+	14, // 10: hanse.meta.v1.Command.set_node_state:type_name -> hanse.meta.v1.SetNodeState
+	15, // 11: hanse.meta.v1.Command.plan_moves:type_name -> hanse.meta.v1.PlanMoves
+	17, // 12: hanse.meta.v1.Command.finish_move:type_name -> hanse.meta.v1.FinishMove
+	18, // 13: hanse.meta.v1.Command.prefer_leaders:type_name -> hanse.meta.v1.PreferLeaders
+	20, // 14: hanse.meta.v1.Command.raise_features:type_name -> hanse.meta.v1.RaiseFeatures
+	21, // 15: hanse.meta.v1.Command.recover_shard:type_name -> hanse.meta.v1.RecoverShard
+	22, // 16: hanse.meta.v1.Command.note:type_name -> hanse.meta.v1.Note
+	23, // 17: hanse.meta.v1.Command.set_down_after:type_name -> hanse.meta.v1.SetDownAfter
+	1,  // 18: hanse.meta.v1.Register.node:type_name -> hanse.meta.v1.Node
+	2,  // 19: hanse.meta.v1.Found.cluster:type_name -> hanse.meta.v1.Cluster
+	6,  // 20: hanse.meta.v1.Found.shards:type_name -> hanse.meta.v1.Shard
+	1,  // 21: hanse.meta.v1.Join.node:type_name -> hanse.meta.v1.Node
+	28, // 22: hanse.meta.v1.JoinAnswer.view:type_name -> hanse.meta.v1.View
+	0,  // 23: hanse.meta.v1.SetNodeState.state:type_name -> hanse.meta.v1.NodeState
+	16, // 24: hanse.meta.v1.PlanMoves.moves:type_name -> hanse.meta.v1.PlannedMove
+	19, // 25: hanse.meta.v1.PreferLeaders.preferences:type_name -> hanse.meta.v1.Preference
+	7,  // 26: hanse.meta.v1.Note.event:type_name -> hanse.meta.v1.Event
+	25, // 27: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
+	27, // 28: hanse.meta.v1.Query.look:type_name -> hanse.meta.v1.Look
+	29, // 29: hanse.meta.v1.Query.list_events:type_name -> hanse.meta.v1.ListEvents
+	1,  // 30: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
+	2,  // 31: hanse.meta.v1.View.cluster:type_name -> hanse.meta.v1.Cluster
+	1,  // 32: hanse.meta.v1.View.nodes:type_name -> hanse.meta.v1.Node
+	6,  // 33: hanse.meta.v1.View.shards:type_name -> hanse.meta.v1.Shard
+	7,  // 34: hanse.meta.v1.EventList.events:type_name -> hanse.meta.v1.Event
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_metapb_meta_proto_init() }
@@ -466,24 +2419,38 @@ func file_metapb_meta_proto_init() {
 	if File_metapb_meta_proto != nil {
 		return
 	}
-	file_metapb_meta_proto_msgTypes[1].OneofWrappers = []any{
+	file_metapb_meta_proto_msgTypes[7].OneofWrappers = []any{
 		(*Command_Register)(nil),
+		(*Command_Found)(nil),
+		(*Command_Join)(nil),
+		(*Command_SetToken)(nil),
+		(*Command_SetNodeState)(nil),
+		(*Command_PlanMoves)(nil),
+		(*Command_FinishMove)(nil),
+		(*Command_PreferLeaders)(nil),
+		(*Command_RaiseFeatures)(nil),
+		(*Command_RecoverShard)(nil),
+		(*Command_Note)(nil),
+		(*Command_SetDownAfter)(nil),
 	}
-	file_metapb_meta_proto_msgTypes[3].OneofWrappers = []any{
+	file_metapb_meta_proto_msgTypes[23].OneofWrappers = []any{
 		(*Query_ListNodes)(nil),
+		(*Query_Look)(nil),
+		(*Query_ListEvents)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metapb_meta_proto_rawDesc), len(file_metapb_meta_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      1,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_metapb_meta_proto_goTypes,
 		DependencyIndexes: file_metapb_meta_proto_depIdxs,
+		EnumInfos:         file_metapb_meta_proto_enumTypes,
 		MessageInfos:      file_metapb_meta_proto_msgTypes,
 	}.Build()
 	File_metapb_meta_proto = out.File

@@ -17,10 +17,10 @@ var levels = [][]string{
 	{"internal/order", "internal/inventory", "internal/payment", "internal/notification", "internal/keyspace", "internal/meta", "internal/store"},
 	// The runtime of a shard; and the contract of the network, which it does not know.
 	{"internal/shard", "internal/transport"},
-	{"internal/saga"},
+	{"internal/saga", "internal/cluster"},
 	// The services as shards, and the door that only knows their words.
 	{"internal/shard/*", "internal/rest"},
-	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp"},
+	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp", "internal/cluster/*"},
 	{"internal/psp/*"},
 	{"internal/node", "internal/sim"},
 	{"internal/replay", "internal/audit", "internal/bench", "internal/dev"},

@@ -17,12 +17,12 @@ import (
 var core = []string{
 	"internal/hlc", "internal/id", "internal/invariant", "internal/reject", "internal/slot",
 	"internal/order", "internal/inventory", "internal/payment", "internal/notification", "internal/keyspace", "internal/meta",
-	"internal/saga", "internal/shard", "internal/shard/*",
+	"internal/saga", "internal/shard", "internal/shard/*", "internal/cluster",
 }
 
 // steps are packages that a simulator drives: they may talk about the world but not act on it. Files of drivers are
 // exempt: they turn the steps into goroutines and I/O.
-var steps = []string{"internal/reactor", "internal/replica", "internal/store", "internal/store/memstore", "internal/transport", "internal/transport/memtransport", "internal/sim"}
+var steps = []string{"internal/cluster/health", "internal/reactor", "internal/replica", "internal/store", "internal/store/memstore", "internal/transport", "internal/transport/memtransport", "internal/sim"}
 
 var drivers = []string{"internal/replica/node.go", "internal/sim/run.go", "internal/sim/command.go"}
 

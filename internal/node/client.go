@@ -568,19 +568,19 @@ func (c *Client) Endpoints(ctx context.Context) (rest.Answer[*notificationpb.End
 	return ask[notificationpb.EndpointList](ctx, c, shard.NewID(shard.Notification, 0), q, rest.Consistency{})
 }
 
-// Nodes implements rest.Cluster.
-func (c *Client) Nodes() []rest.NodeInfo {
+// Cluster implements rest.Operator.
+func (c *Client) Cluster() rest.ClusterInfo {
 	nodes, _ := c.status()
-	return nodes
+	return rest.ClusterInfo{Nodes: nodes}
 }
 
-// Shards implements rest.Cluster.
+// Shards implements rest.Operator.
 func (c *Client) Shards() []rest.ShardInfo {
 	_, shards := c.status()
 	return shards
 }
 
-// ShardCounts implements rest.Cluster.
+// ShardCounts implements rest.Operator.
 func (c *Client) ShardCounts() map[string]int {
 	counts := make(map[string]int)
 	for s, n := range c.layout {
@@ -589,7 +589,7 @@ func (c *Client) ShardCounts() map[string]int {
 	return counts
 }
 
-// Ready implements rest.Cluster.
+// Ready implements rest.Operator.
 func (c *Client) Ready() error {
 	_, shards := c.status()
 	var missing []string
@@ -602,4 +602,38 @@ func (c *Client) Ready() error {
 		return fmt.Errorf("no leader for %s", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// errNoMembership says that a cluster's members are still those of its bootstrap.
+func errNoMembership() error {
+	return &reject.Failure{Code: reject.Unavailable, Detail: "this cluster cannot change its members yet"}
+}
+
+// Join implements rest.Operator.
+func (c *Client) Join(context.Context, rest.JoinRequest) (rest.JoinAnswer, error) {
+	return rest.JoinAnswer{}, errNoMembership()
+}
+
+// CreateJoinToken implements rest.Operator.
+func (c *Client) CreateJoinToken(context.Context) (string, error) { return "", errNoMembership() }
+
+// SetNodeState implements rest.Operator.
+func (c *Client) SetNodeState(context.Context, uint64, string, string, bool) (rest.NodeInfo, error) {
+	return rest.NodeInfo{}, errNoMembership()
+}
+
+// MoveReplica implements rest.Operator.
+func (c *Client) MoveReplica(context.Context, string, uint64, uint64) error { return errNoMembership() }
+
+// RecoverShard implements rest.Operator.
+func (c *Client) RecoverShard(context.Context, string, string) (rest.Recovery, error) {
+	return rest.Recovery{}, errNoMembership()
+}
+
+// SetDownAfter implements rest.Operator.
+func (c *Client) SetDownAfter(context.Context, time.Duration) error { return errNoMembership() }
+
+// ClusterEvents implements rest.Operator.
+func (c *Client) ClusterEvents(context.Context, uint64, int) ([]rest.ClusterEvent, error) {
+	return nil, errNoMembership()
 }

@@ -330,14 +330,14 @@ func (n *Node) status() ([]rest.NodeInfo, []rest.ShardInfo) {
 	}
 	var nodes []rest.NodeInfo
 	for _, p := range n.cfg.Peers {
-		info := rest.NodeInfo{ID: p.ID, REST: p.HTTP, Peers: p.Peer, Self: p.ID == n.cfg.ID, Healthy: true}
+		info := rest.NodeInfo{ID: p.ID, REST: p.HTTP, Peers: p.Peer, Self: p.ID == n.cfg.ID, Health: "healthy"}
 		if peer := peers[transport.NodeID(p.ID)]; !info.Self && !peer.Connected {
-			info.Healthy, info.Reason = false, "not connected: "+peer.Err
+			info.Health, info.Reason = "unhealthy", "not connected: "+peer.Err
 		}
 		nodes = append(nodes, info)
 	}
 	if len(nodes) == 0 {
-		nodes = []rest.NodeInfo{{ID: n.cfg.ID, REST: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Self: true, Healthy: true}}
+		nodes = []rest.NodeInfo{{ID: n.cfg.ID, REST: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Self: true, Health: "healthy"}}
 	}
 	var shards []rest.ShardInfo
 	for _, s := range n.replicas.Status() {

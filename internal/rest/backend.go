@@ -127,44 +127,6 @@ type Feed interface {
 	FollowFeed(ctx context.Context, after []uint64, fn func([]FeedEvent) error) error
 }
 
-// NodeInfo and ShardInfo describe the cluster for status pages.
-type NodeInfo struct {
-	ID      uint64 `json:"id"`
-	REST    string `json:"rest"`
-	Peers   string `json:"peers"`
-	Self    bool   `json:"self"`
-	Healthy bool   `json:"healthy"`
-	// Reason is why it is not healthy.
-	Reason string `json:"reason,omitempty"`
-}
-
-// ReplicaInfo is one replica of a shard as its leader sees it.
-type ReplicaInfo struct {
-	Node  uint64 `json:"node"`
-	Match uint64 `json:"match"`
-	State string `json:"state"`
-}
-
-// ShardInfo describes one shard.
-type ShardInfo struct {
-	ID       string        `json:"id"`
-	Leader   uint64        `json:"leader"` // 0 when there is none
-	Term     uint64        `json:"term"`
-	Applied  uint64        `json:"applied"`
-	Commit   uint64        `json:"commit"`
-	Replicas []ReplicaInfo `json:"replicas"`
-}
-
-// Cluster tells about nodes and shards.
-type Cluster interface {
-	Nodes() []NodeInfo
-	Shards() []ShardInfo
-	// ShardCounts returns the number of shards of each service by name.
-	ShardCounts() map[string]int
-	// Ready returns nil when every shard hosted here has a leader, and otherwise says what is missing.
-	Ready() error
-}
-
 // Backend is everything the API needs.
 type Backend interface {
 	Orders
@@ -173,5 +135,5 @@ type Backend interface {
 	Keys
 	Endpoints
 	Feed
-	Cluster
+	Operator
 }

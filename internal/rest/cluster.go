@@ -128,13 +128,13 @@ func (s *server) listNodes(c *call) error {
 		e.open('{')
 		e.key("nodes")
 		e.open('[')
-		for _, n := range s.backend.Nodes() {
+		for _, n := range s.backend.Cluster().Nodes {
 			e.open('{')
 			e.int("id", int64(n.ID))
 			e.str("rest", n.REST)
 			e.str("peers", n.Peers)
 			e.bool("self", n.Self)
-			e.bool("healthy", n.Healthy)
+			e.bool("healthy", n.Health == "healthy")
 			e.opt("reason", n.Reason)
 			e.close('}')
 		}

@@ -419,12 +419,32 @@ func (f *fake) FollowFeed(ctx context.Context, after []uint64, fn func([]FeedEve
 	return f.feed.follow(ctx, after, fn)
 }
 
-func (f *fake) Nodes() []NodeInfo {
-	return []NodeInfo{
-		{ID: 1, REST: "127.0.0.1:7400", Peers: "127.0.0.1:7402", Self: true, Healthy: true},
-		{ID: 2, REST: "127.0.0.1:7410", Peers: "127.0.0.1:7412", Reason: "no answer for 3 s"},
-	}
+func (f *fake) Cluster() ClusterInfo {
+	return ClusterInfo{ID: "hanse", Nodes: []NodeInfo{
+		{ID: 1, REST: "127.0.0.1:7400", Peers: "127.0.0.1:7402", Self: true, Health: "healthy"},
+		{ID: 2, REST: "127.0.0.1:7410", Peers: "127.0.0.1:7412", Health: "dead", Reason: "no answer for 3 s"},
+	}}
 }
+
+func (f *fake) Join(context.Context, JoinRequest) (JoinAnswer, error) {
+	return JoinAnswer{}, errNotFaked
+}
+func (f *fake) CreateJoinToken(context.Context) (string, error)           { return "", errNotFaked }
+func (f *fake) MoveReplica(context.Context, string, uint64, uint64) error { return errNotFaked }
+func (f *fake) SetDownAfter(context.Context, time.Duration) error         { return errNotFaked }
+func (f *fake) SetNodeState(context.Context, uint64, string, string, bool) (NodeInfo, error) {
+	return NodeInfo{}, errNotFaked
+}
+
+func (f *fake) RecoverShard(context.Context, string, string) (Recovery, error) {
+	return Recovery{}, errNotFaked
+}
+
+func (f *fake) ClusterEvents(context.Context, uint64, int) ([]ClusterEvent, error) {
+	return nil, errNotFaked
+}
+
+var errNotFaked = errors.New("the fake does not do this")
 
 func (f *fake) Shards() []ShardInfo {
 	return []ShardInfo{{ID: "order/0", Leader: 1, Term: 2, Applied: 40, Commit: 41, Replicas: []ReplicaInfo{{Node: 1, Match: 41, State: "leader"}}}}

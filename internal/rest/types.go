@@ -378,14 +378,41 @@ type EndpointPage struct {
 	Endpoints []Endpoint `json:"endpoints"`
 }
 
-// NodePage and ShardPage describe the cluster.
+// Node is a node as another sees it.
+type Node struct {
+	ID      uint64 `json:"id"`
+	REST    string `json:"rest"`
+	Peers   string `json:"peers"`
+	Self    bool   `json:"self"`
+	Healthy bool   `json:"healthy"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// NodePage lists the nodes.
 type NodePage struct {
-	Nodes []NodeInfo `json:"nodes"`
+	Nodes []Node `json:"nodes"`
+}
+
+// Replica is one replica of a shard as its leader sees it.
+type Replica struct {
+	Node  uint64 `json:"node"`
+	Match uint64 `json:"match"`
+	State string `json:"state"`
+}
+
+// Shard describes one shard.
+type Shard struct {
+	ID       string    `json:"id"`
+	Leader   uint64    `json:"leader" doc:"0 when there is none"`
+	Term     uint64    `json:"term"`
+	Applied  uint64    `json:"applied"`
+	Commit   uint64    `json:"commit"`
+	Replicas []Replica `json:"replicas"`
 }
 
 // ShardPage describes the shards with a replica at the answering node, and how many each service has.
 type ShardPage struct {
-	Shards []ShardInfo    `json:"shards"`
+	Shards []Shard        `json:"shards"`
 	Counts map[string]int `json:"counts"`
 }
 
