@@ -49,7 +49,7 @@ func (m *Message) Check() error {
 			return fmt.Errorf("raft message with a body of %d bytes", len(m.Body))
 		}
 		return m.checkRaft()
-	case KindRequest, KindResponse, KindSnapshot:
+	case KindRequest, KindResponse, KindSnapshot, KindHeartbeat, KindHeartbeatAnswer:
 		if m.Raft != nil {
 			return fmt.Errorf("message of kind %d carries a raft message", m.Kind)
 		}

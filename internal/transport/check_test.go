@@ -26,7 +26,7 @@ func TestCheck(t *testing.T) {
 		{"largest body", Message{Kind: KindSnapshot, Body: make([]byte, MaxBodyBytes)}, ""},
 		{"body too large", Message{Kind: KindSnapshot, Body: make([]byte, MaxBodyBytes+1)}, "the most is"},
 		{"no kind", Message{}, "unknown message kind 0"},
-		{"unknown kind", Message{Kind: 5}, "unknown message kind 5"},
+		{"unknown kind", Message{Kind: 9}, "unknown message kind 9"},
 		{"request with a raft message", Message{Kind: KindRequest, Raft: &raftpb.Message{}}, "carries a raft message"},
 		{"append", raftMessage(raftpb.MsgApp, nil), ""},
 		{"forwarded proposal", raftMessage(raftpb.MsgProp, nil), ""},

@@ -41,6 +41,9 @@ const (
 	KindResponse
 	// KindSnapshot: Body is a piece of the snapshot stream ID of Group.
 	KindSnapshot
+	// KindHeartbeat: Body asks whether the receiver is well, KindHeartbeatAnswer: Body says how.
+	KindHeartbeat
+	KindHeartbeatAnswer
 )
 
 // MaxBodyBytes bounds Body; a larger message is dropped and counted by the sender.
@@ -82,6 +85,8 @@ type Peer struct {
 	Connected bool
 	// Err is why the last attempt failed; empty when connected.
 	Err string
+	// Refused says that the peer answered, and wants nothing to do with this node: Err is its reason.
+	Refused bool
 	// Queued is the number of bytes waiting, SentBytes and Dropped count since start.
 	Queued, SentBytes, Dropped uint64
 }

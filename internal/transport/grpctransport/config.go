@@ -21,6 +21,11 @@ type Config struct {
 	// Incarnation tells this process from earlier ones of the node; any number that is drawn or taken at
 	// start. It appears in logs and in the reason when two processes claim one number.
 	Incarnation uint64
+	// Boot is the number of this start of the node; peers tell an old copy of its directory by it.
+	Boot uint64
+	// Admit says why a node, at this start and in this process, may not talk to this one; nil when it may. Boot is 0 when the caller
+	// did not tell. Default: all of the cluster may.
+	Admit func(node transport.NodeID, boot, incarnation uint64) error
 
 	// TLS is used by both sides when set: Certificates and RootCAs to dial, ClientCAs and ClientAuth to accept
 	// (tls.RequireAndVerifyClientCert for mutual TLS). Without it traffic is plaintext, for loopback and private networks.
@@ -58,7 +63,8 @@ func DefaultConfig() Config {
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
-		Log: slog.New(slog.DiscardHandler),
+		Admit: func(transport.NodeID, uint64, uint64) error { return nil },
+		Log:   slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -85,6 +91,7 @@ func (c Config) Validate() error {
 	check(c.PingInterval >= 10*time.Second, "ping interval %v: want 10 s or more", c.PingInterval)
 	check(c.PingTimeout > 0, "ping timeout %v: want more than 0", c.PingTimeout)
 	check(c.Dial != nil, "dial function is missing")
+	check(c.Admit != nil, "admit function is missing")
 	check(c.Log != nil, "log is missing")
 	return errors.Join(errs...)
 }

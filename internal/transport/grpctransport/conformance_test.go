@@ -23,6 +23,7 @@ type lab struct {
 	listeners map[string]*bufconn.Listener
 	dialled   []time.Time
 	tls       map[transport.NodeID]*tls.Config
+	admit     func(node transport.NodeID, boot, incarnation uint64) error
 }
 
 func newLab() *lab { return &lab{listeners: map[string]*bufconn.Listener{}} }
@@ -63,6 +64,10 @@ func (l *lab) Start(t *testing.T, o transporttest.Options) (transporttest.Node, 
 func (l *lab) start(t *testing.T, o transporttest.Options) (*Transport, func()) {
 	cfg := DefaultConfig()
 	cfg.Cluster, cfg.Node, cfg.Incarnation, cfg.Dial, cfg.TLS = "hanse", o.ID, 42, l.dial, l.tls[o.ID]
+	if l.admit != nil {
+		cfg.Admit = l.admit
+	}
+	cfg.Boot = uint64(10 * o.ID)
 	if o.Cluster != "" {
 		cfg.Cluster = o.Cluster
 	}

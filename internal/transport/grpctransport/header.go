@@ -20,6 +20,7 @@ type header struct {
 	from, to    transport.NodeID
 	class       transport.Class
 	incarnation uint64
+	boot        uint64
 }
 
 const (
@@ -29,6 +30,7 @@ const (
 	keyTo          = "hanse-to"
 	keyClass       = "hanse-class"
 	keyIncarnation = "hanse-incarnation"
+	keyBoot        = "hanse-boot"
 )
 
 func (h header) metadata() metadata.MD {
@@ -39,6 +41,7 @@ func (h header) metadata() metadata.MD {
 		keyTo, strconv.FormatUint(uint64(h.to), 10),
 		keyClass, strconv.Itoa(int(h.class)),
 		keyIncarnation, strconv.FormatUint(h.incarnation, 10),
+		keyBoot, strconv.FormatUint(h.boot, 10),
 	)
 }
 
@@ -68,6 +71,9 @@ func readHeader(md metadata.MD) (header, error) {
 		from: transport.NodeID(number(keyFrom, 64)), to: transport.NodeID(number(keyTo, 64)),
 		class: transport.Class(number(keyClass, 8)), incarnation: number(keyIncarnation, 64),
 	}
+	if len(md.Get(keyBoot)) > 0 { // nodes of an older version do not tell
+		h.boot = number(keyBoot, 64)
+	}
 	return h, err
 }
 
@@ -86,5 +92,5 @@ func (c *Config) admit(h header) error {
 	case h.class >= transport.Classes:
 		return fmt.Errorf("node %d opens a stream of unknown class %d", h.from, h.class)
 	}
-	return nil
+	return c.Admit(h.from, h.boot, h.incarnation)
 }

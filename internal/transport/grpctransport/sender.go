@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -36,6 +37,7 @@ type sender struct {
 
 	mu        sync.Mutex
 	connected bool
+	refused   bool
 	err       string
 }
 
@@ -87,7 +89,7 @@ func (s *sender) stream(ctx context.Context) error {
 	})
 	defer consent.Stop()
 
-	h := header{protocol: protocol, cluster: s.cfg.Cluster, from: s.cfg.Node, to: s.to, class: s.class, incarnation: s.cfg.Incarnation}
+	h := header{protocol: protocol, cluster: s.cfg.Cluster, from: s.cfg.Node, to: s.to, class: s.class, incarnation: s.cfg.Incarnation, boot: s.cfg.Boot}
 	stream, err := conn.NewStream(metadata.NewOutgoingContext(ctx, h.metadata()), &streamDesc, streamMethod)
 	if err != nil {
 		return s.reason(ctx, err)
@@ -178,13 +180,22 @@ func (s *sender) reason(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("node %d closed the stream", s.to)
 	}
-	return errors.New(status.Convert(err).Message())
+	st := status.Convert(err)
+	if st.Code() == codes.FailedPrecondition {
+		return &refusal{st.Message()}
+	}
+	return errors.New(st.Message())
 }
+
+// refusal is a peer's own reason not to talk to this node.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string { return r.reason }
 
 func (s *sender) connect(answer metadata.MD) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.err = true, ""
+	s.connected, s.refused, s.err = true, false, ""
 	s.log.Info("peer connected", "incarnation", answer.Get(keyIncarnation)[0])
 }
 
@@ -195,5 +206,6 @@ func (s *sender) disconnect(err error) {
 	if reason := err.Error(); s.connected || s.err != reason {
 		s.log.Warn("peer not connected", "err", reason)
 	}
-	s.connected, s.err = false, err.Error()
+	_, refused := errors.AsType[*refusal](err)
+	s.connected, s.refused, s.err = false, refused, err.Error()
 }

@@ -186,6 +186,7 @@ func (t *Transport) Peers() []transport.Peer {
 			peer.SentBytes += s.sentBytes.Load()
 			s.mu.Lock()
 			peer.Connected = peer.Connected && s.connected
+			peer.Refused = peer.Refused || s.refused
 			if peer.Err == "" && s.err != "" {
 				peer.Err = s.class.String() + ": " + s.err
 			}

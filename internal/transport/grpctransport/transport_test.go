@@ -112,6 +112,33 @@ func TestRefusedStreams(t *testing.T) {
 	}
 }
 
+// Who is not admitted hears why, and is told from a peer that is away.
+func TestRefusedNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		l.admit = func(node transport.NodeID, boot, incarnation uint64) error {
+			if node == 2 {
+				return fmt.Errorf("start %d of node %d, process %d, is an old one", boot, node, incarnation)
+			}
+			return nil
+		}
+		l.start(t, transporttest.Options{ID: 1, Address: "one", Handler: func(transport.NodeID, transport.Class, []transport.Message) {
+			t.Error("node 1 heard a node that it does not admit")
+		}})
+		two, _ := l.start(t, transporttest.Options{ID: 2, Address: "two", Handler: ignore})
+		two.SetPeers(map[transport.NodeID]string{1: "one", 3: "nobody is here"})
+		two.Send(1, transport.Call, request("hear me"))
+		l.Settle()
+		peers := two.Peers()
+		if p := peers[0]; p.Connected || !p.Refused || !strings.Contains(p.Err, "start 20 of node 2, process 42, is an old one") {
+			t.Errorf("Peers()[0] = %+v, want it refused for its start", p)
+		}
+		if p := peers[1]; p.Connected || p.Refused {
+			t.Errorf("Peers()[1] = %+v, want it away and not refused", p)
+		}
+	})
+}
+
 func TestMalformedFrameClosesTheStream(t *testing.T) {
 	good := encode(t, request("good"))
 	short := raftMessage(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), Context: []byte("7 bytes")})

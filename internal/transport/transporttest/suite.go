@@ -139,6 +139,8 @@ func testDelivery(t *testing.T, lab Lab) {
 	sent := []transport.Message{
 		{Kind: transport.KindRequest, ID: 77, Body: []byte("question")},
 		{Kind: transport.KindResponse, ID: 77},
+		{Kind: transport.KindHeartbeat, ID: 78, Body: []byte("well?")},
+		{Kind: transport.KindHeartbeatAnswer, ID: 78, Body: []byte("well")},
 		{Kind: transport.KindSnapshot, Group: 5, FromReplica: 1, ToReplica: 2, ID: 3, Body: bytes.Repeat([]byte{7}, 300<<10)},
 		{Kind: transport.KindRaft, Group: 0x20001, FromReplica: 4, ToReplica: 5, Raft: &raftpb.Message{
 			Type: raftpb.MsgApp.Enum(), From: new(uint64(4)), To: new(uint64(5)), Term: new(uint64(9)), LogTerm: new(uint64(8)),
