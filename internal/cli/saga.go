@@ -54,7 +54,7 @@ func (a *app) showSaga(s *client.Saga) error {
 		}
 		for _, st := range s.Stuck {
 			fmt.Fprintf(w, "  stuck: step %d, %s, since %s, %d attempts, next %s\n    %s\n    at risk: %s and %d units\n", st.Seq, st.Step,
-				clock(st.Since), st.Attempts, clock(st.NextTry), st.Cause, money(st.Amount, s.Currency), st.Units)
+				timeOfDay(st.Since), st.Attempts, timeOfDay(st.NextTry), st.Cause, money(st.Amount, s.Currency), st.Units)
 		}
 		if len(s.Stuck) > 0 {
 			fmt.Fprintf(w, "Settle it: hanse saga retry %s STEP, or hanse saga resolve %s STEP\n", s.OrderID, s.OrderID)
@@ -62,8 +62,8 @@ func (a *app) showSaga(s *client.Saga) error {
 	})
 }
 
-// clock writes a time of day, or a dash for none.
-func clock(t time.Time) string {
+// timeOfDay writes a time of day, or a dash for none.
+func timeOfDay(t time.Time) string {
 	if t.IsZero() {
 		return "–"
 	}
@@ -98,11 +98,11 @@ func (a *app) sagaListCmd() *cobra.Command {
 			table(w, "ORDER\tSTATE\tSTEP\tSINCE\tATTEMPTS\tNEXT TRY\tMONEY AT RISK\tUNITS AT RISK\tCAUSE", func(row func(...any)) {
 				for _, s := range sagas {
 					if len(s.Stuck) == 0 {
-						row(s.OrderID, s.State, "–", clock(s.UpdatedAt), "–", "–", "–", "–", "–")
+						row(s.OrderID, s.State, "–", timeOfDay(s.UpdatedAt), "–", "–", "–", "–", "–")
 					}
 					for _, st := range s.Stuck {
-						row(s.OrderID, s.State, fmt.Sprintf("%d %s", st.Seq, st.Step), clock(st.Since),
-							st.Attempts, clock(st.NextTry), money(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
+						row(s.OrderID, s.State, fmt.Sprintf("%d %s", st.Seq, st.Step), timeOfDay(st.Since),
+							st.Attempts, timeOfDay(st.NextTry), money(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
 					}
 				}
 			})

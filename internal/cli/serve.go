@@ -10,10 +10,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"hanse/internal/clock"
 	"hanse/internal/node"
 	"hanse/internal/psp"
 	"hanse/internal/shard"
@@ -100,6 +102,9 @@ func (a *app) serveCmd() *cobra.Command {
 					return usage("--shards: there is no service %q", name)
 				}
 			}
+			if cfg.Now, err = testClock(log); err != nil {
+				return err
+			}
 			cfg.Version = Version
 			if err := cfg.Validate(); err != nil {
 				return &usageError{err}
@@ -154,6 +159,23 @@ func (a *app) serveCmd() *cobra.Command {
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
+}
+
+// testClockVar is not a setting: it makes a node's clock wrong, for tests of faults (docs/simulator.md).
+const testClockVar = "HANSE_TEST_CLOCK"
+
+// testClock returns the clock that the environment asks for: the system's, unless a test wants another.
+func testClock(log *slog.Logger) (func() time.Time, error) {
+	spec := os.Getenv(testClockVar)
+	if spec == "" {
+		return time.Now, nil
+	}
+	now, err := clock.Skewed(spec)
+	if err != nil {
+		return nil, usage("%s=%q: %w", testClockVar, spec, err)
+	}
+	log.Warn("the clock of this node is wrong on purpose: for tests only, never with data that matters", "variable", testClockVar, "skew", spec)
+	return now, nil
 }
 
 // profiles serves what go tool pprof reads.

@@ -16,6 +16,7 @@ import (
 	"hanse/api/notificationpb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/clock"
 	"hanse/internal/id"
 	"hanse/internal/payment"
 	"hanse/internal/reject"
@@ -38,6 +39,7 @@ const (
 type Client struct {
 	router *router
 	layout shard.Layout
+	clock  *clock.Clock
 	feed   *feedSignal
 	status func() ([]rest.NodeInfo, []rest.ShardInfo)
 }
@@ -164,8 +166,8 @@ func invalidID(err error) error {
 	return &reject.Rejection{Code: reject.InvalidID, Detail: err.Error()}
 }
 
-func newID(kind string, sl slot.Slot) string {
-	return id.New(kind, sl, time.Now().UnixMilli(), mathrand.Uint64())
+func (c *Client) newID(kind string, sl slot.Slot) string {
+	return id.New(kind, sl, c.clock.Now().UnixMilli(), mathrand.Uint64())
 }
 
 // Place implements rest.Orders.
@@ -180,7 +182,7 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 	default:
 		sl = slot.Slot(mathrand.IntN(slot.Count))
 	}
-	p.Id = newID(id.Order, sl)
+	p.Id = c.newID(id.Order, sl)
 	to, result, err := c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait)
 	if err != nil {
 		return a, err
@@ -260,7 +262,7 @@ func (c *Client) childID(kind, orderID string) string {
 	if err != nil {
 		return ""
 	}
-	return newID(kind, sl)
+	return c.newID(kind, sl)
 }
 
 // RetryStep implements rest.Orders.
@@ -393,9 +395,9 @@ func (c *Client) StockOf(ctx context.Context, sku string, cons rest.Consistency)
 func (c *Client) Reserve(ctx context.Context, r rest.Request, sku, location string, quantity int64, ttl time.Duration) (rest.Answer[*inventorypb.Hold], error) {
 	sl := slot.Of(sku)
 	m := &inventorypb.Reserve{
-		HoldId: newID(id.Reservation, sl), Location: location, FreeStanding: true,
+		HoldId: c.newID(id.Reservation, sl), Location: location, FreeStanding: true,
 		Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity, Line: 1}},
-		Due:     time.Now().Add(ttl).UnixMilli(),
+		Due:     c.clock.Now().Add(ttl).UnixMilli(),
 	}
 	return tell[inventorypb.Hold](ctx, c, shard.Inventory, sl, r, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: m}})
 }
@@ -540,7 +542,7 @@ func (c *Client) CreateEndpoint(ctx context.Context, r rest.Request, url string,
 		return rest.Answer[*notificationpb.Endpoint]{}, fmt.Errorf("draw webhook secret: %w", err)
 	}
 	m := &notificationpb.CreateEndpoint{
-		Id: newID(id.Endpoint, 0), Url: url, Types: types, Secret: "whsec_" + base64.StdEncoding.EncodeToString(key[:]),
+		Id: c.newID(id.Endpoint, 0), Url: url, Types: types, Secret: "whsec_" + base64.StdEncoding.EncodeToString(key[:]),
 		Shards: uint32(len(ends)), Cursors: ends,
 	}
 	return tell[notificationpb.Endpoint](ctx, c, shard.Notification, 0, r, &notificationpb.Command{Body: &notificationpb.Command_Create{Create: m}})

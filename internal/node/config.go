@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"time"
 
 	"hanse/internal/shard"
 )
@@ -42,6 +43,8 @@ type Config struct {
 	PublicWebhooks bool
 	// Version is the program's, for others to see.
 	Version string
+	// Now is the wall clock. Default time.Now; tests of faults give it one that is wrong.
+	Now func() time.Time
 	// MaxInFlight bounds the HTTP requests served at once; more are answered 429. Default 4096.
 	MaxInFlight int
 }
@@ -50,7 +53,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402",
-		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096,
+		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, Now: time.Now,
 	}
 }
 
@@ -91,6 +94,9 @@ func (c Config) Validate() error {
 		if u, err := url.Parse(c.PSP); err != nil || u.Host == "" {
 			errs = append(errs, fmt.Errorf("payment provider %q: want \"instant\" or a URL", c.PSP))
 		}
+	}
+	if c.Now == nil {
+		errs = append(errs, errors.New("no clock"))
 	}
 	if c.MaxInFlight < 1 {
 		errs = append(errs, fmt.Errorf("at most %d requests at once: want at least 1", c.MaxInFlight))

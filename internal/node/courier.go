@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hanse/api/paymentpb"
+	"hanse/internal/clock"
 	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/reject"
@@ -38,26 +39,27 @@ type courier struct {
 	provider  payment.Provider
 	published func()
 	leads     func(id shard.ID, term uint64, leader bool)
+	clock     *clock.Clock
 	log       *slog.Logger
 
 	mu     sync.Mutex
-	inbox  []func(now int64) // what the reactor is to be told, in order
+	inbox  []func(now clock.Reading) // what the reactor is to be told, in order
 	signal chan struct{}
 	calls  chan reactor.Delivery // to the provider
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
 }
 
-func newCourier(r *router, provider payment.Provider, log *slog.Logger) *courier {
+func newCourier(r *router, provider payment.Provider, c *clock.Clock, log *slog.Logger) *courier {
 	return &courier{
-		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, log: log,
+		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan reactor.Delivery, 1<<14),
 		leading: make(map[shard.ID]uint64),
 	}
 }
 
 // tell queues a step of the reactor. The queue is bounded by what the replicas apply and what is in flight.
-func (c *courier) tell(step func(now int64)) {
+func (c *courier) tell(step func(now clock.Reading)) {
 	c.mu.Lock()
 	c.inbox = append(c.inbox, step)
 	first := len(c.inbox) == 1
@@ -74,20 +76,20 @@ func (c *courier) tell(step func(now int64)) {
 func (c *courier) Leader(id shard.ID, term uint64, leader bool) {
 	c.leads(id, term, leader)
 	if !leader {
-		c.tell(func(int64) {
+		c.tell(func(clock.Reading) {
 			delete(c.leading, id)
 			c.reactor.Resign(id)
 		})
 		return
 	}
-	c.tell(func(int64) { c.leading[id] = term })
+	c.tell(func(clock.Reading) { c.leading[id] = term })
 	c.log.Info("leading", "shard", id.String(), "term", term)
 	// Do runs after this call on the same worker, so the list it sees and the entries applied after it
 	// together hold every message. It must not be waited for here: this is that worker.
 	go func() {
 		err := c.replicas.Do(context.Background(), id, func(m shard.Machine) {
 			messages := m.Outbox()
-			c.tell(func(now int64) {
+			c.tell(func(now clock.Reading) {
 				if c.leading[id] == term { // else it was over before the list was made
 					c.reactor.Lead(id, term, messages, now)
 				}
@@ -105,7 +107,7 @@ func (c *courier) Applied(id shard.ID, leader bool, a shard.Applied) {
 		c.published()
 	}
 	if leader && len(a.Emitted)+len(a.Finished) > 0 {
-		c.tell(func(now int64) { c.reactor.Applied(id, a.Emitted, a.Finished, now) })
+		c.tell(func(now clock.Reading) { c.reactor.Applied(id, a.Emitted, a.Finished, now) })
 	}
 }
 
@@ -118,7 +120,7 @@ func (c *courier) run(ctx context.Context) error {
 	defer workers.Wait()
 	tick := time.NewTicker(courierTick)
 	defer tick.Stop()
-	var steps []func(int64)
+	var steps []func(clock.Reading)
 	for {
 		select {
 		case <-ctx.Done():
@@ -129,18 +131,18 @@ func (c *courier) run(ctx context.Context) error {
 		c.mu.Lock()
 		steps, c.inbox = c.inbox, steps[:0]
 		c.mu.Unlock()
-		now := time.Now()
+		now := c.clock.Read()
 		for _, step := range steps {
-			step(now.UnixMilli())
+			step(now)
 		}
 		clear(steps)
-		c.reactor.Tick(now.UnixMilli())
-		c.act(ctx, c.reactor.Take(), now)
+		c.reactor.Tick(now)
+		c.act(c.reactor.Take())
 	}
 }
 
-func (c *courier) act(ctx context.Context, actions reactor.Actions, now time.Time) {
-	deadline := now.Add(deliveryTimeout)
+func (c *courier) act(actions reactor.Actions) {
+	deadline := time.Now().Add(deliveryTimeout)
 	for _, d := range actions.Deliveries {
 		if d.Message.To == shard.PSP {
 			select {
@@ -160,14 +162,14 @@ func (c *courier) act(ctx context.Context, actions reactor.Actions, now time.Tim
 	for _, p := range actions.Proposals {
 		c.router.replicas.Propose(p.To, p.Command, false, deadline, func(_ shard.Result, err error) {
 			if err != nil && p.Seq != 0 {
-				c.tell(func(now int64) { c.reactor.ProposalFailed(p.To, p.Term, p.Seq, now) })
+				c.tell(func(now clock.Reading) { c.reactor.ProposalFailed(p.To, p.Term, p.Seq, now) })
 			}
 		})
 	}
 }
 
 func (c *courier) answered(d reactor.Delivery, r shard.Result, err error) {
-	c.tell(func(now int64) { c.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, now) })
+	c.tell(func(now clock.Reading) { c.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, now) })
 }
 
 // callProvider takes calls from the queue, as many as are waiting, and asks the provider.

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"hanse/internal/clock"
 	"hanse/internal/payment"
 	"hanse/internal/psp/pspclient"
 	"hanse/internal/replica"
@@ -45,6 +46,7 @@ const (
 // Node is one Hanse node. Open it, Run it once.
 type Node struct {
 	cfg       Config
+	clock     *clock.Clock
 	log       *slog.Logger
 	engine    *pebblestore.Store
 	network   *grpctransport.Transport
@@ -66,7 +68,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	n := &Node{cfg: cfg, log: log.With("node", cfg.ID), drain: make(chan struct{})}
+	n := &Node{cfg: cfg, clock: clock.New(cfg.Now), log: log.With("node", cfg.ID), drain: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.release())
@@ -144,11 +146,11 @@ func (n *Node) openReplicas() error {
 	}
 	n.router = newRouter(transport.NodeID(n.cfg.ID), nil, n.network, hosts)
 	n.router.connected = n.connected
-	n.courier = newCourier(n.router, n.provider(), n.log)
+	n.courier = newCourier(n.router, n.provider(), n.clock, n.log)
 
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), n.process
-	n.replicas, err = replica.Open(cfg, n.engine, n.network, openShard(n.cfg.Layout), n.courier, n.log)
+	n.replicas, err = replica.Open(cfg, n.clock, n.engine, n.network, openShard(n.cfg.Layout), n.courier, n.log)
 	if err != nil {
 		return err
 	}
@@ -183,8 +185,8 @@ func openShard(layout shard.Layout) shard.Opener {
 }
 
 func (n *Node) openDoors() {
-	n.client = &Client{router: n.router, layout: n.cfg.Layout, feed: newFeedSignal(), status: n.status}
-	n.webhooks = newWebhooks(n.client, n.cfg.PublicWebhooks, n.log)
+	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), status: n.status}
+	n.webhooks = newWebhooks(n.client, n.cfg.PublicWebhooks, n.clock, n.log)
 	n.courier.published = n.client.feed.raise
 	n.courier.leads = func(id shard.ID, _ uint64, leader bool) {
 		if id.Service() == shard.Notification {

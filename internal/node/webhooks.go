@@ -20,6 +20,7 @@ import (
 
 	"hanse/api/notificationpb"
 	"hanse/api/orderpb"
+	"hanse/internal/clock"
 	"hanse/internal/notification"
 	"hanse/internal/order"
 	"hanse/internal/reject"
@@ -81,6 +82,7 @@ func (c *Client) published() <-chan struct{} { return c.feed.wait() }
 // goroutines, the clock and the network. A new leader goes on from the record: what was delivered since is delivered again.
 type webhooks struct {
 	source  webhookSource
+	clock   *clock.Clock
 	log     *slog.Logger
 	http    *http.Client
 	metrics *webhookMetrics
@@ -92,13 +94,13 @@ type webhooks struct {
 }
 
 // newWebhooks prepares the deliveries. With publicOnly they go to public addresses only.
-func newWebhooks(source webhookSource, publicOnly bool, log *slog.Logger) *webhooks {
+func newWebhooks(source webhookSource, publicOnly bool, c *clock.Clock, log *slog.Logger) *webhooks {
 	dialer := &net.Dialer{Timeout: webhookDialTimeout}
 	if publicOnly {
 		dialer.Control = func(_, address string, _ syscall.RawConn) error { return checkPublic(address) }
 	}
 	return &webhooks{
-		source: source, log: log, metrics: newWebhookMetrics(), changed: make(chan struct{}, 1),
+		source: source, clock: c, log: log, metrics: newWebhookMetrics(), changed: make(chan struct{}, 1),
 		http: &http.Client{
 			Timeout: webhookTimeout,
 			// No proxy from the environment: it would dial for us, and any address.
@@ -269,7 +271,7 @@ func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil && !f.ended {
 		now := time.Now()
 		f.read(ctx, now)
-		f.deliver(ctx, now)
+		f.deliver(ctx)
 		f.record(ctx, now)
 		pause := time.NewTimer(f.pause(now))
 		select {
@@ -294,7 +296,7 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) pause(now time.Time) time.Duration {
 	at := now.Add(webhookPoll)
 	if wake := f.receiver.Wake(); wake > 0 {
-		at = min2(at, time.UnixMilli(wake))
+		at = min2(at, now.Add(time.UnixMilli(wake).Sub(f.clock.Now())))
 	}
 	if f.unread && !f.reading && len(f.wanted()) > 0 {
 		at = min2(at, f.lastRead.Add(webhookReadPause))
@@ -352,9 +354,9 @@ func (f *follower) offer(pages []feedPage) {
 }
 
 // deliver starts what the receiver may get now.
-func (f *follower) deliver(ctx context.Context, now time.Time) {
+func (f *follower) deliver(ctx context.Context) {
 	for {
-		d, ok := f.receiver.Take(now.UnixMilli())
+		d, ok := f.receiver.Take(f.clock.Now().UnixMilli())
 		if !ok {
 			return
 		}
@@ -363,7 +365,7 @@ func (f *follower) deliver(ctx context.Context, now time.Time) {
 }
 
 func (f *follower) delivered(d delivered) {
-	f.receiver.Done(d.delivery, d.answer, time.Now().UnixMilli(), rand.Uint64())
+	f.receiver.Done(d.delivery, d.answer, f.clock.Now().UnixMilli(), rand.Uint64())
 	f.setResting(f.receiver.Resting())
 }
 
@@ -478,7 +480,7 @@ func causeOf(err error) string {
 func (f *follower) send(ctx context.Context, position uint64, ev *orderpb.Event) (a notification.Answer, err error) {
 	body := rest.AppendEvent(nil, position, ev)
 	id := ev.OrderId + "." + strconv.FormatUint(ev.Version, 10)
-	now := time.Now()
+	now := f.clock.Now()
 	signature, err := notification.Sign(f.endpoint.Secret, id, now.Unix(), body)
 	if err != nil {
 		return a, err

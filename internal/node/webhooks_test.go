@@ -18,6 +18,7 @@ import (
 
 	"hanse/api/notificationpb"
 	"hanse/api/orderpb"
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/notification"
 	"hanse/internal/reject"
@@ -95,7 +96,7 @@ func deliveryTest(t *testing.T, fn func(l *deliveryLab)) {
 
 // node starts a node's deliveries. It leads until stop.
 func (l *deliveryLab) node() (stop func()) {
-	w := newWebhooks(l, false, slog.New(slog.DiscardHandler))
+	w := newWebhooks(l, false, clock.New(time.Now), slog.New(slog.DiscardHandler))
 	w.http.Transport.(*http.Transport).DialContext = l.network.dial
 	l.webhooks = w
 	ctx, cancel := context.WithCancel(l.t.Context())

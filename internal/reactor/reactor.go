@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
 )
@@ -92,7 +93,7 @@ type delivery struct {
 	state    deliveryState
 	attempts int
 	reported bool
-	due      int64 // ms, of the retry it waits for
+	due      int64 // on Mono, of the retry it waits for
 	answer   *shard.Result
 }
 
@@ -109,7 +110,7 @@ const (
 
 // Lead starts delivering a shard's outbox: the messages that were not finished when this replica
 // had applied all entries of earlier terms. Leading again under a new term starts over.
-func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now int64) {
+func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now clock.Reading) {
 	r.Resign(id)
 	o := &outbox{id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane)}
 	r.led[id] = o
@@ -132,7 +133,7 @@ func (r *Reactor) Resign(id shard.ID) {
 func (r *Reactor) Leads(id shard.ID) bool { return r.led[id] != nil }
 
 // Applied takes note of an applied entry: new messages, and finished ones.
-func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint64, now int64) {
+func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint64, now clock.Reading) {
 	o := r.led[id]
 	if o == nil {
 		return
@@ -145,7 +146,7 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	}
 }
 
-func (r *Reactor) add(o *outbox, m *shard.Message, now int64) {
+func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 	if _, known := o.pending[m.Seq]; known {
 		return // emitted between the moment the outbox was listed and now
 	}
@@ -164,10 +165,11 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now int64) {
 }
 
 // head starts a delivery that is the first of its lane.
-func (r *Reactor) head(d *delivery, now int64) {
-	if at := d.message.NotBefore.Millis(); at > now {
-		// Both times are of the shard's clock, which may be ahead of this node's: wait no longer than was meant.
-		r.delay(d, min(at, now+at-d.message.Created.Millis()))
+func (r *Reactor) head(d *delivery, now clock.Reading) {
+	at := d.message.NotBefore.Millis()
+	// Both times are of the shard's clock, which may be ahead of this node's: wait no longer than was meant.
+	if pause := min(at-now.Wall, at-d.message.Created.Millis()); pause > 0 {
+		r.delay(d, now.Mono+pause)
 		return
 	}
 	r.send(d)
@@ -190,7 +192,7 @@ func (r *Reactor) delay(d *delivery, until int64) {
 	heap.Push(&r.timers, timer{until, d})
 }
 
-func (r *Reactor) finish(o *outbox, seq uint64, now int64) {
+func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	d := o.pending[seq]
 	if d == nil {
 		return
@@ -225,7 +227,7 @@ func (r *Reactor) refill(o *outbox) {
 }
 
 // Answered reports the end of a delivery: a final result, or a failure (err, or a result that is still Pending).
-func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result, err error, now int64) {
+func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result, err error, now clock.Reading) {
 	o := r.led[from]
 	if o == nil || o.term != term {
 		return
@@ -255,24 +257,24 @@ func (r *Reactor) propose(d *delivery) {
 }
 
 // ProposalFailed reports that a reply was not applied, as far as is known. It is proposed again after a pause.
-func (r *Reactor) ProposalFailed(to shard.ID, term, seq uint64, now int64) {
+func (r *Reactor) ProposalFailed(to shard.ID, term, seq uint64, now clock.Reading) {
 	o := r.led[to]
 	if o == nil || o.term != term {
 		return
 	}
 	if d := o.pending[seq]; d != nil && d.state == answered {
-		heap.Push(&r.timers, timer{now + r.cfg.FirstBackoff.Milliseconds(), d})
+		heap.Push(&r.timers, timer{now.Mono + r.cfg.FirstBackoff.Milliseconds(), d})
 	}
 }
 
-func (r *Reactor) retry(d *delivery, cause string, now int64) {
+func (r *Reactor) retry(d *delivery, cause string, now clock.Reading) {
 	d.attempts++
 	pause := r.cfg.FirstBackoff << min(d.attempts-1, 20)
 	if pause > r.cfg.MaxBackoff || pause <= 0 {
 		pause = r.cfg.MaxBackoff
 	}
 	wait := int64(r.random()%uint64(pause.Milliseconds()+1)) + 1
-	stuck := d.attempts >= r.cfg.StuckAfterAttempts || now-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds()
+	stuck := d.attempts >= r.cfg.StuckAfterAttempts || now.Wall-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds()
 	if stuck {
 		wait = r.cfg.StuckRetry.Milliseconds()
 		if !d.reported {
@@ -280,17 +282,17 @@ func (r *Reactor) retry(d *delivery, cause string, now int64) {
 			r.out.Proposals = append(r.out.Proposals, Proposal{
 				To: d.outbox.id, Term: d.outbox.term,
 				Command: shard.Command{Kind: shard.KindStuck, Payload: shard.EncodeStuck(&shard.Stuck{
-					Seq: d.message.Seq, Attempts: uint64(d.attempts), NextTry: hlc.FromMillis(now + wait), Cause: cause,
+					Seq: d.message.Seq, Attempts: uint64(d.attempts), NextTry: hlc.FromMillis(now.Wall + wait), Cause: cause,
 				})},
 			})
 		}
 	}
-	r.delay(d, now+wait)
+	r.delay(d, now.Mono+wait)
 }
 
 // Tick sends what has become due at now.
-func (r *Reactor) Tick(now int64) {
-	for len(r.timers) > 0 && r.timers[0].at <= now {
+func (r *Reactor) Tick(now clock.Reading) {
+	for len(r.timers) > 0 && r.timers[0].at <= now.Mono {
 		t := heap.Pop(&r.timers).(timer)
 		switch {
 		case t.delivery.state == delayed && t.delivery.due == t.at:
@@ -301,7 +303,7 @@ func (r *Reactor) Tick(now int64) {
 	}
 }
 
-// NextDue returns when Tick has something to do, in milliseconds since 1970; 0 when it has not.
+// NextDue returns when Tick has something to do, on its Mono; 0 when it has not.
 func (r *Reactor) NextDue() int64 {
 	if len(r.timers) == 0 {
 		return 0

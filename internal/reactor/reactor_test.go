@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
 )
@@ -18,6 +19,9 @@ var (
 func message(seq uint64, to shard.ID, key string) *shard.Message {
 	return &shard.Message{Seq: seq, To: to, Key: key, Created: hlc.FromMillis(0)}
 }
+
+// at is a look at a clock that is right.
+func at(ms int64) clock.Reading { return clock.Reading{Mono: ms, Wall: ms} }
 
 func newReactor() *Reactor {
 	return New(DefaultConfig(), func() uint64 { return 50 })
@@ -33,16 +37,16 @@ func sentSeqs(a Actions) []uint64 {
 
 func TestMessagesOfOneLaneGoOneByOne(t *testing.T) {
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a"), message(2, stock, "a"), message(3, stock, "b")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a"), message(2, stock, "a"), message(3, stock, "b")}, at(0))
 	if got, want := sentSeqs(r.Take()), []uint64{1, 3}; !slices.Equal(got, want) {
 		t.Fatalf("sent %v at first, want %v: 2 waits for 1", got, want)
 	}
-	r.Answered(source, 1, 1, shard.Result{}, nil, 0)
+	r.Answered(source, 1, 1, shard.Result{}, nil, at(0))
 	a := r.Take()
 	if len(a.Proposals) != 1 || a.Proposals[0].Command.Kind != shard.KindReply || len(a.Deliveries) != 0 {
 		t.Fatalf("after the answer %+v, want the reply proposed and 2 still waiting", a)
 	}
-	r.Applied(source, nil, []uint64{1}, 0)
+	r.Applied(source, nil, []uint64{1}, at(0))
 	if got, want := sentSeqs(r.Take()), []uint64{2}; !slices.Equal(got, want) {
 		t.Fatalf("sent %v after 1 finished, want %v", got, want)
 	}
@@ -51,21 +55,21 @@ func TestMessagesOfOneLaneGoOneByOne(t *testing.T) {
 func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 	cfg := DefaultConfig()
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))
 	r.Take()
 	now := int64(0)
 	for attempt := 1; attempt < cfg.StuckAfterAttempts; attempt++ {
-		r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), now)
+		r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), at(now))
 		if a := r.Take(); len(a.Proposals)+len(a.Deliveries) != 0 {
 			t.Fatalf("attempt %d: %+v at once, want a pause", attempt, a)
 		}
 		now = r.NextDue()
-		r.Tick(now)
+		r.Tick(at(now))
 		if got := sentSeqs(r.Take()); len(got) != 1 {
 			t.Fatalf("attempt %d: sent %v when due, want a retry", attempt, got)
 		}
 	}
-	r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), now)
+	r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), at(now))
 	a := r.Take()
 	if len(a.Proposals) != 1 || a.Proposals[0].Command.Kind != shard.KindStuck {
 		t.Fatalf("after %d attempts %+v, want it reported as stuck", cfg.StuckAfterAttempts, a)
@@ -77,9 +81,9 @@ func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 	if got, want := r.NextDue()-now, cfg.StuckRetry.Milliseconds(); got != want {
 		t.Errorf("slow retry after %d ms, want %d", got, want)
 	}
-	r.Tick(r.NextDue())
+	r.Tick(at(r.NextDue()))
 	r.Take()
-	r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), now)
+	r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), at(now))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Errorf("reported twice: %+v", a)
 	}
@@ -87,13 +91,13 @@ func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 
 func TestPendingResultIsAskedAgain(t *testing.T) {
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))
 	r.Take()
-	r.Answered(source, 1, 1, shard.Result{Pending: "pay_1.auth"}, nil, 0)
+	r.Answered(source, 1, 1, shard.Result{Pending: "pay_1.auth"}, nil, at(0))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Fatalf("a pending result was taken as an answer: %+v", a)
 	}
-	r.Tick(r.NextDue())
+	r.Tick(at(r.NextDue()))
 	if got := sentSeqs(r.Take()); len(got) != 1 {
 		t.Errorf("sent %v, want it asked again", got)
 	}
@@ -101,18 +105,18 @@ func TestPendingResultIsAskedAgain(t *testing.T) {
 
 func TestAnswersOfAnOldTermAreIgnored(t *testing.T) {
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))
 	r.Take()
-	r.Lead(source, 2, []*shard.Message{message(1, stock, "a")}, 0)
+	r.Lead(source, 2, []*shard.Message{message(1, stock, "a")}, at(0))
 	if got := sentSeqs(r.Take()); len(got) != 1 {
 		t.Fatalf("a new term sent %v, want the outbox again", got)
 	}
-	r.Answered(source, 1, 1, shard.Result{}, nil, 0)
+	r.Answered(source, 1, 1, shard.Result{}, nil, at(0))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Errorf("an answer to term 1 was proposed in term 2: %+v", a)
 	}
 	r.Resign(source)
-	r.Answered(source, 2, 1, shard.Result{}, nil, 0)
+	r.Answered(source, 2, 1, shard.Result{}, nil, at(0))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Errorf("an answer was proposed after resigning: %+v", a)
 	}
@@ -120,12 +124,12 @@ func TestAnswersOfAnOldTermAreIgnored(t *testing.T) {
 
 func TestFailedProposalIsRepeated(t *testing.T) {
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))
 	r.Take()
-	r.Answered(source, 1, 1, shard.Result{Code: "out_of_stock"}, nil, 0)
+	r.Answered(source, 1, 1, shard.Result{Code: "out_of_stock"}, nil, at(0))
 	r.Take()
-	r.ProposalFailed(source, 1, 1, 0)
-	r.Tick(time.Second.Milliseconds())
+	r.ProposalFailed(source, 1, 1, at(0))
+	r.Tick(at(time.Second.Milliseconds()))
 	if a := r.Take(); len(a.Proposals) != 1 || len(a.Deliveries) != 0 {
 		t.Errorf("after a failed proposal %+v, want the same reply proposed again", a)
 	}
@@ -135,11 +139,11 @@ func TestDeliveriesInFlightAreBounded(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.MaxInFlight = 2
 	r := New(cfg, func() uint64 { return 0 })
-	r.Lead(source, 1, []*shard.Message{message(1, stock, "a"), message(2, stock, "b"), message(3, stock, "c")}, 0)
+	r.Lead(source, 1, []*shard.Message{message(1, stock, "a"), message(2, stock, "b"), message(3, stock, "c")}, at(0))
 	if got, want := sentSeqs(r.Take()), []uint64{1, 2}; !slices.Equal(got, want) {
 		t.Fatalf("sent %v, want %v", got, want)
 	}
-	r.Answered(source, 1, 2, shard.Result{}, nil, 0)
+	r.Answered(source, 1, 2, shard.Result{}, nil, at(0))
 	if got, want := sentSeqs(r.Take()), []uint64{3}; !slices.Equal(got, want) {
 		t.Errorf("sent %v after an answer, want %v", got, want)
 	}
@@ -149,11 +153,11 @@ func TestNotBeforeDelaysTheFirstDelivery(t *testing.T) {
 	r := newReactor()
 	m := message(1, shard.PSP, "pay")
 	m.NotBefore = hlc.FromMillis(500)
-	r.Lead(source, 1, []*shard.Message{m}, 100)
+	r.Lead(source, 1, []*shard.Message{m}, at(100))
 	if got := sentSeqs(r.Take()); len(got) != 0 {
 		t.Fatalf("sent %v before its time", got)
 	}
-	r.Tick(500)
+	r.Tick(at(500))
 	if got := sentSeqs(r.Take()); len(got) != 1 {
 		t.Errorf("sent %v at its time, want it", got)
 	}

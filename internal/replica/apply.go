@@ -126,7 +126,7 @@ func (a *Applier) add(s *stored) error {
 	return nil
 }
 
-// Run does a task at time now, in ms since 1970. A *shard.StoreFault panics, and so does a broken invariant.
+// Run does a task at time now, in ms on the clock that deadlines are on. A *shard.StoreFault panics, and so does a broken invariant.
 func (a *Applier) Run(t *Task, now int64) (Report, error) {
 	if t.kind == taskAdd {
 		if err := a.add(t.stored); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing/cryptotest"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
 	"hanse/internal/store"
@@ -107,6 +108,7 @@ type testNode struct {
 	write    *Write
 	sending  []*streamState
 	leading  map[shard.ID]uint64
+	skew     int64 // ms that its wall clock is ahead
 }
 
 type streamState struct {
@@ -182,7 +184,7 @@ func (n *testNode) Applied(shard.ID, bool, shard.Applied) {}
 
 // turn runs one turn of the host and all that it asks for except the write.
 func (n *testNode) turn() {
-	out := n.host.Turn(n.c.now)
+	out := n.host.Turn(clock.Reading{Mono: n.c.now, Wall: n.c.now + n.skew})
 	for _, m := range out.Messages {
 		n.c.wire = append(n.c.wire, parcel{n.id, m.To, m.Class, m.Message})
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/invariant"
 	"hanse/internal/shard"
@@ -46,7 +47,8 @@ type Host struct {
 	order   []*group // by ID: meta first
 	active  []*group // to be looked at in the next turn
 	clock   hlc.Clock
-	now     int64 // ms since 1970, never going back
+	now     int64 // ms on the clock that cannot jump: deadlines and pauses
+	wall    int64 // ms since 1970 as the system clock shows: the log's time
 	ticks   uint64
 	tags    uint64
 	reads   uint64
@@ -198,7 +200,7 @@ func (h *Host) Unreachable(id shard.ID, replica uint64) {
 }
 
 // Propose queues a command for the shard's log. With wait the answer is held back until the object that it
-// leaves pending has settled. Deadline is in ms since 1970. Done is called once: with the result of
+// leaves pending has settled. Deadline is on the clock of Turn's Mono. Done is called once: with the result of
 // applying; [NotLeaderError], ErrBusy, ErrTimeout, ErrTooLarge or ErrNoReplica when nothing happened;
 // ErrOutcomeUnknown when that is not certain.
 func (h *Host) Propose(id shard.ID, c shard.Command, wait bool, deadline int64, done Done) {
@@ -378,7 +380,7 @@ func (h *Host) Reported(r Report) {
 
 // proposeTick lets the leader's machine do what is due.
 func (h *Host) proposeTick(g *group) {
-	if !g.leads() || g.tickProposed || g.nextDue == 0 || g.nextDue.Millis() > h.now {
+	if !g.leads() || g.tickProposed || g.nextDue == 0 || g.nextDue > h.logTime() {
 		return
 	}
 	g.tickProposed = true
@@ -389,12 +391,15 @@ func (h *Host) proposeTick(g *group) {
 	g.queueBytes += commandOverhead
 }
 
+// logTime is the time that an entry would carry now, or nearly.
+func (h *Host) logTime() hlc.Time { return max(h.clock.Last(), hlc.FromMillis(h.wall)) }
+
 // tickDeadline bounds the wait of the host's own proposals.
 const tickDeadline = 10 * time.Second
 
-// Turn acts on the inputs since the last turn. Now is the wall clock in ms since 1970.
-func (h *Host) Turn(now int64) Output {
-	h.now = max(h.now, now)
+// Turn acts on the inputs since the last turn. Deadlines are on now.Mono, the log's time follows now.Wall.
+func (h *Host) Turn(now clock.Reading) Output {
+	h.now, h.wall = now.Mono, now.Wall
 	slices.SortFunc(h.active, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
 	for i := 0; i < len(h.active); i++ { // a group may touch itself again
 		g := h.active[i]
@@ -445,7 +450,7 @@ func (h *Host) proposeQueued(g *group) {
 	taken := 0
 	for taken < len(g.queue) && len(batches) < h.cfg.MaxRoundEntries {
 		b := &batch{tag: h.tags + 1, deadline: g.queue[taken].deadline}
-		e := shard.Entry{Time: h.clock.Next(h.now), Proposer: h.cfg.Process, Commands: h.commands[:0]}
+		e := shard.Entry{Time: h.clock.Next(h.wall), Proposer: h.cfg.Process, Commands: h.commands[:0]}
 		bytes := 0
 		for taken < len(g.queue) && len(e.Commands) < h.cfg.MaxEntryCommands {
 			p := &g.queue[taken]

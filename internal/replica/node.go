@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"hanse/internal/clock"
 	"hanse/internal/shard"
 	"hanse/internal/store"
 	"hanse/internal/transport"
@@ -23,6 +24,7 @@ const maxLateTicks = 2
 // Node drives a [Host] and its appliers with goroutines. All methods may be used concurrently.
 type Node struct {
 	cfg       Config
+	clock     *clock.Clock
 	engine    store.Engine
 	transport transport.Transport
 	log       *slog.Logger
@@ -62,13 +64,13 @@ type bulkMessage struct {
 
 // Open loads the replicas that the engine holds. It starts nothing. Observer is told what happens in them,
 // from the goroutines of Run.
-func Open(cfg Config, e store.Engine, t transport.Transport, open shard.Opener, o Observer, log *slog.Logger) (*Node, error) {
+func Open(cfg Config, c *clock.Clock, e store.Engine, t transport.Transport, open shard.Opener, o Observer, log *slog.Logger) (*Node, error) {
 	host, appliers, err := Load(cfg, e, open, o)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, engine: e, transport: t, log: log, host: host,
+		cfg: cfg, clock: c, engine: e, transport: t, log: log, host: host,
 		writes: make(chan *Write, 1), bulk: make(chan bulkMessage, 4*snapshotWindow), signal: make(chan struct{}, 1),
 		streams: make(map[*Sending]chan *transport.Message),
 	}
@@ -179,9 +181,9 @@ func (n *Node) Receive(from transport.NodeID, messages []transport.Message) {
 	n.wake()
 }
 
-// Propose queues a command; see [Host.Propose]. Done may be called before Propose returns.
+// Propose queues a command; see [Host.Propose]. The deadline is made from time.Now. Done may be called before Propose returns.
 func (n *Node) Propose(id shard.ID, c shard.Command, wait bool, deadline time.Time, done Done) {
-	ms := deadline.UnixMilli()
+	ms := n.clock.At(deadline)
 	if !n.ask(func(h *Host) { h.Propose(id, c, wait, ms, done) }) {
 		done(shard.Result{}, ErrStopped)
 	}
@@ -189,7 +191,7 @@ func (n *Node) Propose(id shard.ID, c shard.Command, wait bool, deadline time.Ti
 
 // Read answers a query; see [Host.Read].
 func (n *Node) Read(id shard.ID, c Consistency, atLeast uint64, payload []byte, deadline time.Time, done Done) {
-	ms := deadline.UnixMilli()
+	ms := n.clock.At(deadline)
 	if !n.ask(func(h *Host) { h.Read(id, c, atLeast, payload, ms, done) }) {
 		done(shard.Result{}, ErrStopped)
 	}
@@ -229,7 +231,7 @@ func (n *Node) ChangeMembers(ctx context.Context, id shard.ID, changes []MemberC
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	return n.do(ctx, func(h *Host, done func(error)) { h.ChangeMembers(id, changes, deadline.UnixMilli(), done) })
+	return n.do(ctx, func(h *Host, done func(error)) { h.ChangeMembers(id, changes, n.clock.At(deadline), done) })
 }
 
 // changePatience bounds the wait for a change of members.
@@ -291,7 +293,7 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 		if n.host.DiskStalled() {
 			return fmt.Errorf("replica: a write has been away for more than %v: the disk hangs", n.cfg.DeadDisk)
 		}
-		n.execute(n.host.Turn(time.Now().UnixMilli()))
+		n.execute(n.host.Turn(n.clock.Read()))
 		if in.ticks > 0 {
 			status := n.host.Status()
 			n.statusMu.Lock()
@@ -375,7 +377,7 @@ func (n *Node) work(ctx context.Context, w *worker, g *errgroup.Group) (err erro
 		}
 	}()
 	var tasks []*Task
-	lastTick := time.Now()
+	var lastTick int64
 	for {
 		select {
 		case <-ctx.Done():
@@ -385,10 +387,10 @@ func (n *Node) work(ctx context.Context, w *worker, g *errgroup.Group) (err erro
 		w.mu.Lock()
 		tasks, w.tasks = w.tasks, tasks[:0]
 		w.mu.Unlock()
-		now := time.Now()
+		now := n.clock.Mono()
 		var reports []Report
 		for _, t := range tasks {
-			rep, err := w.applier.Run(t, now.UnixMilli())
+			rep, err := w.applier.Run(t, now)
 			if err != nil {
 				return err
 			}
@@ -398,9 +400,9 @@ func (n *Node) work(ctx context.Context, w *worker, g *errgroup.Group) (err erro
 			}
 		}
 		clear(tasks)
-		if now.Sub(lastTick) >= n.cfg.TickInterval {
+		if now-lastTick >= n.cfg.TickInterval.Milliseconds() {
 			lastTick = now
-			more, err := w.applier.Tick(now.UnixMilli())
+			more, err := w.applier.Tick(now)
 			if err != nil {
 				return err
 			}

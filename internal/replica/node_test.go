@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/store"
@@ -94,7 +95,7 @@ func start(tb testing.TB, nodes, shards int, engine func(i int) store.Engine) *n
 		t := net.Attach(id, peers[id], func(from transport.NodeID, _ transport.Class, m []transport.Message) { node.Receive(from, m) })
 		t.SetPeers(peers)
 		var err error
-		if node, err = replica.Open(cfg, e, t, openCounter, silent{}, slog.New(slog.DiscardHandler)); err != nil {
+		if node, err = replica.Open(cfg, clock.New(time.Now), e, t, openCounter, silent{}, slog.New(slog.DiscardHandler)); err != nil {
 			tb.Fatal(err)
 		}
 		n.nodes = append(n.nodes, node)

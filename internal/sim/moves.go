@@ -167,7 +167,7 @@ func (m *move) step() {
 func (m *move) change(leader *node, changes ...replica.MemberChange) {
 	m.asked = true
 	m.w.after(5*second, nil, "move forgets", func() { m.asked = false }) // the process that was asked may be dead
-	leader.host.ChangeMembers(m.group, changes, leader.wallAt(m.w.now+3*second), func(error) { m.asked = false })
+	leader.host.ChangeMembers(m.group, changes, leader.mono(m.w.now+3*second), func(error) { m.asked = false })
 	leader.wake()
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"hanse/internal/clock"
 	"hanse/internal/reactor"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -77,11 +78,15 @@ func newNode(w *World, id transport.NodeID) *node {
 }
 
 // wall is what the node's clock shows, in ms since 1970.
-func (n *node) wall() int64 { return n.wallAt(n.w.now) }
-
-func (n *node) wallAt(at int64) int64 {
-	return epoch + n.offset + at/millisecond + int64(n.drift*float64(n.w.now/millisecond))
+func (n *node) wall() int64 {
+	now := n.w.now / millisecond
+	return epoch + n.offset + now + int64(n.drift*float64(now))
 }
+
+// mono is where a moment is on the clock of deadlines, which neither jumps nor drifts.
+func (n *node) mono(at int64) int64 { return 1 + at/millisecond }
+
+func (n *node) clock() clock.Reading { return clock.Reading{Mono: n.mono(n.w.now), Wall: n.wall()} }
 
 // format writes the first state of all groups.
 func (n *node) format() {
@@ -215,7 +220,7 @@ func (n *node) tick() {
 		return
 	}
 	for _, a := range n.appliers {
-		reports, err := a.Tick(n.wall())
+		reports, err := a.Tick(n.mono(n.w.now))
 		if err != nil {
 			n.dying = true
 			return
@@ -233,7 +238,7 @@ func (n *node) tick() {
 		n.w.checks.bounds(n)
 	}
 	n.router.tick()
-	n.reactor.Tick(n.wall())
+	n.reactor.Tick(n.clock())
 	n.drive()
 }
 
@@ -241,7 +246,7 @@ func (n *node) tick() {
 func (n *node) drive() {
 	n.awake = false
 	for range 8 {
-		out := n.host.Turn(n.wall())
+		out := n.host.Turn(n.clock())
 		n.transmit(out.Messages)
 		if out.Write != nil {
 			n.write(out.Write)
@@ -377,7 +382,7 @@ func (n *node) work(k int) {
 	for len(n.tasks[k]) > 0 && !n.dying {
 		t := n.tasks[k][0]
 		n.tasks[k] = n.tasks[k][1:]
-		rep, err := n.appliers[k].Run(t, n.wall())
+		rep, err := n.appliers[k].Run(t, n.mono(n.w.now))
 		if err != nil {
 			if n.w.failure == nil && !errors.Is(err, errInjected) {
 				n.w.fail("apply", "node %d, %s: %v", n.id, t.Group, err)
@@ -487,7 +492,7 @@ func (n *node) lead(id shard.ID, term uint64, messages []*shard.Message) {
 	if edit := n.w.mutant.or().editOutbox; edit != nil {
 		messages = edit(messages)
 	}
-	n.reactor.Lead(id, term, messages, n.wall())
+	n.reactor.Lead(id, term, messages, n.clock())
 }
 
 // firstTerm is the term that groups are bootstrapped at.
@@ -496,7 +501,7 @@ const firstTerm = 5
 // Applied implements replica.Observer.
 func (n *node) Applied(id shard.ID, leader bool, a shard.Applied) {
 	if leader && len(a.Emitted)+len(a.Finished) > 0 {
-		n.reactor.Applied(id, a.Emitted, a.Finished, n.wall())
+		n.reactor.Applied(id, a.Emitted, a.Finished, n.clock())
 	}
 }
 
@@ -509,7 +514,7 @@ func (n *node) act() bool {
 	deadline := n.w.now + deliveryTimeout
 	for _, d := range actions.Deliveries {
 		answered := func(r shard.Result, err error) {
-			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.wall())
+			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.clock())
 			n.wake()
 		}
 		if deliver := n.w.mutant.or().delivery; deliver != nil && deliver(n, d, answered) {
@@ -524,9 +529,9 @@ func (n *node) act() bool {
 		n.router.propose(d.Message.To, c, wait, true, deadline, answered)
 	}
 	for _, p := range actions.Proposals {
-		n.host.Propose(p.To, p.Command, false, n.wallAt(deadline), n.once(func(_ shard.Result, err error) {
+		n.host.Propose(p.To, p.Command, false, n.mono(deadline), n.once(func(_ shard.Result, err error) {
 			if err != nil && p.Seq != 0 {
-				n.reactor.ProposalFailed(p.To, p.Term, p.Seq, n.wall())
+				n.reactor.ProposalFailed(p.To, p.Term, p.Seq, n.clock())
 			}
 		}))
 		n.wake()

@@ -93,7 +93,7 @@ func (r *router) tick() {
 func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done replica.Done) {
 	n := r.n
 	if to == n.id {
-		ms := n.wallAt(deadline)
+		ms := n.mono(deadline)
 		mutant := n.w.mutant.or()
 		if q.read {
 			consistency := q.consistency

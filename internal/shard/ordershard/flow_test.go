@@ -8,6 +8,7 @@ import (
 	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/id"
 	"hanse/internal/order"
@@ -69,10 +70,12 @@ func newShop(tb testing.TB) *shop {
 		m := &machine{id: sid, store: memstore.NewDisk().Open(), build: build}
 		s.machines[sid] = m
 		s.open(m)
-		s.reactor.Lead(sid, 1, nil, s.now)
+		s.reactor.Lead(sid, 1, nil, s.clock())
 	}
 	return s
 }
+
+func (s *shop) clock() clock.Reading { return clock.Reading{Mono: s.now, Wall: s.now} }
 
 func (s *shop) open(m *machine) {
 	var err error
@@ -94,7 +97,7 @@ func (s *shop) restart() {
 		if after := m.Hash(); after != before {
 			s.tb.Fatalf("%s: another state after a restart", m.id)
 		}
-		s.reactor.Lead(m.id, m.index+1, m.Outbox(), s.now)
+		s.reactor.Lead(m.id, m.index+1, m.Outbox(), s.clock())
 	}
 }
 
@@ -107,7 +110,7 @@ func (s *shop) apply(to shard.ID, c shard.Command) shard.Result {
 	m := s.machines[to]
 	m.index++
 	applied := m.Apply(shard.Entry{Index: m.index, Time: hlc.FromMillis(s.now), Commands: []shard.Command{c}})
-	s.reactor.Applied(to, applied.Emitted, applied.Finished, s.now)
+	s.reactor.Applied(to, applied.Emitted, applied.Finished, s.clock())
 	for _, key := range applied.Settled {
 		s.settled[key] = true
 		for _, d := range s.waiting[key] {
@@ -119,7 +122,7 @@ func (s *shop) apply(to shard.ID, c shard.Command) shard.Result {
 }
 
 func (s *shop) answer(d reactor.Delivery, r shard.Result, err error) {
-	s.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, s.now)
+	s.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, s.clock())
 }
 
 // run delivers until nothing is left to do now.
@@ -180,7 +183,7 @@ func (s *shop) pass(ms int64) {
 				s.apply(sid, shard.Command{Kind: shard.KindTick})
 			}
 		}
-		s.reactor.Tick(s.now)
+		s.reactor.Tick(s.clock())
 		s.run()
 		if s.now >= until {
 			return
