@@ -679,7 +679,7 @@ func TestMembers_join_as_learners_and_leave_for_good(t *testing.T) {
 	c.must(reg, "=k a")
 	c.change(reg, MemberChange{Remove, Replica{ID: 4}})
 	destroyed := errors.New("unanswered")
-	c.nodes[3].host.Destroy(reg, 5, func(err error) { destroyed = err })
+	c.nodes[3].host.Destroy(reg, 4, 5, func(err error) { destroyed = err })
 	c.until("destroyed", func() bool { return destroyed == nil })
 	for i := range 60 {
 		c.must(reg, fmt.Sprintf("=k v%d", i))

@@ -49,6 +49,18 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("replica: shard %s: %s", e.Shard, e.Reason) }
 
+// OldCopyError says that a replica's log ends before what it has acknowledged: the node's directory is an old copy, or its disk
+// loses what it has synced. The node has forgotten votes as well, so it must not take part any more; it has to be replaced.
+type OldCopyError struct {
+	Shard shard.ID
+	// Last is the end of the log, Acknowledged an entry that the leader knows this replica to have had.
+	Last, Acknowledged uint64
+}
+
+func (e *OldCopyError) Error() string {
+	return fmt.Sprintf("replica: shard %s: the log ends at %d and has been acknowledged up to %d: the data directory is an old copy, replace the node", e.Shard, e.Last, e.Acknowledged)
+}
+
 // CorruptError says that a group's stored data contradicts itself. The replica has to be rebuilt
 // under a new number; its data is left as it is.
 type CorruptError struct {

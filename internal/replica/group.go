@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"hanse/internal/hlc"
@@ -26,8 +27,12 @@ type group struct {
 	membership membership
 	// heard has the nodes of replicas that write to this one but are not in its membership: a new replica knows nobody.
 	heard   []Replica
-	active  bool // to be looked at in the next turn
-	blocked bool // Raft took no proposal: not again before the next tick
+	heardAt map[uint64]uint64 // when the other members were heard of last, in the host's ticks
+	active  bool              // to be looked at in the next turn
+	retired bool              // no longer the host's
+	blocked bool              // Raft took no proposal: not again before the next tick
+	// preferred is the node that should lead, 0 for the one whose turn it is.
+	preferred transport.NodeID
 	// preferredWell counts looks at which the preferred replica could have led.
 	preferredWell int
 
@@ -136,6 +141,7 @@ func newGroup(cfg Config, s *stored) (*group, error) {
 	g := &group{
 		id: s.id, replica: s.replica, log: s.log, membership: s.applied.membership, hard: s.hard,
 		handed: s.applied.index, applied: s.applied.index, flushed: s.applied.index, durable: s.applied.index,
+		heardAt: make(map[uint64]uint64),
 	}
 	g.log.snapshot = g.snapshotMetadata
 	var err error
@@ -178,9 +184,23 @@ func (g *group) notLeader() error {
 	return e
 }
 
-// preferredReplica is the one that leads while all is well, each shard another in turn; 0 in a group without voters.
+// setMembership takes other members into force.
+func (g *group) setMembership(m membership) {
+	g.membership = m
+	maps.DeleteFunc(g.heardAt, func(id, _ uint64) bool { return m.node(id) == 0 })
+}
+
+// preferredReplica is the one that leads while all is well: that of the preferred node, or each shard another in turn. It is 0 in a
+// group without voters, and when the preferred node has none: then whoever leads goes on.
 func (g *group) preferredReplica() uint64 {
 	voters := slices.Sorted(slices.Values(g.membership.conf.Voters))
+	if g.preferred != 0 {
+		i := slices.IndexFunc(voters, func(id uint64) bool { return g.membership.node(id) == g.preferred })
+		if i < 0 {
+			return 0
+		}
+		return voters[i]
+	}
 	if len(voters) == 0 {
 		return 0
 	}

@@ -61,8 +61,12 @@ type Host struct {
 	scratch    []byte
 	commands   []shard.Command
 	offered    []*group // snapshots offered to Raft
-	removing   []removal
-	out        Output
+	// pending has what follows when the machine of a replica that is being removed or renumbered is gone; nothing follows for one
+	// that is being made.
+	pending map[shard.ID]func()
+	prefer  map[shard.ID]transport.NodeID
+	broken  error
+	out     Output
 }
 
 // Load makes the host and the appliers of the replicas that a node has stored, as many appliers as Config.ApplyWorkers.
@@ -74,7 +78,10 @@ func Load(cfg Config, e store.Engine, open shard.Opener, o Observer) (*Host, []*
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &Host{cfg: cfg, engine: e, groups: make(map[shard.ID]*group), next: new(Write)}
+	h := &Host{
+		cfg: cfg, engine: e, groups: make(map[shard.ID]*group), next: new(Write),
+		pending: make(map[shard.ID]func()), prefer: make(map[shard.ID]transport.NodeID),
+	}
 	appliers := make([]*Applier, cfg.ApplyWorkers)
 	for i := range appliers {
 		appliers[i] = newApplier(cfg, e, open, o)
@@ -98,7 +105,7 @@ func Load(cfg Config, e store.Engine, open shard.Opener, o Observer) (*Host, []*
 
 // touch has a group looked at in the next turn.
 func (h *Host) touch(g *group) {
-	if !g.active {
+	if !g.active && !g.retired {
 		g.active = true
 		h.active = append(h.active, g)
 	}
@@ -114,7 +121,7 @@ func (h *Host) Tick() {
 	slow := h.inTicks(h.cfg.SlowDisk)
 	for _, g := range h.order {
 		if h.cfg.PreferLeaders && h.ticks%preferTicks == 0 {
-			h.giveBack(g) // before Raft's tick, which may be the one that forgets who has been active
+			h.giveBack(g)
 		}
 		g.raft.Tick()
 		h.touch(g)
@@ -153,6 +160,10 @@ const (
 
 func (h *Host) inTicks(d time.Duration) int { return max(1, int(d/h.cfg.TickInterval)) }
 
+// Broken returns why the node must not go on, nil while it may: an [OldCopyError], or a recovery that failed half way. The
+// executor looks before each turn.
+func (h *Host) Broken() error { return h.broken }
+
 // DiskStalled reports whether the write in flight has been away for longer than Config.DeadDisk.
 func (h *Host) DiskStalled() bool { return h.flightTime > h.inTicks(h.cfg.DeadDisk) }
 
@@ -183,8 +194,15 @@ func (h *Host) Receive(from transport.NodeID, messages []transport.Message) {
 		if m.Raft.GetType() == pb.MsgSnap {
 			continue // snapshots come as streams, which step their own
 		}
-		if g.node(m.FromReplica) == 0 {
+		switch {
+		case g.membership.node(m.FromReplica) != 0:
+			g.heardAt[m.FromReplica] = h.ticks
+		case g.node(m.FromReplica) == 0:
 			g.heard = append(g.heard, Replica{m.FromReplica, from})
+		}
+		if err := g.oldCopy(m.Raft); err != nil {
+			h.broken = err
+			return
 		}
 		// Errors are about messages that have become irrelevant, such as answers to a former leader.
 		_ = g.raft.Step(m.Raft)
@@ -278,6 +296,16 @@ func (h *Host) TransferLeader(id shard.ID, to transport.NodeID) error {
 	return &RefusedError{id, fmt.Sprintf("node %d has no replica", to)}
 }
 
+// Prefer says on which node the leader of a group should be, 0 for the one whose turn it is. The nodes of the group have to be told
+// alike: the preferred replica campaigns after a start, and another one that leads hands over once that is well. It may be said
+// of a group before this node has a replica of it.
+func (h *Host) Prefer(id shard.ID, node transport.NodeID) {
+	h.prefer[id] = node
+	if g := h.groups[id]; g != nil && g.preferred != node {
+		g.preferred, g.preferredWell = node, 0
+	}
+}
+
 // giveBack hands the leadership to the preferred replica when that has been well for a while, so that a node that was away
 // carries its share again.
 func (h *Host) giveBack(g *group) {
@@ -296,7 +324,7 @@ func (h *Host) giveBack(g *group) {
 func (h *Host) giveAway(g *group) {
 	var best, match uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, p raftProgress) {
-		if typ == raft.ProgressTypePeer && id != g.replica && p.RecentActive && (best == 0 || p.Match > match) {
+		if typ == raft.ProgressTypePeer && id != g.replica && h.hears(g, id) && (best == 0 || p.Match > match) {
 			best, match = id, p.Match
 		}
 	})
@@ -324,16 +352,14 @@ func (h *Host) Written() {
 		if op.install != nil {
 			h.installed(g, op.install)
 		}
-		if op.created != nil {
-			op.created()
+		if op.written != nil {
+			op.written()
 		}
 		g.log.append(op.entries)
 		if op.ready {
 			h.release(g)
 		}
-		if op.destroy == 0 {
-			h.touch(g)
-		}
+		h.touch(g)
 	}
 	for _, g := range h.order {
 		if len(g.queue) > 0 {
@@ -357,8 +383,8 @@ func (h *Host) recycle(w *Write) {
 func (h *Host) Reported(r Report) {
 	g := h.groups[r.Group]
 	if g == nil {
-		if r.Stopped {
-			h.removed(r.Group)
+		if then := h.pending[r.Group]; r.Stopped && then != nil {
+			then()
 		}
 		return
 	}
@@ -754,7 +780,7 @@ func (h *Host) truncate(g *group) {
 	}
 	if g.leads() && g.log.bytes < h.cfg.HoldBytes {
 		g.raft.WithProgress(func(id uint64, _ raft.ProgressType, p raftProgress) {
-			if id != g.replica && p.RecentActive {
+			if id != g.replica && h.hears(g, id) {
 				cut = min(cut, p.Match)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -158,7 +159,7 @@ func (g *group) reconfigure(e *pb.Entry, process uint64) {
 		}
 	}
 	m.replicas = slices.DeleteFunc(m.replicas, func(r Replica) bool { return !m.contains(r.ID) })
-	g.membership = m
+	g.setMembership(m)
 	g.changes = slices.DeleteFunc(g.changes, func(c pendingChange) bool {
 		if proposer != process || c.tag != tag {
 			return false
@@ -182,8 +183,12 @@ func (g *group) expireChanges(now int64) {
 // Create makes an empty replica on this node. It waits for the group's leader to send it a snapshot, which
 // brings state and membership. Done is called when it is on disk; a number below the tombstone's is refused.
 func (h *Host) Create(id shard.ID, replica uint64, done func(error)) {
-	if h.groups[id] != nil {
+	switch {
+	case h.groups[id] != nil:
 		done(&RefusedError{id, "this node has a replica of it already"})
+		return
+	case h.pending[id] != nil:
+		done(&RefusedError{id, "a replica of it is being made or removed: try again"})
 		return
 	}
 	lowest, err := tombstone(h.engine, id)
@@ -204,56 +209,69 @@ func (h *Host) Create(id shard.ID, replica uint64, done func(error)) {
 		return
 	}
 	g.worker = int(id) % h.cfg.ApplyWorkers
+	h.pending[id] = func() {}
 	h.next.Sync = true
-	h.next.ops = append(h.next.ops, writeOp{group: g, create: s, created: func() {
-		h.groups[id] = g
-		h.order = append(h.order, g)
-		slices.SortFunc(h.order, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
-		h.task(g, &Task{kind: taskAdd, stored: s})
+	h.next.ops = append(h.next.ops, writeOp{group: g, create: s, written: func() {
+		h.add(g, s)
 		done(nil)
 	}})
 }
 
-// Destroy removes this node's replica for good. The caller has made sure that the group has gone on without it; later replicas on this
-// node have numbers from next on, so that what is still on its way to the old one is never taken for the new one's.
-func (h *Host) Destroy(id shard.ID, next uint64, done func(error)) {
+// add begins with a replica whose records are on disk.
+func (h *Host) add(g *group, s *stored) {
+	delete(h.pending, g.id)
+	g.preferred = h.prefer[g.id]
+	h.groups[g.id] = g
+	h.order = append(h.order, g)
+	slices.SortFunc(h.order, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
+	h.task(g, &Task{kind: taskAdd, stored: s})
+}
+
+// Destroy removes this node's replica for good, if it has that number: a late order does not reach a newer one. The caller has
+// made sure that the group has gone on without it. Later replicas on this node have numbers from next on, so that what is still on
+// its way to the old one is never taken for the new one's. Done is called when it is gone from the disk, with [ErrNoReplica] when
+// there is none, with a [RefusedError] when nothing was done.
+func (h *Host) Destroy(id shard.ID, replica, next uint64, done func(error)) {
 	g := h.groups[id]
 	switch {
 	case g == nil:
 		done(ErrNoReplica)
 		return
+	case g.replica != replica:
+		done(&RefusedError{id, fmt.Sprintf("this node has replica %d, not %d", g.replica, replica)})
+		return
 	case g.membership.contains(g.replica) && len(g.membership.conf.Voters) == 1:
 		done(&RefusedError{id, "this is the only replica"})
 		return
-	case g.held || g.sending != nil || g.receiving != nil || g.truncating:
+	case g.writing():
 		done(&RefusedError{id, "the replica is writing: try again"})
 		return
 	}
-	g.fail(ErrStopped)
-	delete(h.groups, id)
+	h.retire(g, ErrStopped, func() {
+		h.next.ops = append(h.next.ops, writeOp{group: g, destroy: max(next, g.replica+1), written: func() {
+			delete(h.pending, id)
+			done(nil)
+		}})
+	})
+}
+
+// writing reports whether something is on its way from or to the disk that a replica cannot be taken away under.
+func (g *group) writing() bool {
+	return g.held || g.sending != nil || g.receiving != nil || g.truncating
+}
+
+// retire ends a replica, answering those who wait with err, and calls then when its machine is gone and its data at rest.
+func (h *Host) retire(g *group, err error, then func()) {
+	g.fail(err)
+	g.retired = true
+	delete(h.groups, g.id)
 	h.order = slices.DeleteFunc(h.order, func(o *group) bool { return o == g })
 	h.active = slices.DeleteFunc(h.active, func(o *group) bool { return o == g })
-	h.next.Sync = true
-	h.task(g, &Task{kind: taskRemove, fn: nil})
-	h.removing = append(h.removing, removal{g, max(next, g.replica+1), done})
-}
-
-// removal is a replica whose machine is being dropped before its data goes.
-type removal struct {
-	group *group
-	next  uint64
-	done  func(error)
-}
-
-// removed goes on with a removal when the machine is gone.
-func (h *Host) removed(id shard.ID) {
-	for i, r := range h.removing {
-		if r.group.id == id {
-			h.removing = slices.Delete(h.removing, i, i+1)
-			h.next.ops = append(h.next.ops, writeOp{group: r.group, destroy: r.next, created: func() { r.done(nil) }})
-			return
-		}
+	h.pending[g.id] = func() {
+		h.next.Sync = true
+		then()
 	}
+	h.task(g, &Task{kind: taskRemove})
 }
 
 // fail answers all who wait for something of the group.
@@ -287,11 +305,22 @@ func (h *Host) CaughtUp(id shard.ID, replica uint64) bool {
 	caughtUp := false
 	g.raft.WithProgress(func(rid uint64, _ raft.ProgressType, p raftProgress) {
 		if rid == replica {
-			caughtUp = p.RecentActive && p.State.String() == "StateReplicate" && p.Match+caughtUpEntries >= g.handed
+			caughtUp = h.caughtUp(g, rid, p)
 		}
 	})
 	return caughtUp
 }
 
+func (h *Host) caughtUp(g *group, replica uint64, p raftProgress) bool {
+	return replica == g.replica || h.hears(g, replica) && p.State == tracker.StateReplicate && p.Match+caughtUpEntries >= g.handed
+}
+
 // caughtUpEntries is how far behind a learner may be and count as caught up: a few rounds.
 const caughtUpEntries = 64
+
+// hears reports whether a member has been heard of within two election timeouts. Raft's own Progress.RecentActive is no answer:
+// it is set back for all at each check of the quorum, and says nothing in the moment after.
+func (h *Host) hears(g *group, replica uint64) bool {
+	at, ok := g.heardAt[replica]
+	return replica == g.replica || ok && h.ticks < at+2*uint64(h.cfg.ElectionTicks)
+}

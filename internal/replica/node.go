@@ -242,9 +242,20 @@ func (n *Node) CreateReplica(ctx context.Context, id shard.ID, replica uint64) e
 	return n.do(ctx, func(h *Host, done func(error)) { h.Create(id, replica, done) })
 }
 
-// DestroyReplica removes this node's replica for good; see [Host.Destroy].
-func (n *Node) DestroyReplica(ctx context.Context, id shard.ID, next uint64) error {
-	return n.do(ctx, func(h *Host, done func(error)) { h.Destroy(id, next, done) })
+// DestroyReplica removes this node's replica with that number for good; see [Host.Destroy].
+func (n *Node) DestroyReplica(ctx context.Context, id shard.ID, replica, next uint64) error {
+	return n.do(ctx, func(h *Host, done func(error)) { h.Destroy(id, replica, next, done) })
+}
+
+// RecoverReplica makes this node's replica the only member of its group under another number, after a majority was lost for good;
+// see [Host.Recover].
+func (n *Node) RecoverReplica(ctx context.Context, id shard.ID, number uint64) error {
+	return n.do(ctx, func(h *Host, done func(error)) { h.Recover(id, number, done) })
+}
+
+// Prefer says on which node the leader of a group should be; see [Host.Prefer].
+func (n *Node) Prefer(id shard.ID, node transport.NodeID) {
+	n.ask(func(h *Host) { h.Prefer(id, node) })
 }
 
 func (n *Node) do(ctx context.Context, fn func(h *Host, done func(error))) error {
@@ -290,6 +301,9 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 		}
 		clear(in.messages)
 		clear(in.requests)
+		if err := n.host.Broken(); err != nil {
+			return err
+		}
 		if n.host.DiskStalled() {
 			return fmt.Errorf("replica: a write has been away for more than %v: the disk hangs", n.cfg.DeadDisk)
 		}

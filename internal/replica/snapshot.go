@@ -355,7 +355,8 @@ func (s *Received) commit(hard hardState) error {
 func (h *Host) installed(g *group, s *Received) {
 	g.receiving = nil
 	g.log.reset(s.state.position)
-	g.membership, g.heard = s.state.membership, nil
+	g.setMembership(s.state.membership)
+	g.heard = nil
 	g.handed, g.applied, g.flushed, g.durable = s.state.index, s.state.index, s.state.index, s.state.index
 	g.applyBytes = 0
 	for _, b := range g.logged {

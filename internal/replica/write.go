@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"hanse/internal/shard"
 	"hanse/internal/store"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -36,11 +37,13 @@ type writeOp struct {
 	trunc     position
 	// install, when set, replaces everything that the replica has; it is not part of the batch. The entries follow it.
 	install *Received
-	// create is a new replica, destroy removes one for good: later ones have numbers from destroy on. Created is
-	// called when it is written.
+	// create is a new replica, destroy removes one for good: later ones have numbers from destroy on. Recover gives one another
+	// number.
 	create  *stored
 	destroy uint64
-	created func()
+	recover *recovery
+	// written is called when it is.
+	written func()
 }
 
 // Execute applies the round to the engine. A failure is final: the page that was not written may be lost
@@ -73,7 +76,7 @@ func (op *writeOp) installOn(e store.Engine) error {
 	}
 	b := e.NewBatch()
 	defer b.Close()
-	op.log(b, nil)
+	setLog(b, op.group.id, op.group.replica, op.entries, nil)
 	key := hardKey(op.group.id)
 	b.Set(key, encodeHard(key, op.group.replica, op.hard))
 	return e.Apply(b, true)
@@ -92,6 +95,10 @@ func (w *Write) fill(b store.Batch) {
 			b.Set(key, encodeNumber(key, op.destroy))
 			continue
 		}
+		if op.recover != nil {
+			op.recover.fill(b)
+			continue
+		}
 		if op.create != nil {
 			lo, hi := groupSpan(id)
 			b.DeleteRange(lo, hi)
@@ -105,7 +112,7 @@ func (w *Write) fill(b store.Batch) {
 		if op.install != nil {
 			continue
 		}
-		record = op.log(b, record)
+		record = setLog(b, id, replica, op.entries, record)
 		// Left behind, entries of a beaten leader would follow the new ones after a restart.
 		if n := len(op.entries); n > 0 {
 			if last := op.entries[n-1].GetIndex(); last < op.oldLast {
@@ -119,11 +126,11 @@ func (w *Write) fill(b store.Batch) {
 	}
 }
 
-// log adds the entries to a batch. Record is scratch.
-func (op *writeOp) log(b store.Batch, record []byte) []byte {
-	for _, e := range op.entries {
-		key := logKey(op.group.id, e.GetIndex())
-		record = encodeEntry(record[:0], key, op.group.replica, e)
+// setLog adds log entries of a replica to a batch. Record is scratch.
+func setLog(b store.Batch, id shard.ID, replica uint64, entries []*pb.Entry, record []byte) []byte {
+	for _, e := range entries {
+		key := logKey(id, e.GetIndex())
+		record = encodeEntry(record[:0], key, replica, e)
 		b.Set(key, record)
 	}
 	return record

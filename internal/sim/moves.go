@@ -207,7 +207,7 @@ func (m *move) destroy(from *node, number uint64) {
 		m.finished = m.finished || number == m.old.ID
 		return
 	}
-	from.host.Destroy(m.group, number+1, func(err error) {
+	from.host.Destroy(m.group, number, number+1, func(err error) {
 		if err == nil { // whatever else it says is seen at the next look
 			m.w.tell("replica %d of %s is gone from node %d", number, m.group, from.id)
 		}

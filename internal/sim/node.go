@@ -246,6 +246,10 @@ func (n *node) tick() {
 func (n *node) drive() {
 	n.awake = false
 	for range 8 {
+		if err := n.host.Broken(); err != nil {
+			n.w.fail("old copy", "node %d: %v", n.id, err)
+			return
+		}
 		out := n.host.Turn(n.clock())
 		n.transmit(out.Messages)
 		if out.Write != nil {

@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"hanse/internal/store"
@@ -88,5 +89,29 @@ func TestFaultsStrikeOnceAndStay(t *testing.T) {
 				t.Errorf("after the crash: k %v, a %v, b %v; want only k", has(t, s, "k"), has(t, s, "a"), has(t, s, "b"))
 			}
 		})
+	}
+}
+
+func TestCopyGoesItsOwnWay(t *testing.T) {
+	d := NewDisk()
+	s := d.Open()
+	for i := range 50 {
+		if err := put(t, s, fmt.Sprint("before", i), i%2 == 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := d.Copy().Open()
+	for i := range 50 {
+		if err := errors.Join(put(t, s, fmt.Sprint("here", i), false), put(t, other, fmt.Sprint("there", i), true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 50 {
+		if !has(t, s, fmt.Sprint("before", i)) || !has(t, other, fmt.Sprint("before", i)) {
+			t.Errorf("before%d is not on both disks", i)
+		}
+		if has(t, s, fmt.Sprint("there", i)) || has(t, other, fmt.Sprint("here", i)) {
+			t.Errorf("what was written to one disk (%d) is on the other", i)
+		}
 	}
 }
