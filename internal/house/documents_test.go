@@ -16,6 +16,7 @@ import (
 	"hanse/internal/reject"
 	"hanse/internal/saga"
 	"hanse/internal/shard"
+	"hanse/internal/shard/metashard"
 )
 
 var update = flag.Bool("update", false, "write the tables into docs/tables.md")
@@ -69,6 +70,14 @@ became of it. Operations run one after the other, in the order of request.
 
 `)
 	b.WriteString(payment.Table())
+	b.WriteString(`
+## Nodes
+
+What is wanted of a node, as the meta shard keeps it; how it fares is observed, not stored. The state that a node has already is never an
+error: nothing changes. Everything that has no row is refused.
+
+`)
+	b.WriteString(metashard.Table())
 	return b.String()
 }
 

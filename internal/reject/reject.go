@@ -70,6 +70,19 @@ const (
 	TooManyEndpoints   = "too_many_endpoints"
 	StaleNode          = "stale_node"
 	TooManyNodes       = "too_many_nodes"
+	NodeNotFound       = "node_not_found"
+	NodeExists         = "node_exists"
+	NodeState          = "node_state"
+	NodeRemoved        = "node_removed"
+	UnknownNode        = "unknown_node"
+	FeaturesTooOld     = "features_too_old"
+	FeatureLevel       = "feature_level"
+	JoinTokenWrong     = "join_token_wrong"
+	JoinClosed         = "join_closed"
+	OtherCluster       = "other_cluster"
+	NotFounded         = "not_founded"
+	ShardNotFound      = "shard_not_found"
+	ReplicaNotFound    = "replica_not_found"
 	MalformedCommand   = "malformed_command"
 	Overloaded         = "overloaded"
 	Unavailable        = "unavailable"
@@ -154,6 +167,19 @@ var codes = []Code{
 	{TooManyEndpoints, 409, "There are as many webhook endpoints as there may be (100).", "Delete one that is no longer used."},
 	{StaleNode, 409, "A node's data directory is an old copy, or was emptied: it has forgotten what the node has promised.", "Start the node with its latest directory; if that is lost, replace the node."},
 	{TooManyNodes, 409, "The cluster has as many nodes as it may have (1,000).", "Remove a node first."},
+	{NodeNotFound, 404, "The cluster has no node of this number.", "List the nodes; a number is never used again."},
+	{NodeExists, 409, "Another node has this name.", "Choose another name; to put a new node in the place of one that is lost, join with its number as the one to replace."},
+	{NodeState, 409, "The node's state does not allow the operation.", "Look at the node; the detail names its state, and what is still on it."},
+	{NodeRemoved, 409, "The node has been decommissioned, for good.", "Let it join as a new node, with an empty directory."},
+	{UnknownNode, 409, "A node uses a number that the cluster has not given out.", "Let it join; check that its directory belongs to this cluster."},
+	{FeaturesTooOld, 409, "The node's program does not know all features that are in use.", "Start the node with a newer version."},
+	{FeatureLevel, 409, "The feature level never goes down, and goes up only to what every member knows.", "Upgrade or decommission the node that the detail names."},
+	{JoinTokenWrong, 403, "The join token is not the present one.", "Ask for the token of this cluster; a new one makes the one before worthless."},
+	{JoinClosed, 403, "The cluster has no join token, so nobody can join.", "Create a token first."},
+	{OtherCluster, 409, "The cluster is another than the request expects: by its ID, layout or number of replicas.", "Check the address, and the settings with which the node was started."},
+	{NotFounded, 409, "The cluster has no first state yet.", "Wait until a majority of its first nodes has started."},
+	{ShardNotFound, 404, "The cluster has no shard of this ID.", "List the shards."},
+	{ReplicaNotFound, 409, "The node has no replica of the shard.", "List the shard's replicas."},
 	{MalformedCommand, 400, "A node received a command it cannot read.", "Run the same version on all nodes."},
 	{Overloaded, 429, "The cluster has as much work queued as it accepts.", "Retry after Retry-After, with the same idempotency key."},
 	{Unavailable, 503, "No leader answers for the shard just now.", "Retry after Retry-After, with the same idempotency key."},

@@ -1,8 +1,8 @@
 package metashard
 
 import (
-	"encoding/binary"
 	"fmt"
+	"unicode/utf8"
 
 	"hanse/api/metapb"
 	"hanse/internal/reject"
@@ -12,92 +12,67 @@ import (
 const (
 	// maxNodes bounds the members of a cluster.
 	maxNodes = 1000
-	// maxTextBytes bounds a node's addresses and version.
+	// maxShards bounds the shards of a cluster, all services together.
+	maxShards = 16384
+	// maxMoves bounds the moves of one command.
+	maxMoves = 1000
+	// maxTextBytes bounds names, addresses, reasons and details.
 	maxTextBytes = 256
+	// maxNumber bounds the numbers of nodes and replicas that come from outside: counting on from it never overflows.
+	maxNumber = 1 << 62
 )
 
 type logic struct {
-	nodes *shard.Table[*metapb.Node]
+	clusters *shard.Table[*metapb.Cluster] // one row, once the cluster is founded
+	nodes    *shard.Table[*metapb.Node]
+	shards   *shard.Table[*metapb.Shard]
+	journal  journal
 }
 
 // New returns the builder that [shard.Open] takes.
 func New() func(*shard.State) shard.Logic {
 	return func(s *shard.State) shard.Logic {
-		return &logic{shard.NewTable(s, 'n', shard.ProtoCodec[metapb.Node](), maxNodes)}
+		return &logic{
+			clusters: shard.NewTable(s, 'c', shard.ProtoCodec[metapb.Cluster](), 1),
+			nodes:    shard.NewTable(s, 'n', shard.ProtoCodec[metapb.Node](), maxNodes),
+			shards:   shard.NewTable(s, 's', shard.ProtoCodec[metapb.Shard](), maxShards),
+			journal:  journal{events: shard.NewTable(s, 'e', shard.ProtoCodec[metapb.Event](), maxEvents)},
+		}
 	}
 }
 
 func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	var c metapb.Command
 	if err := c.UnmarshalVT(payload); err != nil {
-		return refuse(reject.MalformedCommand, "meta command: %v", err)
+		return malformed("meta command: %v", err)
 	}
-	r, ok := c.Body.(*metapb.Command_Register)
-	if !ok || r.Register.GetNode().GetId() == 0 {
-		return refuse(reject.MalformedCommand, "meta command without a body, or for no node")
+	switch c := c.Body.(type) {
+	case *metapb.Command_Register:
+		return l.register(tx, c.Register.GetNode())
+	case *metapb.Command_Found:
+		return l.found(tx, c.Found)
+	case *metapb.Command_Join:
+		return l.join(tx, c.Join)
+	case *metapb.Command_SetToken:
+		return l.setToken(c.SetToken)
+	case *metapb.Command_SetNodeState:
+		return l.setNodeState(tx, c.SetNodeState)
+	case *metapb.Command_PlanMoves:
+		return l.planMoves(tx, c.PlanMoves)
+	case *metapb.Command_FinishMove:
+		return l.finishMove(tx, c.FinishMove)
+	case *metapb.Command_PreferLeaders:
+		return l.preferLeaders(c.PreferLeaders)
+	case *metapb.Command_RaiseFeatures:
+		return l.raiseFeatures(tx, c.RaiseFeatures)
+	case *metapb.Command_RecoverShard:
+		return l.recoverShard(tx, c.RecoverShard)
+	case *metapb.Command_Note:
+		return l.note(tx, c.Note.GetEvent())
+	case *metapb.Command_SetDownAfter:
+		return l.setDownAfter(c.SetDownAfter)
 	}
-	return l.register(tx, r.Register.Node)
-}
-
-// register notes a start of a node. The same start may come again: its answer may have been lost.
-func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
-	if max(len(n.Http), len(n.Peers), len(n.Version)) > maxTextBytes {
-		return refuse(reject.MalformedCommand, "node %d has an address or version of more than %d bytes", n.Id, maxTextBytes)
-	}
-	key := nodeKey(n.Id)
-	old, known := l.nodes.Find(key)
-	switch {
-	case !known && l.count() >= maxNodes:
-		return refuse(reject.TooManyNodes, "there are %d nodes", maxNodes)
-	case n.Boot < old.GetBoot():
-		return refuse(reject.StaleNode, "node %d says that it has been started %d times, but the cluster has seen %d: "+
-			"its directory is an old copy", n.Id, n.Boot, old.Boot)
-	case known && n.Boot == old.Boot && n.Process != old.Process:
-		return refuse(reject.StaleNode, "start %d of node %d was that of another process: "+
-			"its directory is a copy, or used twice", n.Boot, n.Id)
-	}
-	n = n.CloneVT()
-	n.State, n.RegisteredAt, n.StartedAt = old.GetState(), tx.Now.Millis(), tx.Now.Millis()
-	if known {
-		n.RegisteredAt = old.RegisteredAt
-		if n.Boot == old.Boot {
-			n.StartedAt = old.StartedAt
-		}
-	}
-	l.nodes.Put(key, n)
-	return shard.Result{Payload: encode(n)}
-}
-
-func (l *logic) count() (n int) {
-	l.nodes.Scan("", "", func(string, *metapb.Node) bool {
-		n++
-		return true
-	})
-	return n
-}
-
-// nodeKey sorts nodes by number.
-func nodeKey(id uint64) string {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], id)
-	return string(b[:])
-}
-
-// Query answers a read-only question.
-func (l *logic) Query(payload []byte) shard.Result {
-	var q metapb.Query
-	if err := q.UnmarshalVT(payload); err != nil {
-		return refuse(reject.MalformedCommand, "meta query: %v", err)
-	}
-	if _, ok := q.Body.(*metapb.Query_ListNodes); !ok {
-		return refuse(reject.MalformedCommand, "meta query without a body")
-	}
-	var list metapb.NodeList
-	l.nodes.Scan("", "", func(_ string, n *metapb.Node) bool {
-		list.Nodes = append(list.Nodes, n)
-		return true
-	})
-	return shard.Result{Payload: encode(&list)}
+	return malformed("meta command without a body")
 }
 
 // The service sends no messages, sets no timers and has nothing that settles later.
@@ -106,8 +81,26 @@ func (l *logic) Stuck(*shard.Tx, *shard.Message, shard.Stuck)  {}
 func (l *logic) Due(*shard.Tx, string)                         {}
 func (l *logic) View(string) (shard.Result, bool)              { return shard.Result{}, false }
 
+// fit reports whether texts may be kept.
+func fit(texts ...string) bool {
+	for _, t := range texts {
+		if len(t) > maxTextBytes || !utf8.ValidString(t) {
+			return false
+		}
+	}
+	return true
+}
+
+func answer(m interface{ MarshalVT() ([]byte, error) }) shard.Result {
+	return shard.Result{Payload: encode(m)}
+}
+
 func refuse(code, format string, args ...any) shard.Result {
 	return shard.Result{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func malformed(format string, args ...any) shard.Result {
+	return refuse(reject.MalformedCommand, format, args...)
 }
 
 func encode(m interface{ MarshalVT() ([]byte, error) }) []byte {
