@@ -1020,7 +1020,7 @@ func (x *Register) GetNode() *Node {
 // Found writes the first state, when there is none; otherwise it changes nothing. Answer: View.
 type Found struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // id, layout, replicas, secret, token_hash; the rest is the shard's
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // id, layout, replicas, secret, token_hash, next_node (above all founders); the rest is the shard's
 	Shards        []*Shard               `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`   // id, replicas
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1630,8 +1630,9 @@ func (x *RaiseFeatures) GetFeatures() uint32 {
 type RecoverShard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
-	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`    // where the survivor is
-	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"` // what was confirmed, by whom
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`       // where the survivor is
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`    // what was confirmed, by whom
+	Replica       uint64                 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"` // number under which it goes on: the shard's next_replica; 0: that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1685,6 +1686,13 @@ func (x *RecoverShard) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *RecoverShard) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
 }
 
 type Note struct {
@@ -2285,11 +2293,12 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\"+\n" +
 	"\rRaiseFeatures\x12\x1a\n" +
-	"\bfeatures\x18\x01 \x01(\rR\bfeatures\"P\n" +
+	"\bfeatures\x18\x01 \x01(\rR\bfeatures\"j\n" +
 	"\fRecoverShard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"2\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x18\n" +
+	"\areplica\x18\x04 \x01(\x04R\areplica\"2\n" +
 	"\x04Note\x12*\n" +
 	"\x05event\x18\x01 \x01(\v2\x14.hanse.meta.v1.EventR\x05event\"\x1e\n" +
 	"\fSetDownAfter\x12\x0e\n" +

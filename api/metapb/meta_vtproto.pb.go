@@ -584,6 +584,7 @@ func (m *RecoverShard) CloneVT() *RecoverShard {
 	r.Shard = m.Shard
 	r.Node = m.Node
 	r.Detail = m.Detail
+	r.Replica = m.Replica
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -1750,6 +1751,9 @@ func (this *RecoverShard) EqualVT(that *RecoverShard) bool {
 		return false
 	}
 	if this.Detail != that.Detail {
+		return false
+	}
+	if this.Replica != that.Replica {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -3571,6 +3575,11 @@ func (m *RecoverShard) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Replica != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Replica))
+		i--
+		dAtA[i] = 0x20
+	}
 	if len(m.Detail) > 0 {
 		i -= len(m.Detail)
 		copy(dAtA[i:], m.Detail)
@@ -4713,6 +4722,9 @@ func (m *RecoverShard) SizeVT() (n int) {
 	l = len(m.Detail)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.Replica != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Replica))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -8460,6 +8472,25 @@ func (m *RecoverShard) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Detail = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Replica", wireType)
+			}
+			m.Replica = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Replica |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -48,7 +48,7 @@ func (l *logic) found(tx *shard.Tx, f *metapb.Found) shard.Result {
 		}
 		return answer(l.view())
 	}
-	next := uint64(1)
+	next := max(1, min(c.NextNode, maxNodes+1))
 	l.nodes.Scan("", "", func(_ string, n *metapb.Node) bool { // those that registered before
 		next = max(next, n.Id+1)
 		return true

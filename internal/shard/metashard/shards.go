@@ -206,6 +206,8 @@ func (l *logic) recoverShard(tx *shard.Tx, r *metapb.RecoverShard) shard.Result 
 		return refuse(reject.NodeNotFound, "there is no node %d", r.Node)
 	case n.State == Decommissioned:
 		return refuse(reject.NodeState, "node %d is decommissioned", r.Node)
+	case r.Replica != 0 && r.Replica != s.NextReplica:
+		return refuse(reject.ReplicaNotFound, "the next replica of shard %s has number %d, not %d", shard.ID(r.Shard), s.NextReplica, r.Replica)
 	case replicaOn(s, r.Node) == nil && (s.Move == nil || s.Move.To.Node != r.Node):
 		return refuse(reject.ReplicaNotFound, "node %d has no replica of shard %s", r.Node, shard.ID(r.Shard))
 	}
