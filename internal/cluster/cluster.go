@@ -32,11 +32,12 @@ type Observed struct {
 
 // Config bounds what a plan may do at once.
 type Config struct {
-	// DownAfter is how long a node has to be dead before its replicas are rebuilt elsewhere, in ms. Default 5 min.
+	// DownAfter is how long a node has to be dead before its replicas are rebuilt elsewhere, in ms. Default 5 min. The cluster's own
+	// setting, where there is one, goes before it.
 	DownAfter int64
 	// MaxIncoming and MaxOutgoing bound the moves to and from one node, MaxMoves those of the cluster. Defaults 2, 2, 4.
 	MaxIncoming, MaxOutgoing, MaxMoves int
-	// GiveUpAfter is how long a move may take before it is given up and planned anew, in ms. Default 10 min.
+	// GiveUpAfter is how long a new replica may take to catch up before the move is given up and planned anew, in ms. Default 10 min.
 	GiveUpAfter int64
 }
 
@@ -49,7 +50,6 @@ func DefaultConfig() Config {
 type Actions struct {
 	States   []*metapb.SetNodeState
 	Moves    []*metapb.PlannedMove
-	GiveUp   []*metapb.FinishMove
 	Leaders  []*metapb.Preference
 	Features uint32 // to be raised to, 0: as it is
 	// Blocked says what ought to be done and cannot be, for people, in a fixed order:
@@ -69,20 +69,25 @@ func CheckState(v *metapb.View, health map[uint64]Observed, node uint64, to meta
 	panic("cluster: being written")
 }
 
-// Member is a member of a group as a replica of it knows it. Active and CaughtUp are known to the leader only.
+// Member is a member of a group as a replica of it knows it. Active, CaughtUp and Match are known to the leader only.
 type Member struct {
 	ID, Node         uint64
 	Voter, Learner   bool
 	Active, CaughtUp bool
+	// Match is how far its log is known to agree with the leader's; MoveProgress looks at it and nothing else does.
+	Match uint64
 }
 
 // Group is what a node knows of its own replica of a shard.
 type Group struct {
 	// Replica is the number of this node's replica, 0 when it has none.
 	Replica uint64
-	// Leads says that it leads, Joint that a change of members is under way.
+	// Leads says that it leads and has applied an entry of its own term, so that no older leader has done anything that Members
+	// does not show. Joint says that a change of members is half done: two majorities count.
 	Leads, Joint bool
 	Members      []Member
+	// Commit is the last committed entry, for MoveProgress.
+	Commit uint64
 }
 
 // StepKind is what is to be done.
@@ -96,6 +101,7 @@ const (
 	Change           // change the members: Changes, at once
 	HandOver         // give the leadership to node To
 	Finish           // tell the meta shard that the move to replica Replica is done
+	GiveUp           // tell the meta shard that the move to replica Replica has been given up
 )
 
 // ChangeKind is what happens to a member.
@@ -124,8 +130,16 @@ type Step struct {
 }
 
 // Next says what node self has to do for a shard, given the plan s (read from the meta shard after this node's start: proof that a
-// replica is to go, where silence would be none) and its own facts.
-func Next(s *metapb.Shard, self uint64, g Group) Step {
+// replica is to go, where silence would be none), its own facts, and why the move had better be given up, which is what [Hopeless]
+// says. A plan that is older than the facts brings nothing about.
+func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
+	panic("cluster: being written")
+}
+
+// Hopeless says why the move of a shard had better be given up: its target cannot take the replica or takes too long, or there is
+// no need for it any more. It is empty when the move should go on, when there is none, and off the shard's leader. Only the leader
+// knows whether a move can still be given up, so the planner has no say in it: Next goes forward once the new replica has a vote.
+func Hopeless(cfg Config, v *metapb.View, s *metapb.Shard, g Group, health map[uint64]Observed, now int64) string {
 	panic("cluster: being written")
 }
 
@@ -134,7 +148,7 @@ func Hosts(n *metapb.Node, s shard.Service) bool {
 	panic("cluster: being written")
 }
 
-// MoveProgress describes a move for people: "learner is catching up", with the share of the way from 0 to 1. G is of the leader.
-func MoveProgress(s *metapb.Shard, g Group) (doing string, share float64) {
+// MoveProgress describes a move for people: "learner is catching up", with how much of the way is done in percent. G is of the leader.
+func MoveProgress(s *metapb.Shard, g Group) (doing string, percent int) {
 	panic("cluster: being written")
 }
