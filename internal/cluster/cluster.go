@@ -26,7 +26,7 @@ type Observed struct {
 	// Since is when it became so, in ms since 1970, by the observer's clock. An observer that has just begun has seen nothing
 	// before, so time that nobody watched does not count.
 	Since int64
-	// Reason says why, for people; empty when healthy.
+	// Reason says why, for people. That of a healthy node is empty, or a warning: "its clock is 60 ms ahead of the others".
 	Reason string
 }
 

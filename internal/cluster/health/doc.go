@@ -6,4 +6,13 @@
 //
 // A detector is a step machine: it is told what happened and when, and reads no clock. It never moves ownership, which is
 // what Raft's elections are for; it says who is not to be chosen, who should give its leaderships up, and whom to replace.
+//
+// Who accuses may itself be what fails, so a node is unhealthy only by more than one voice:
+//   - It is cut off when most of those who watch it do not reach it, by their rows and by this node's own link. Whoever is itself cut
+//     off has no say. What only some do not reach is suspect, and nothing follows.
+//   - A node that reaches no other judges itself, and nobody else.
+//   - Time in which this process stood still, or its clock was set, is nobody's silence.
+//   - A clock is judged by a majority of clocks that agree, and an answer's time by those of other peers.
+//
+// What a disk does, its own node says.
 package health
