@@ -41,7 +41,7 @@ type Client struct {
 	layout shard.Layout
 	clock  *clock.Clock
 	feed   *feedSignal
-	status func() ([]rest.NodeInfo, []rest.ShardInfo)
+	*operator
 }
 
 var _ rest.Backend = (*Client)(nil)
@@ -568,74 +568,4 @@ func (c *Client) EnableEndpoint(ctx context.Context, r rest.Request, endpointID 
 func (c *Client) Endpoints(ctx context.Context) (rest.Answer[*notificationpb.EndpointList], error) {
 	q := &notificationpb.Query{Body: &notificationpb.Query_List{List: &notificationpb.ListEndpoints{}}}
 	return ask[notificationpb.EndpointList](ctx, c, shard.NewID(shard.Notification, 0), q, rest.Consistency{})
-}
-
-// Cluster implements rest.Operator.
-func (c *Client) Cluster() rest.ClusterInfo {
-	nodes, _ := c.status()
-	return rest.ClusterInfo{Nodes: nodes}
-}
-
-// Shards implements rest.Operator.
-func (c *Client) Shards() []rest.ShardInfo {
-	_, shards := c.status()
-	return shards
-}
-
-// ShardCounts implements rest.Operator.
-func (c *Client) ShardCounts() map[string]int {
-	counts := make(map[string]int)
-	for s, n := range c.layout {
-		counts[s.String()] = n
-	}
-	return counts
-}
-
-// Ready implements rest.Operator.
-func (c *Client) Ready() error {
-	_, shards := c.status()
-	var missing []string
-	for _, s := range shards {
-		if s.Leader == 0 {
-			missing = append(missing, s.ID)
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("no leader for %s", strings.Join(missing, ", "))
-	}
-	return nil
-}
-
-// errNoMembership says that a cluster's members are still those of its bootstrap.
-func errNoMembership() error {
-	return &reject.Failure{Code: reject.Unavailable, Detail: "this cluster cannot change its members yet"}
-}
-
-// Join implements rest.Operator.
-func (c *Client) Join(context.Context, rest.JoinRequest) (rest.JoinAnswer, error) {
-	return rest.JoinAnswer{}, errNoMembership()
-}
-
-// CreateJoinToken implements rest.Operator.
-func (c *Client) CreateJoinToken(context.Context) (string, error) { return "", errNoMembership() }
-
-// SetNodeState implements rest.Operator.
-func (c *Client) SetNodeState(context.Context, uint64, string, string, bool) (rest.NodeInfo, error) {
-	return rest.NodeInfo{}, errNoMembership()
-}
-
-// MoveReplica implements rest.Operator.
-func (c *Client) MoveReplica(context.Context, string, uint64, uint64) error { return errNoMembership() }
-
-// RecoverShard implements rest.Operator.
-func (c *Client) RecoverShard(context.Context, string, string) (rest.Recovery, error) {
-	return rest.Recovery{}, errNoMembership()
-}
-
-// SetDownAfter implements rest.Operator.
-func (c *Client) SetDownAfter(context.Context, time.Duration) error { return errNoMembership() }
-
-// ClusterEvents implements rest.Operator.
-func (c *Client) ClusterEvents(context.Context, uint64, int) ([]rest.ClusterEvent, error) {
-	return nil, errNoMembership()
 }

@@ -25,9 +25,22 @@ type identity struct {
 	Cluster string         `json:"cluster"`
 	Node    uint64         `json:"node"`
 	Layout  map[string]int `json:"layout"`
-	// Nodes are the members at bootstrap; they decide where the shards' replicas are.
-	Nodes    []uint64 `json:"nodes"`
+	// Nodes are the founders, which decide where the shards' replicas are at first.
+	Nodes    []uint64 `json:"nodes,omitempty"`
 	Replicas int      `json:"replicas"`
+	// Joined says that the node has joined a cluster that was there.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// layout returns the layout that the identity names.
+func (id identity) layout() shard.Layout {
+	l := make(shard.Layout)
+	for _, s := range shard.Services() {
+		if n := id.Layout[s.String()]; n > 0 {
+			l[s] = n
+		}
+	}
+	return l
 }
 
 func (c Config) identity() identity {
@@ -45,30 +58,43 @@ func (c Config) identity() identity {
 	return id
 }
 
-// identify checks that the directory belongs to this node, or with bootstrap makes an empty one its own.
-func identify(e store.Engine, c Config) error {
-	want := c.identity()
+// identify checks that the directory belongs to this node, and makes an empty one its own: with bootstrap that of a founder,
+// with join that of a node that the cluster admits. Who a node is stands in its directory; settings that are stated have to agree with it.
+func identify(e store.Engine, c Config, join func() (identity, error)) (identity, error) {
 	data, err := e.Get(identityKey)
 	if errors.Is(err, store.ErrNotFound) {
-		if !c.Bootstrap {
-			return fmt.Errorf("data directory %s is empty: start with --bootstrap to create node %d of cluster %q there, or point --data to the node's directory", c.Dir, c.ID, c.ClusterID)
+		switch {
+		case c.Bootstrap:
+			want := c.identity()
+			return want, bootstrap(e, c, want)
+		case len(c.Join) > 0:
+			return join()
 		}
-		return bootstrap(e, c, want)
+		return identity{}, fmt.Errorf("data directory %s is empty: start with --bootstrap to found cluster %q there, with --join to become a node of one, "+
+			"or point --data to the node's directory", c.Dir, c.ClusterID)
 	}
 	if err != nil {
-		return fmt.Errorf("read identity: %w", err)
+		return identity{}, fmt.Errorf("read identity: %w", err)
 	}
 	var have identity
 	if err := json.Unmarshal(data, &have); err != nil {
-		return fmt.Errorf("data directory %s has an unreadable identity: %w", c.Dir, err)
+		return identity{}, fmt.Errorf("data directory %s has an unreadable identity: %w", c.Dir, err)
 	}
+	return have, c.agrees(have)
+}
+
+// agrees reports what is stated about the node and is not so.
+func (c Config) agrees(have identity) error {
+	want := c.identity()
 	switch {
 	case have.Format > formatVersion:
 		return fmt.Errorf("data directory %s has format %d, this program reads up to %d: use a newer hanse", c.Dir, have.Format, formatVersion)
-	case have.Cluster != want.Cluster:
+	case c.ClusterID != "" && have.Cluster != want.Cluster:
 		return fmt.Errorf("data directory %s belongs to cluster %q, not %q", c.Dir, have.Cluster, want.Cluster)
-	case have.Node != want.Node:
+	case c.ID != 0 && have.Node != want.Node:
 		return fmt.Errorf("data directory %s belongs to node %d, not %d: two nodes with one directory would break the cluster's promises", c.Dir, have.Node, want.Node)
+	case have.Joined || !c.Bootstrap: // what else is stated is about founding a cluster
+		return nil
 	case !maps.Equal(have.Layout, want.Layout):
 		return fmt.Errorf("data directory %s was bootstrapped with the shards %v, configured are %v: the layout never changes", c.Dir, have.Layout, want.Layout)
 	case !slices.Equal(have.Nodes, want.Nodes) || have.Replicas != want.Replicas:
@@ -87,11 +113,15 @@ func bootstrap(e store.Engine, c Config, id identity) error {
 	if err := replica.Bootstrap(e, groups, transport.NodeID(c.ID)); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	// The identity is written last: a directory without one is bootstrapped again from the start.
+	return saveIdentity(e, id)
+}
+
+func saveIdentity(e store.Engine, id identity) error {
 	data, err := json.Marshal(id)
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
 	}
-	// The identity is written last: a directory without one is bootstrapped again from the start.
 	b := e.NewBatch()
 	defer b.Close()
 	b.Set(identityKey, data)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"hanse/api/metapb"
 	"hanse/internal/clock"
 	"hanse/internal/payment"
 	"hanse/internal/psp/pspclient"
@@ -51,6 +52,10 @@ type Node struct {
 	engine    *pebblestore.Store
 	network   *grpctransport.Transport
 	replicas  *replica.Node
+	identity  identity
+	directory *directory
+	heart     *heart
+	steward   *steward
 	router    *router
 	courier   *courier
 	webhooks  *webhooks
@@ -68,7 +73,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	n := &Node{cfg: cfg, clock: clock.New(cfg.Now), log: log.With("node", cfg.ID), drain: make(chan struct{})}
+	n := &Node{cfg: cfg, clock: clock.New(cfg.Now), log: log, drain: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.release())
@@ -113,9 +118,15 @@ func (n *Node) openStore() error {
 		return err
 	}
 	n.engine = engine
-	if err := identify(engine, n.cfg); err != nil {
+	n.identity, err = identify(engine, n.cfg, func() (identity, error) {
+		j := &joiner{cfg: n.cfg, engine: engine, log: n.log, now: n.cfg.Now}
+		return j.join(context.Background())
+	})
+	if err != nil {
 		return err
 	}
+	n.cfg.ID, n.cfg.ClusterID, n.cfg.Layout, n.cfg.Replicas = n.identity.Node, n.identity.Cluster, n.identity.layout(), n.identity.Replicas
+	n.log = n.log.With("node", n.cfg.ID)
 	n.boot, err = countBoot(engine)
 	return err
 }
@@ -125,27 +136,31 @@ func (n *Node) openReplicas() error {
 	network := grpctransport.DefaultConfig()
 	network.Cluster, network.Node, network.Incarnation = n.cfg.ClusterID, transport.NodeID(n.cfg.ID), n.process
 	network.Log = n.log
+	network.Boot = n.boot
 	var err error
+	if n.directory, err = openDirectory(n.cfg.ID, n.engine, n.cfg.firstView(n.identity), n.log); err != nil {
+		return err
+	}
+	network.Admit = n.directory.admit
 	if n.network, err = grpctransport.New(network, n.receive); err != nil {
 		return err
 	}
-	peers := make(map[transport.NodeID]string)
-	for _, p := range n.cfg.Peers {
-		if p.ID != n.cfg.ID {
-			peers[transport.NodeID(p.ID)] = p.Peer
-		}
-	}
-	n.network.SetPeers(peers)
+	n.heart = newHeart(n.cfg.ID, n.network, n.clock.Now, n.log)
+	n.heart.version, n.heart.saw = func() uint64 { return n.directory.now().version() }, n.directory.saw
 
-	id := n.cfg.identity()
 	hosts := make(map[shard.ID][]transport.NodeID)
 	for _, s := range n.cfg.Layout.All() {
-		for _, r := range placement(s, id) {
-			hosts[s] = append(hosts[s], r.Node)
-		}
+		hosts[s] = nil
 	}
 	n.router = newRouter(transport.NodeID(n.cfg.ID), nil, n.network, hosts)
-	n.router.connected = n.connected
+	n.router.connected = func(id transport.NodeID) bool { return n.heart.reached(id) && n.connected(id) }
+	n.router.well, n.router.moved = n.heart.well, n.directory.poke
+	n.router.serves = func(s shard.ID) bool { return s.Service() == shard.Meta || n.directory.now().confirmed }
+	n.directory.onChange(func(k *known) {
+		n.network.SetPeers(k.addresses)
+		n.heart.setPeers(k.peers(n.cfg.ID))
+		n.router.setHosts(k.hosts)
+	})
 	n.courier = newCourier(n.router, n.provider(), n.clock, n.log)
 
 	cfg := replica.DefaultConfig()
@@ -155,6 +170,7 @@ func (n *Node) openReplicas() error {
 		return err
 	}
 	n.router.replicas, n.courier.replicas = n.replicas, n.replicas
+	n.heart.stalled = n.replicas.WriteAge
 	return nil
 }
 
@@ -185,7 +201,18 @@ func openShard(layout shard.Layout) shard.Opener {
 }
 
 func (n *Node) openDoors() {
-	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), status: n.status}
+	n.steward = newSteward(n.cfg.ID, n.directory, n.heart, n.clock.Now, n.log)
+	n.steward.replicas = n.replicas
+	op := &operator{
+		self: n.cfg.ID, directory: n.directory, heart: n.heart, steward: n.steward, router: n.router, replicas: n.replicas, clock: n.clock, log: n.log,
+	}
+	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), operator: op}
+	op.client, n.router.answer = n.client, op.answer
+	n.steward.propose = func(ctx context.Context, c *metapb.Command) (shard.Result, error) {
+		_, r, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, c, 0)
+		return r, err
+	}
+	n.directory.look = n.client.look
 	n.webhooks = newWebhooks(n.client, n.cfg.PublicWebhooks, n.clock, n.log)
 	n.courier.published = n.client.feed.raise
 	n.courier.leads = func(id shard.ID, _ uint64, leader bool) {
@@ -206,6 +233,11 @@ func (n *Node) openDoors() {
 // receive sorts what comes from other nodes.
 func (n *Node) receive(from transport.NodeID, class transport.Class, messages []transport.Message) {
 	if class == transport.Call {
+		for i := range messages {
+			if m := &messages[i]; m.Kind == transport.KindHeartbeat || m.Kind == transport.KindHeartbeatAnswer {
+				n.heart.receive(from, m)
+			}
+		}
 		n.router.receive(from, messages)
 		return
 	}
@@ -218,10 +250,20 @@ func (n *Node) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, inner := errgroup.WithContext(inner)
-	g.Go(func() error { return n.replicas.Run(inner) })
 	g.Go(func() error { return n.network.Run(inner, n.listeners[1]) })
 	g.Go(func() error { return n.router.run(inner) })
+	g.Go(func() error { return n.heart.run(inner) })
+	if err := n.admission(ctx); err != nil { // before this node takes part in anything
+		stop()
+		_ = g.Wait() // they end because of that
+		return errors.Join(err, n.release())
+	}
+	g.Go(func() error { return n.replicas.Run(inner) })
 	g.Go(func() error { return n.courier.run(inner) })
+	g.Go(func() error { return n.directory.run(inner) })
+	g.Go(func() error { return n.steward.run(inner) })
+	g.Go(func() error { return n.watch(inner) })
+	g.Go(func() error { return n.talk(inner) })
 	g.Go(func() error { return n.webhooks.run(inner) })
 	g.Go(func() error { return n.watchLeaders(inner) })
 	g.Go(func() error { return n.register(inner) })
@@ -232,7 +274,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	n.log.Info("node started", "http", n.cfg.HTTPAddr, "peers", n.cfg.PeerAddr, "dir", n.cfg.Dir)
+	n.log.Info("node started", "http", n.cfg.HTTPAddr, "peers", n.cfg.PeerAddr, "dir", n.cfg.Dir, "boot", n.boot)
 	select {
 	case <-ctx.Done():
 	case <-inner.Done():
@@ -246,8 +288,8 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stop()
 	err := g.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil // we have stopped it
+	if errors.Is(err, context.Canceled) || errors.Is(err, errDecommissioned) {
+		err = nil // that is how it ends
 	}
 	n.log.Info("node stopped", "err", err)
 	return errors.Join(err, n.release())
@@ -265,8 +307,8 @@ func (n *Node) handOver(ctx context.Context) {
 		return led
 	}
 	for _, s := range leads() {
-		for _, r := range n.router.hosts[s.Shard] {
-			if r != self && n.connected(r) && n.replicas.TransferLeader(s.Shard, r) == nil {
+		for _, r := range n.router.able(s.Shard) {
+			if r != self && n.router.connected(r) && n.replicas.TransferLeader(s.Shard, r) == nil {
 				break
 			}
 		}
@@ -322,32 +364,4 @@ func (n *Node) release() error {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil
-}
-
-// status describes the cluster as this node sees it.
-func (n *Node) status() ([]rest.NodeInfo, []rest.ShardInfo) {
-	peers := make(map[transport.NodeID]transport.Peer)
-	for _, p := range n.network.Peers() {
-		peers[p.ID] = p
-	}
-	var nodes []rest.NodeInfo
-	for _, p := range n.cfg.Peers {
-		info := rest.NodeInfo{ID: p.ID, REST: p.HTTP, Peers: p.Peer, Self: p.ID == n.cfg.ID, Health: "healthy"}
-		if peer := peers[transport.NodeID(p.ID)]; !info.Self && !peer.Connected {
-			info.Health, info.Reason = "unhealthy", "not connected: "+peer.Err
-		}
-		nodes = append(nodes, info)
-	}
-	if len(nodes) == 0 {
-		nodes = []rest.NodeInfo{{ID: n.cfg.ID, REST: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Self: true, Health: "healthy"}}
-	}
-	var shards []rest.ShardInfo
-	for _, s := range n.replicas.Status() {
-		info := rest.ShardInfo{ID: s.Shard.String(), Leader: uint64(s.Leader), Term: s.Term, Applied: s.Applied, Commit: s.Commit}
-		for _, r := range s.Replicas {
-			info.Replicas = append(info.Replicas, rest.ReplicaInfo{Node: uint64(r.Node), Match: r.Match, State: r.State})
-		}
-		shards = append(shards, info)
-	}
-	return nodes, shards
 }

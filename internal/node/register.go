@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"hanse/api/metapb"
+	"hanse/internal/cluster"
 	"hanse/internal/reject"
-	"hanse/internal/rest"
-	"hanse/internal/shard"
 	"hanse/internal/store"
 )
 
@@ -44,29 +43,27 @@ func countBoot(e store.Engine) (uint64, error) {
 // registerPause is the time between attempts to register; the first may come before there is a leader.
 const registerPause = 500 * time.Millisecond
 
-// register tells the meta shard who this node is, as often as it takes, while the node serves already: without
-// quorum there is nobody to ask, and the first nodes of a cluster make the quorum. It returns the refusal of a node whose
-// directory is an old copy: it has forgotten what it promised, and must stop.
+// register founds the cluster, when it has to be, and tells the meta shard who this node is, as often as it takes, while the node serves
+// already: without quorum there is nobody to ask, and the first nodes of a cluster make the quorum. It returns the refusal of a
+// node that must stop: its directory is an old copy, it has been removed, or its program is too old.
 func (n *Node) register(ctx context.Context) error {
-	self := Peer{ID: n.cfg.ID, HTTP: n.cfg.HTTPAddr, Peer: n.cfg.PeerAddr}
-	for _, p := range n.cfg.Peers {
-		if p.ID == n.cfg.ID {
-			self = p // as the others reach it: it may listen on another address
-		}
-	}
+	http, peer, gossip := n.cfg.Advertised()
 	m := &metapb.Command{Body: &metapb.Command_Register{Register: &metapb.Register{Node: &metapb.Node{
-		Id: n.cfg.ID, Http: self.HTTP, Peers: self.Peer, Version: n.cfg.Version, Format: formatVersion, Boot: n.boot, Process: n.process,
+		Id: n.cfg.ID, Http: http, Peers: peer, Gossip: gossip, Version: n.cfg.Version, Format: formatVersion, Boot: n.boot, Process: n.process,
+		Name: n.cfg.Name, Zone: n.cfg.Zone, Roles: roleNumbers(n.cfg.Roles), Features: cluster.FeatureLevel,
 	}}}}
 	for {
-		_, result, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, m, 0)
-		switch { // an error means that there is no leader yet: it is tried again
-		case err == nil && result.Code == reject.StaleNode:
-			return fmt.Errorf("the cluster refuses this node: %s; start it with its latest directory, or replace it", result.Detail)
-		case err == nil && result.OK():
+		err := n.found(ctx)
+		if err == nil {
+			err = n.client.tell(ctx, m, new(metapb.Node))
+		}
+		refused, ok := errors.AsType[*reject.Rejection](err)
+		switch { // another error means that there is no leader yet: it is tried again
+		case ok:
+			return fmt.Errorf("the cluster refuses this node: %w", refused)
+		case err == nil:
 			n.log.Info("node registered", "boot", n.boot)
 			return nil
-		case err == nil:
-			return fmt.Errorf("register: %w", rejection(result))
 		}
 		select {
 		case <-ctx.Done():

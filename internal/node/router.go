@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,10 +38,18 @@ type router struct {
 	self     transport.NodeID
 	replicas hosted
 	network  transport.Transport
-	hosts    map[shard.ID][]transport.NodeID // nodes with a replica
-	leaders  map[shard.ID]*atomic.Uint64     // last known leader, 0 for none
-	// connected says whether there is a connection to a node; requests to one without are given up.
+	hosts    atomic.Pointer[map[shard.ID][]transport.NodeID] // nodes with a replica
+	leaders  map[shard.ID]*atomic.Uint64                     // last known leader, 0 for none; of every shard
+	// connected says whether a node can be reached; requests to one that cannot are given up.
 	connected func(transport.NodeID) bool
+	// well says whether a node may be chosen where there is a choice.
+	well func(transport.NodeID) bool
+	// serves says whether this node's replica of a shard may serve: not before the meta shard has confirmed that it is one still.
+	serves func(shard.ID) bool
+	// moved is told when a node turned out to have no replica of a shard that it was thought to host.
+	moved func()
+	// answer serves requests to this node itself.
+	answer func(q *request, respond func(shard.Result, error))
 
 	nextID atomic.Uint64
 	mu     sync.Mutex
@@ -58,15 +67,29 @@ type call struct {
 
 func newRouter(self transport.NodeID, replicas hosted, network transport.Transport, hosts map[shard.ID][]transport.NodeID) *router {
 	r := &router{
-		self: self, replicas: replicas, network: network, hosts: hosts,
+		self: self, replicas: replicas, network: network,
 		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
+		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
+		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
 	}
+	r.hosts.Store(&hosts)
 	for id := range hosts {
 		r.leaders[id] = new(atomic.Uint64)
 	}
 	// Request numbers of an earlier life of this process must not match late responses.
 	r.nextID.Store(rand.Uint64() >> 16)
 	return r
+}
+
+// setHosts says anew which nodes have replicas of which shards.
+func (r *router) setHosts(hosts map[shard.ID][]transport.NodeID) { r.hosts.Store(&hosts) }
+
+// leader returns the last known leader of a shard, 0 for none.
+func (r *router) leader(id shard.ID) transport.NodeID {
+	if l := r.leaders[id]; l != nil {
+		return transport.NodeID(l.Load())
+	}
+	return 0
 }
 
 // run fails requests whose answer is overdue, until ctx ends.
@@ -85,8 +108,8 @@ func (r *router) run(ctx context.Context) error {
 
 // observe notes who leads a shard as the replica here sees it.
 func (r *router) observe(id shard.ID, leader transport.NodeID) {
-	if leader != 0 {
-		r.leaders[id].Store(uint64(leader))
+	if l := r.leaders[id]; leader != 0 && l != nil {
+		l.Store(uint64(leader))
 	}
 }
 
@@ -95,16 +118,12 @@ func (r *router) observe(id shard.ID, leader transport.NodeID) {
 func (r *router) sweep(now time.Time) {
 	var overdue []*call
 	dead := make(map[transport.NodeID]bool)
-	for _, hosts := range r.hosts {
-		for _, h := range hosts {
-			if _, known := dead[h]; !known && h != r.self {
-				dead[h] = !r.connected(h)
-			}
-		}
-	}
 	r.mu.Lock()
 	for id, c := range r.calls {
-		leader := transport.NodeID(r.leaders[c.shard].Load())
+		if _, known := dead[c.to]; !known {
+			dead[c.to] = !r.connected(c.to)
+		}
+		leader := r.leader(c.shard)
 		if now.After(c.deadline) || dead[c.to] || c.write && leader != 0 && leader != c.to {
 			overdue = append(overdue, c)
 			delete(r.calls, id)
@@ -112,7 +131,7 @@ func (r *router) sweep(now time.Time) {
 	}
 	r.mu.Unlock()
 	for _, c := range overdue {
-		r.leaders[c.shard].CompareAndSwap(uint64(c.to), 0)
+		r.forget(c.shard, c.to)
 		c.done(shard.Result{}, replica.ErrOutcomeUnknown)
 	}
 }
@@ -120,6 +139,14 @@ func (r *router) sweep(now time.Time) {
 // attempt sends a request once, to this node's replica or to another node. Done is called once.
 func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, done func(shard.Result, error)) {
 	if to == r.self {
+		if q.op != opPropose && q.op != opRead {
+			r.answer(q, done)
+			return
+		}
+		if !r.serves(q.shard) {
+			done(shard.Result{}, errUnavailable)
+			return
+		}
 		if q.op == opRead {
 			r.replicas.Read(q.shard, q.consistency, q.atLeast, q.payload, deadline, done)
 		} else {
@@ -172,7 +199,7 @@ func (r *router) receive(from transport.NodeID, messages []transport.Message) {
 			})
 		}
 		q, err := decodeRequest(m.Body)
-		if err != nil || r.leaders[q.shard] == nil {
+		if err != nil {
 			respond(shard.Result{}, errUnavailable)
 			continue
 		}
@@ -184,10 +211,10 @@ func (r *router) receive(from transport.NodeID, messages []transport.Message) {
 
 // target picks the node to try: the known leader, and without one the hosts in turn, this node first.
 func (r *router) target(id shard.ID, attempt int) transport.NodeID {
-	if leader := transport.NodeID(r.leaders[id].Load()); leader != 0 {
+	if leader := r.leader(id); leader != 0 {
 		return leader
 	}
-	hosts := r.hosts[id]
+	hosts := r.able(id)
 	for i, h := range hosts {
 		if h == r.self {
 			return hosts[(i+attempt)%len(hosts)]
@@ -196,24 +223,59 @@ func (r *router) target(id shard.ID, attempt int) transport.NodeID {
 	return hosts[attempt%len(hosts)]
 }
 
+// able returns the hosts of a shard that are well, all of them when none is, and this node when there is none at all.
+func (r *router) able(id shard.ID) []transport.NodeID {
+	all := (*r.hosts.Load())[id]
+	if len(all) == 0 {
+		return []transport.NodeID{r.self}
+	}
+	for i, h := range all {
+		if h == r.self || r.well(h) {
+			continue
+		}
+		able := slices.Clone(all[:i])
+		for _, h := range all[i:] {
+			if h == r.self || r.well(h) {
+				able = append(able, h)
+			}
+		}
+		if len(able) > 0 {
+			return able
+		}
+		break
+	}
+	return all
+}
+
+// forget notes that a node does not lead a shard any more.
+func (r *router) forget(id shard.ID, was transport.NodeID) {
+	if l := r.leaders[id]; l != nil {
+		l.CompareAndSwap(uint64(was), 0)
+	}
+}
+
 // learn notes what an attempt told about the leader, and reports whether the request was certainly
 // not carried out and may go to another node.
 func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bool) {
-	leader := r.leaders[id]
 	var notLeader *replica.NotLeaderError
 	switch {
 	case err == nil:
-		leader.Store(uint64(tried))
+		r.observe(id, tried)
 		return false
 	case errors.As(err, &notLeader):
 		if notLeader.Leader != tried {
-			leader.Store(uint64(notLeader.Leader))
+			r.forget(id, tried)
+			r.observe(id, notLeader.Leader)
 		}
 		return true
 	case errors.Is(err, replica.ErrBusy):
 		return true
+	case errors.Is(err, replica.ErrNoReplica): // the route is of another time
+		r.forget(id, tried)
+		r.moved()
+		return true
 	}
-	leader.CompareAndSwap(uint64(tried), 0)
+	r.forget(id, tried)
 	return errors.Is(err, errUnavailable)
 }
 
@@ -238,7 +300,7 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 			again = repeatable
 		}
 		pause := min(firstRoutePause<<min(attempt, 5), maxRoutePause)
-		if known := r.leaders[q.shard].Load(); attempt == 0 && known != 0 && known != uint64(to) {
+		if known := r.leader(q.shard); attempt == 0 && known != 0 && known != to {
 			pause = 0 // we were told who leads
 		}
 		if err == nil || !again || time.Now().Add(pause).After(deadline) {
@@ -279,12 +341,11 @@ func (r *router) read(ctx context.Context, id shard.ID, c replica.Consistency, a
 }
 
 func (r *router) nearest(id shard.ID) transport.NodeID {
-	for _, h := range r.hosts[id] {
-		if h == r.self {
-			return h
-		}
+	hosts := r.able(id)
+	if slices.Contains(hosts, r.self) {
+		return r.self
 	}
-	return r.hosts[id][0]
+	return hosts[0]
 }
 
 func min2(a, b time.Time) time.Time {

@@ -16,6 +16,7 @@ import (
 //	version | op | shard 4 | timeout ms 4 | op-specific
 //	  propose: wait | command
 //	  read:    consistency | at least 8 | payload
+//	  status, recover (for the node itself): 0 | payload
 //
 // and its response: version | status | leader 8 | result.
 const wireVersion = 1
@@ -25,6 +26,8 @@ type op uint8
 const (
 	opPropose op = 1
 	opRead    op = 2
+	opStatus  op = 3 // how are your replicas? The answer is a report.
+	opRecover op = 4 // go on alone with your replica of the shard, under the number in the payload
 )
 
 type status uint8
@@ -35,6 +38,7 @@ const (
 	statusBusy
 	statusUnknownOutcome
 	statusUnavailable
+	statusNoReplica
 )
 
 type request struct {
@@ -56,6 +60,9 @@ func (r *request) append(dst []byte) []byte {
 		dst = append(dst, byte(r.consistency))
 		dst = binary.LittleEndian.AppendUint64(dst, r.atLeast)
 		return append(dst, r.payload...)
+	}
+	if r.op != opPropose {
+		return append(append(dst, 0), r.payload...)
 	}
 	wait := byte(0)
 	if r.wait {
@@ -79,6 +86,12 @@ func decodeRequest(data []byte) (request, error) {
 			return request{}, errors.New("malformed read request")
 		}
 		r.consistency, r.atLeast, r.payload = replica.Consistency(flag), binary.LittleEndian.Uint64(rest), rest[8:]
+		return r, nil
+	case opStatus, opRecover:
+		if flag != 0 {
+			return request{}, errors.New("malformed request to a node")
+		}
+		r.payload = rest
 		return r, nil
 	case opPropose:
 		c, tail, err := shard.DecodeCommand(rest)
@@ -109,6 +122,8 @@ func statusOf(err error) (status, transport.NodeID) {
 		return statusBusy, 0
 	case errors.Is(err, replica.ErrOutcomeUnknown):
 		return statusUnknownOutcome, 0
+	case errors.Is(err, replica.ErrNoReplica):
+		return statusNoReplica, 0
 	}
 	return statusUnavailable, 0
 }
@@ -134,6 +149,8 @@ func decodeResponse(id shard.ID, data []byte) (shard.Result, error) {
 		return r, replica.ErrBusy
 	case statusUnavailable:
 		return r, errUnavailable
+	case statusNoReplica:
+		return r, replica.ErrNoReplica
 	}
 	return r, replica.ErrOutcomeUnknown
 }

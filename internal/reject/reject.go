@@ -79,6 +79,7 @@ const (
 	FeatureLevel       = "feature_level"
 	JoinTokenWrong     = "join_token_wrong"
 	JoinClosed         = "join_closed"
+	ClockOff           = "clock_off"
 	OtherCluster       = "other_cluster"
 	NotFounded         = "not_founded"
 	ShardNotFound      = "shard_not_found"
@@ -175,6 +176,7 @@ var codes = []Code{
 	{FeaturesTooOld, 409, "The node's program does not know all features that are in use.", "Start the node with a newer version."},
 	{FeatureLevel, 409, "The feature level never goes down, and goes up only to what every member knows.", "Upgrade or decommission the node that the detail names."},
 	{JoinTokenWrong, 403, "The join token is not the present one.", "Ask for the token of this cluster; a new one makes the one before worthless."},
+	{ClockOff, 409, "The clock of the node is too far from those of the cluster.", "Set the clock, keep it by NTP, and start the node again."},
 	{JoinClosed, 403, "The cluster has no join token, so nobody can join.", "Create a token first."},
 	{OtherCluster, 409, "The cluster is another than the request expects: by its ID, layout or number of replicas.", "Check the address, and the settings with which the node was started."},
 	{NotFounded, 409, "The cluster has no first state yet.", "Wait until a majority of its first nodes has started."},

@@ -167,6 +167,14 @@ func (h *Host) Broken() error { return h.broken }
 // DiskStalled reports whether the write in flight has been away for longer than Config.DeadDisk.
 func (h *Host) DiskStalled() bool { return h.flightTime > h.inTicks(h.cfg.DeadDisk) }
 
+// WriteAge returns how long the write in flight has been away, in whole ticks; 0 when there is none.
+func (h *Host) WriteAge() time.Duration {
+	if h.inFlight == nil {
+		return 0
+	}
+	return time.Duration(h.flightTime) * h.cfg.TickInterval
+}
+
 // syncIdle syncs flushed state for which no other write has come along.
 func (h *Host) syncIdle() {
 	if h.inFlight != nil || h.next.Sync {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,8 @@ type Node struct {
 	inbox   inbox
 	stopped bool
 	signal  chan struct{}
+
+	writeAge atomic.Int64 // ns
 
 	statusMu sync.Mutex
 	status   []Status
@@ -278,6 +281,9 @@ func (n *Node) Status() []Status {
 	return n.status
 }
 
+// WriteAge returns how long the write under way has been away, to a tick's grain; 0 when there is none.
+func (n *Node) WriteAge() time.Duration { return time.Duration(n.writeAge.Load()) }
+
 // loop owns the host.
 func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 	var in inbox
@@ -309,6 +315,7 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 		}
 		n.execute(n.host.Turn(n.clock.Read()))
 		if in.ticks > 0 {
+			n.writeAge.Store(int64(n.host.WriteAge()))
 			status := n.host.Status()
 			n.statusMu.Lock()
 			n.status = status
