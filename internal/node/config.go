@@ -1,10 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
+	"slices"
 
 	"hanse/internal/shard"
 )
@@ -20,7 +23,7 @@ type Peer struct {
 type Config struct {
 	// Dir is the data directory; it is created when absent.
 	Dir string
-	// ID is the node's number, from 1. It belongs to the data directory for ever.
+	// ID is the node's number, from 1. It belongs to the data directory for ever. With Join it is 0: the cluster gives the number.
 	ID uint64
 	// ClusterID names the cluster, alike on all nodes; a node of another cluster is refused.
 	ClusterID string
@@ -31,6 +34,24 @@ type Config struct {
 	// Bootstrap creates the cluster's first state in an empty directory. On a directory that has state
 	// already it does nothing, so that it may stay in a unit file.
 	Bootstrap bool
+	// Join has REST addresses (host:port, names allowed) of nodes of the cluster that a node with an empty directory asks to admit it.
+	// On a directory that has state already it does nothing, so that it may stay in a unit file. Not together with Bootstrap or Peers.
+	Join []string
+	// JoinToken proves that the cluster's operators want the node. It is a secret: neither logged nor shown.
+	JoinToken string
+	// Replace is the node whose place the joining one takes, which is gone for good; 0 for none.
+	Replace uint64
+	// Name tells the node apart for people, unique in the cluster: up to 63 letters, digits, '-', '_' and '.'. Empty: called by its number.
+	Name string
+	// Zone is the failure domain, as Name in form; two replicas of a shard are not put into one while others are free. Empty for none.
+	Zone string
+	// Roles are the names of the services that it hosts; none: all.
+	Roles []string
+	// GossipAddr is the host:port, UDP and TCP, on which nodes tell each other who exists. Empty: it takes no part.
+	GossipAddr string
+	// AdvertiseHTTP, AdvertisePeer and AdvertiseGossip are the addresses at which others reach the node, where they differ from those
+	// it listens on. Empty: those; see Advertised.
+	AdvertiseHTTP, AdvertisePeer, AdvertiseGossip string
 	// Layout is the number of shards of each service, alike on all nodes and fixed at bootstrap.
 	Layout shard.Layout
 	// Replicas is how many nodes keep a copy of each shard, at most; 3 unless there are fewer nodes.
@@ -49,9 +70,20 @@ type Config struct {
 // DefaultConfig returns a single node on the default ports.
 func DefaultConfig() Config {
 	return Config{
-		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402",
+		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
 		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096,
 	}
+}
+
+// Advertised returns the addresses at which others reach the node: as stated, as its own entry in Peers says, or where it listens.
+func (c Config) Advertised() (http, peer, gossip string) {
+	http, peer, gossip = c.HTTPAddr, c.PeerAddr, c.GossipAddr
+	for _, p := range c.Peers {
+		if p.ID == c.ID {
+			http, peer = p.HTTP, p.Peer
+		}
+	}
+	return cmp.Or(c.AdvertiseHTTP, http), cmp.Or(c.AdvertisePeer, peer), cmp.Or(c.AdvertiseGossip, gossip)
 }
 
 // Validate reports all settings that cannot work.
@@ -60,7 +92,10 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("no data directory"))
 	}
-	if c.ID == 0 {
+	switch {
+	case len(c.Join) > 0 && c.ID != 0:
+		errs = append(errs, fmt.Errorf("node ID %d: the cluster gives a node that joins its number", c.ID))
+	case len(c.Join) == 0 && c.ID == 0:
 		errs = append(errs, errors.New("node ID 0: IDs start at 1"))
 	}
 	if c.ClusterID == "" {
@@ -71,6 +106,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s address %q: want host:port", a.name, a.addr))
 		}
 	}
+	errs = append(errs, c.checkJoin()...)
+	errs = append(errs, c.checkSelf()...)
 	if err := c.Layout.Validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -84,7 +121,7 @@ func (c Config) Validate() error {
 		}
 		seen[p.ID] = true
 	}
-	if len(c.Peers) > 0 && !seen[c.ID] {
+	if len(c.Peers) > 0 && len(c.Join) == 0 && !seen[c.ID] {
 		errs = append(errs, fmt.Errorf("node %d is not in its own list of peers", c.ID))
 	}
 	if c.PSP != "instant" {
@@ -96,4 +133,68 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("at most %d requests at once: want at least 1", c.MaxInFlight))
 	}
 	return errors.Join(errs...)
+}
+
+// checkJoin looks at how the node comes into its cluster.
+func (c Config) checkJoin() (errs []error) {
+	if len(c.Join) == 0 {
+		if c.Replace != 0 {
+			errs = append(errs, fmt.Errorf("replace node %d: only a node that joins can take another's place", c.Replace))
+		}
+		return errs
+	}
+	if c.Bootstrap {
+		errs = append(errs, errors.New("join and bootstrap: a node either founds a cluster or joins one"))
+	}
+	if len(c.Peers) > 0 {
+		errs = append(errs, errors.New("join and a list of peers: a node that joins learns its peers from the cluster"))
+	}
+	if c.JoinToken == "" {
+		errs = append(errs, errors.New("join without a token: a node of the cluster makes one with hanse node token"))
+	}
+	for _, addr := range c.Join {
+		if !hasHost(addr) {
+			errs = append(errs, fmt.Errorf("join address %q: want host:port", addr))
+		}
+	}
+	http, peer, gossip := c.Advertised()
+	for _, addr := range []string{http, peer, gossip} {
+		if host, _, err := net.SplitHostPort(addr); err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
+			errs = append(errs, fmt.Errorf("address %s is every address of this machine: say which the others reach", addr))
+		}
+	}
+	return errs
+}
+
+// checkSelf looks at how the node describes itself.
+func (c Config) checkSelf() (errs []error) {
+	for _, a := range []struct{ name, addr string }{
+		{"gossip", c.GossipAddr}, {"advertised HTTP", c.AdvertiseHTTP}, {"advertised peer", c.AdvertisePeer}, {"advertised gossip", c.AdvertiseGossip},
+	} {
+		if _, _, err := net.SplitHostPort(a.addr); a.addr != "" && err != nil {
+			errs = append(errs, fmt.Errorf("%s address %q: want host:port", a.name, a.addr))
+		}
+	}
+	for _, l := range []struct{ name, label string }{{"name", c.Name}, {"zone", c.Zone}} {
+		if l.label != "" && !label.MatchString(l.label) {
+			errs = append(errs, fmt.Errorf("%s %q: want up to 63 letters, digits, '-', '_' and '.'", l.name, l.label))
+		}
+	}
+	for i, role := range c.Roles {
+		if !slices.ContainsFunc(shard.Services(), func(s shard.Service) bool { return s.String() == role }) {
+			errs = append(errs, fmt.Errorf("role %q: there is no such service", role))
+		} else if slices.Contains(c.Roles[:i], role) {
+			errs = append(errs, fmt.Errorf("role %q is given twice", role))
+		}
+	}
+	return errs
+}
+
+// label is what names of nodes and zones look like: they stand in tables, metrics and on command lines.
+var label = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// hasHost reports whether addr is host:port with both.
+func hasHost(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	return err == nil && host != "" && port != ""
 }

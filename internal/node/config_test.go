@@ -54,3 +54,70 @@ func TestValidate_refuses_a_node_outside_its_own_list(t *testing.T) {
 		t.Errorf("Validate = %v", err)
 	}
 }
+
+func joining() Config {
+	c := DefaultConfig()
+	c.Dir, c.ID, c.Join, c.JoinToken = "data", 0, []string{"shop1.example:7400", "10.0.0.2:7400"}, "secret"
+	return c
+}
+
+func TestValidate_of_a_node_that_joins(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   string // "" is accepted
+	}{
+		{"as it should be", func(*Config) {}, ""},
+		{"in another's place", func(c *Config) { c.Replace = 3 }, ""},
+		{"with a description", func(c *Config) {
+			c.Name, c.Zone, c.Roles = "shop-4.b", "b", []string{"order", "payment"}
+		}, ""},
+		{"behind a name", func(c *Config) {
+			c.HTTPAddr, c.PeerAddr, c.GossipAddr = "0.0.0.0:7400", ":7402", "[::]:7403"
+			c.AdvertiseHTTP, c.AdvertisePeer, c.AdvertiseGossip = "shop4:7400", "shop4:7402", "shop4:7403"
+		}, ""},
+		{"without a token", func(c *Config) { c.JoinToken = "" }, "join without a token"},
+		{"that founds as well", func(c *Config) { c.Bootstrap = true }, "join and bootstrap"},
+		{"with peers", func(c *Config) { c.Peers = []Peer{{ID: 1}} }, "join and a list of peers"},
+		{"with a number", func(c *Config) { c.ID = 4 }, "node ID 4: the cluster gives"},
+		{"nowhere", func(c *Config) { c.Join = []string{":7400"} }, `join address ":7400"`},
+		{"everywhere", func(c *Config) { c.HTTPAddr = "0.0.0.0:7400" }, "address 0.0.0.0:7400 is every address"},
+		{"called badly", func(c *Config) { c.Name = "a b" }, `name "a b"`},
+		{"in no zone", func(c *Config) { c.Zone = strings.Repeat("z", 64) }, "zone"},
+		{"for nothing", func(c *Config) { c.Roles = []string{"cooking"} }, `role "cooking": there is no such service`},
+		{"twice for orders", func(c *Config) { c.Roles = []string{"order", "order"} }, `role "order" is given twice`},
+		{"gossiping nowhere", func(c *Config) { c.GossipAddr = "7403" }, `gossip address "7403"`},
+		{"told wrongly", func(c *Config) { c.AdvertisePeer = "shop4" }, `advertised peer address "shop4"`},
+	} {
+		cfg := joining()
+		c.change(&cfg)
+		err := cfg.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: Validate = %v, want %q", c.name, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the token is shown: %v", c.name, err)
+		}
+	}
+}
+
+func TestValidate_refuses_to_replace_without_joining(t *testing.T) {
+	c := member()
+	c.Replace = 3
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "replace node 3: only a node that joins") {
+		t.Errorf("Validate = %v", err)
+	}
+}
+
+func TestAdvertised(t *testing.T) {
+	c := member()
+	c.HTTPAddr, c.PeerAddr, c.GossipAddr = "0.0.0.0:7400", "0.0.0.0:7402", "0.0.0.0:7403"
+	c.AdvertiseGossip = "b:3"
+	if http, peer, gossip := c.Advertised(); http != "b:1" || peer != "b:2" || gossip != "b:3" {
+		t.Errorf("Advertised = %s %s %s, want what the list of peers and AdvertiseGossip say", http, peer, gossip)
+	}
+	c.Peers, c.AdvertiseHTTP = nil, "c:1"
+	if http, peer, _ := c.Advertised(); http != "c:1" || peer != c.PeerAddr {
+		t.Errorf("Advertised = %s %s, want c:1 and where it listens", http, peer)
+	}
+}
