@@ -330,18 +330,21 @@ func (n *Node) status() ([]rest.NodeInfo, []rest.ShardInfo) {
 	}
 	var nodes []rest.NodeInfo
 	for _, p := range n.cfg.Peers {
-		info := rest.NodeInfo{ID: p.ID, REST: p.HTTP, Peers: p.Peer, Self: p.ID == n.cfg.ID, Health: "healthy"}
+		info := rest.NodeInfo{ID: p.ID, REST: p.HTTP, Peers: p.Peer, Self: p.ID == n.cfg.ID, State: "active", Health: "healthy"}
 		if peer := peers[transport.NodeID(p.ID)]; !info.Self && !peer.Connected {
 			info.Health, info.Reason = "unhealthy", "not connected: "+peer.Err
 		}
 		nodes = append(nodes, info)
 	}
 	if len(nodes) == 0 {
-		nodes = []rest.NodeInfo{{ID: n.cfg.ID, REST: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Self: true, Health: "healthy"}}
+		nodes = []rest.NodeInfo{{ID: n.cfg.ID, REST: n.cfg.HTTPAddr, Peers: n.cfg.PeerAddr, Self: true, State: "active", Health: "healthy"}}
 	}
 	var shards []rest.ShardInfo
 	for _, s := range n.replicas.Status() {
-		info := rest.ShardInfo{ID: s.Shard.String(), Leader: uint64(s.Leader), Term: s.Term, Applied: s.Applied, Commit: s.Commit}
+		info := rest.ShardInfo{ID: s.Shard.String(), Leader: uint64(s.Leader), State: "ok", Term: s.Term, Applied: s.Applied, Commit: s.Commit}
+		if info.Leader == 0 {
+			info.State = "unavailable"
+		}
 		for _, r := range s.Replicas {
 			info.Replicas = append(info.Replicas, rest.ReplicaInfo{Node: uint64(r.Node), Match: r.Match, State: r.State})
 		}

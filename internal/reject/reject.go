@@ -68,6 +68,9 @@ const (
 	KeyspaceUnknown    = "keyspace_unknown"
 	EndpointNotFound   = "endpoint_not_found"
 	TooManyEndpoints   = "too_many_endpoints"
+	NodeNotFound       = "node_not_found"
+	ShardNotFound      = "shard_not_found"
+	JoinTokenWrong     = "join_token_wrong"
 	StaleNode          = "stale_node"
 	TooManyNodes       = "too_many_nodes"
 	MalformedCommand   = "malformed_command"
@@ -152,6 +155,9 @@ var codes = []Code{
 	{KeyspaceUnknown, 404, "There is no keyspace of this name.", "Use an existing keyspace; \"default\" always exists."},
 	{EndpointNotFound, 404, "No webhook endpoint has this ID.", "List the endpoints."},
 	{TooManyEndpoints, 409, "There are as many webhook endpoints as there may be (100).", "Delete one that is no longer used."},
+	{NodeNotFound, 404, "No node has this number.", "List the nodes."},
+	{ShardNotFound, 404, "There is no shard of this name.", "List the shards; a name is service/index."},
+	{JoinTokenWrong, 401, "The join token is missing, or it is not the newest one.", "Make a new one with hanse node token; each replaces the one before."},
 	{StaleNode, 409, "A node's data directory is an old copy, or was emptied: it has forgotten what the node has promised.", "Start the node with its latest directory; if that is lost, replace the node."},
 	{TooManyNodes, 409, "The cluster has as many nodes as it may have (1,000).", "Remove a node first."},
 	{MalformedCommand, 400, "A node received a command it cannot read.", "Run the same version on all nodes."},
