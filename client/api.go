@@ -319,26 +319,6 @@ func (c *Client) write(ctx context.Context, method, keyspace, key string, value 
 	return decode[Written](r)
 }
 
-const nodesPath = "/v1/nodes"
-
-type nodePage struct {
-	Nodes []Node `json:"nodes"`
-}
-
-// Nodes lists the nodes as the answering one sees them.
-func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	page, err := get[nodePage](ctx, c, nodesPath)
-	if err != nil {
-		return nil, err
-	}
-	return page.Nodes, nil
-}
-
-// Shards lists the shards at the answering node.
-func (c *Client) Shards(ctx context.Context) (*Shards, error) {
-	return get[Shards](ctx, c, "/v1/shards")
-}
-
 // Endpoints lists the webhook receivers.
 func (c *Client) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	page, err := get[struct {

@@ -214,7 +214,7 @@ func (c *Client) look(ctx context.Context) {
 		return
 	}
 	c.pool.answered(n)
-	if page, err := decode[nodePage](r); err == nil && r.status == http.StatusOK {
+	if page, err := decode[Overview](r); err == nil && r.status == http.StatusOK {
 		c.pool.learned(page.Nodes, time.Now())
 	}
 }

@@ -272,39 +272,6 @@ type Leg struct {
 	State string `json:"state"`
 }
 
-// Node is a node as another sees it.
-type Node struct {
-	ID      uint64 `json:"id"`
-	REST    string `json:"rest"`
-	Peers   string `json:"peers"`
-	Self    bool   `json:"self"`
-	Healthy bool   `json:"healthy"`
-	Reason  string `json:"reason,omitempty"`
-}
-
-// Shard is a shard with a replica at the answering node.
-type Shard struct {
-	ID       string    `json:"id"`
-	Leader   uint64    `json:"leader"`
-	Term     uint64    `json:"term"`
-	Applied  uint64    `json:"applied"`
-	Commit   uint64    `json:"commit"`
-	Replicas []Replica `json:"replicas"`
-}
-
-// Replica is one copy of a shard as its leader sees it.
-type Replica struct {
-	Node  uint64 `json:"node"`
-	Match uint64 `json:"match"`
-	State string `json:"state"`
-}
-
-// Shards lists shards, and how many each service has.
-type Shards struct {
-	Shards []Shard        `json:"shards"`
-	Counts map[string]int `json:"counts"`
-}
-
 // Written is a key after a write.
 type Written struct {
 	Keyspace  string    `json:"keyspace"`

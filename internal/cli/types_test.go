@@ -59,7 +59,9 @@ func TestTheClientKnowsTheWholeAPI(t *testing.T) {
 		{client.PlaceOrder{}, rest.OrderRequest{}}, {client.Order{}, rest.Order{}}, {client.ReturnItems{}, rest.ReturnRequest{}},
 		{client.Event{}, rest.Event{}}, {client.Story{}, rest.Story{}}, {client.Stock{}, rest.Stock{}}, {client.Location{}, rest.StockChanged{}},
 		{client.StockChange{}, rest.StockChange{}}, {client.Reserve{}, rest.ReservationRequest{}}, {client.Reservation{}, rest.Reservation{}},
-		{client.Payment{}, rest.Payment{}}, {client.Saga{}, rest.Saga{}}, {client.Node{}, rest.Node{}}, {client.Shards{}, rest.ShardPage{}},
+		{client.Payment{}, rest.Payment{}}, {client.Saga{}, rest.Saga{}}, {client.Overview{}, rest.NodePage{}}, {client.Shards{}, rest.ShardPage{}},
+		{client.JoinNode{}, rest.NodeJoin{}}, {client.JoinedNode{}, rest.NodeJoined{}}, {client.Recovery{}, rest.ShardRecovery{}},
+		{client.ClusterEvent{}, rest.JournalEntry{}}, {client.Records{}, rest.Records{}},
 		{client.Written{}, rest.KeyWritten{}}, {client.Endpoint{}, rest.Endpoint{}}, {client.ScannedOrder{}, rest.ScannedOrder{}},
 		{client.Hold{}, rest.Hold{}}, {client.Movement{}, rest.Movement{}}, {client.Error{}, rest.Problem{}},
 	} {

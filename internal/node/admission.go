@@ -162,7 +162,7 @@ func (n *Node) talk(ctx context.Context) error {
 	case <-ready:
 	}
 	http, peer, address := n.cfg.Advertised()
-	cfg := gossip.DefaultConfig()
+	var cfg gossip.Config
 	cfg.Cluster, cfg.Secret = n.cfg.ClusterID, n.directory.now().view.Cluster.Secret
 	cfg.Self = gossip.Member{
 		Node: n.cfg.ID, Boot: n.boot, HTTP: http, Peers: peer, Gossip: address, Name: n.cfg.Name, Zone: n.cfg.Zone, Version: n.cfg.Version,

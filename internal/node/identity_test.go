@@ -34,17 +34,21 @@ func TestIdentify_refuses_what_is_not_this_nodes_directory(t *testing.T) {
 		{"another cluster", func(c *Config) { c.ClusterID = "shed" }, `belongs to cluster "shop", not "shed"`},
 		{"a shard more", func(c *Config) { c.Layout[shard.Order]++ }, "the layout never changes"},
 		{"a node more", func(c *Config) { c.Peers = append(c.Peers, Peer{ID: 4}) }, "bootstrapped for nodes [1 2 3]"},
+		{"who it is stands in the directory", func(c *Config) {
+			c.ID, c.ClusterID, c.Bootstrap, c.Peers, c.Layout, c.Replicas = 0, "", false, nil, shard.DefaultLayout(), 5
+		}, ""},
+		{"another node, without bootstrap", func(c *Config) { c.ID, c.Bootstrap = 1, false }, "belongs to node 2, not 1"},
 		{"fewer replicas", func(c *Config) { c.Replicas = 1 }, "with 3 replicas, configured are [1 2 3] with 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			disk := memstore.NewDisk()
-			if err := identify(disk.Open(), member()); err != nil {
+			if _, err := identify(disk.Open(), member(), nil); err != nil {
 				t.Fatalf("bootstrap: %v", err)
 			}
 			disk.Crash(0) // what bootstrap has written is synced
 			cfg := member()
 			c.change(&cfg)
-			err := identify(disk.Open(), cfg)
+			_, err := identify(disk.Open(), cfg, nil)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("identify = %v, want %q", err, c.want)
 			}
@@ -56,7 +60,7 @@ func TestIdentify_refuses_an_empty_directory_without_bootstrap(t *testing.T) {
 	e := memstore.NewDisk().Open()
 	cfg := member()
 	cfg.Bootstrap = false
-	if err := identify(e, cfg); err == nil || !strings.Contains(err.Error(), "--bootstrap") {
+	if _, err := identify(e, cfg, nil); err == nil || !strings.Contains(err.Error(), "--bootstrap") {
 		t.Errorf("identify = %v, want a hint at --bootstrap", err)
 	}
 	it, err := e.Iter(nil, nil)
@@ -82,7 +86,7 @@ func TestIdentify_refuses_newer_and_unreadable_directories(t *testing.T) {
 	} {
 		e := memstore.NewDisk().Open()
 		set(t, e, identityKey, stored)
-		if err := identify(e, member()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := identify(e, member(), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("identify = %v, want %q", err, want)
 		}
 	}
@@ -94,7 +98,7 @@ func TestIdentify_reports_a_failing_disk(t *testing.T) {
 	disk := memstore.NewDisk()
 	e := disk.Open()
 	disk.FailNextRead(broken)
-	if err := identify(e, member()); !errors.Is(err, broken) {
+	if _, err := identify(e, member(), nil); !errors.Is(err, broken) {
 		t.Errorf("identify = %v, want %v", err, broken)
 	}
 }

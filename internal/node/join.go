@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,9 +100,9 @@ func (j *joiner) ask(ctx context.Context, address string, process uint64) (*rest
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	httpAddr, peer, gossip := j.cfg.Advertised()
-	body, err := json.Marshal(rest.JoinBody{
-		Cluster: j.cfg.ClusterID, Name: j.cfg.Name, REST: httpAddr, Peers: peer, Gossip: gossip, Zone: j.cfg.Zone, Roles: j.cfg.Roles,
-		Version: j.cfg.Version, Format: formatVersion, Features: cluster.FeatureLevel, Process: process, Replaces: j.cfg.Replace,
+	body, err := json.Marshal(rest.NodeJoin{
+		Cluster: j.cfg.ClusterID, Name: j.cfg.Name, HTTP: httpAddr, Peers: peer, Gossip: gossip, Zone: j.cfg.Zone, Roles: j.cfg.Roles,
+		Version: j.cfg.Version, Format: formatVersion, Features: cluster.FeatureLevel, Process: strconv.FormatUint(process, 10), Replaces: j.cfg.Replace,
 		Clock: j.now().UnixNano(),
 	})
 	if err != nil {

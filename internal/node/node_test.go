@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// cluster is some nodes in this process, on the disk and on loopback.
-type cluster struct {
+// fleet is some nodes in this process, on the disk and on loopback.
+type fleet struct {
 	tb    testing.TB
 	peers []Peer
 	dirs  []string
@@ -32,8 +32,8 @@ func freeAddr(tb testing.TB) string {
 	return l.Addr().String()
 }
 
-func startCluster(tb testing.TB, n int) *cluster {
-	c := &cluster{tb: tb, psp: "instant", stops: make([]func(), n)}
+func startCluster(tb testing.TB, n int) *fleet {
+	c := &fleet{tb: tb, psp: "instant", stops: make([]func(), n)}
 	for i := range n {
 		c.peers = append(c.peers, Peer{ID: uint64(i + 1), HTTP: freeAddr(tb), Peer: freeAddr(tb)})
 		c.dirs = append(c.dirs, tb.TempDir())
@@ -52,7 +52,7 @@ func startCluster(tb testing.TB, n int) *cluster {
 	return c
 }
 
-func (c *cluster) start(i int) {
+func (c *fleet) start(i int) {
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.ID, cfg.ClusterID, cfg.Bootstrap = c.dirs[i], uint64(i+1), "test", true
 	cfg.HTTPAddr, cfg.PeerAddr, cfg.Peers, cfg.PSP = c.peers[i].HTTP, c.peers[i].Peer, c.peers, c.psp
@@ -71,9 +71,9 @@ func (c *cluster) start(i int) {
 	})
 }
 
-func (c *cluster) stop(i int) { c.stops[i]() }
+func (c *fleet) stop(i int) { c.stops[i]() }
 
-func (c *cluster) ready(i int) {
+func (c *fleet) ready(i int) {
 	deadline := time.Now().Add(20 * time.Second)
 	last := ""
 	for time.Now().Before(deadline) {
@@ -92,7 +92,7 @@ func (c *cluster) ready(i int) {
 }
 
 // do makes a request and returns the status and the answer.
-func (c *cluster) do(i int, method, path, key string, body any) (int, map[string]any) {
+func (c *fleet) do(i int, method, path, key string, body any) (int, map[string]any) {
 	c.tb.Helper()
 	var data []byte
 	if body != nil {

@@ -46,11 +46,19 @@ func (s *soleShard) Read(_ shard.ID, _ replica.Consistency, _ uint64, payload []
 }
 
 // starter is a node with nothing but a client of the meta shard.
-func starter(meta *soleShard, boot, process uint64) *Node {
+func starter(t *testing.T, meta *soleShard, boot, process uint64) *Node {
 	cfg := member()
 	id := shard.NewID(shard.Meta, 0)
+	e := memstore.NewDisk().Open()
+	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), boot: boot, process: process, identity: cfg.identity()}
+	var err error
+	if n.directory, err = openDirectory(cfg.ID, e, cfg.firstView(n.identity), n.log); err != nil {
+		t.Fatal(err)
+	}
 	r := newRouter(transport.NodeID(cfg.ID), meta, nil, map[shard.ID][]transport.NodeID{id: {transport.NodeID(cfg.ID)}})
-	return &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), boot: boot, process: process, client: &Client{router: r, layout: cfg.Layout}}
+	n.client = &Client{router: r, layout: cfg.Layout, operator: &operator{directory: n.directory}}
+	n.client.operator.client = n.client
+	return n
 }
 
 func TestRegister_waits_for_a_leader_and_refuses_old_copies(t *testing.T) {
@@ -61,7 +69,7 @@ func TestRegister_waits_for_a_leader_and_refuses_old_copies(t *testing.T) {
 		}
 		meta := &soleShard{Machine: machine}
 		done := make(chan error, 1)
-		go func() { done <- starter(meta, 7, 70).register(t.Context()) }()
+		go func() { done <- starter(t, meta, 7, 70).register(t.Context()) }()
 		time.Sleep(30 * time.Second)
 		meta.mu.Lock()
 		if meta.proposed < 10 {
@@ -80,15 +88,15 @@ func TestRegister_waits_for_a_leader_and_refuses_old_copies(t *testing.T) {
 		if n := list.Nodes[0]; n.Id != 2 || n.Http != "b:1" || n.Peers != "b:2" || n.Boot != 7 || n.Process != 70 {
 			t.Errorf("registered as %v, want node 2 as its peers know it", n)
 		}
-		if err := starter(meta, 7, 70).register(t.Context()); err != nil {
+		if err := starter(t, meta, 7, 70).register(t.Context()); err != nil {
 			t.Errorf("the same start again: %v", err)
 		}
-		for name, n := range map[string]*Node{"an old copy": starter(meta, 6, 71), "a second process": starter(meta, 7, 72)} {
+		for name, n := range map[string]*Node{"an old copy": starter(t, meta, 6, 71), "a second process": starter(t, meta, 7, 72)} {
 			if err := n.register(t.Context()); err == nil || !strings.Contains(err.Error(), "refuses this node") {
 				t.Errorf("%s: register = %v, want the refusal", name, err)
 			}
 		}
-		if err := starter(meta, 8, 73).register(t.Context()); err != nil {
+		if err := starter(t, meta, 8, 73).register(t.Context()); err != nil {
 			t.Errorf("the next start: %v", err)
 		}
 	})
@@ -98,7 +106,7 @@ func TestRegister_ends_with_its_context(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- starter(&soleShard{}, 1, 1).register(ctx) }()
+		go func() { done <- starter(t, &soleShard{}, 1, 1).register(ctx) }()
 		time.Sleep(time.Second)
 		cancel()
 		if err := <-done; err != nil {

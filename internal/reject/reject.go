@@ -175,7 +175,7 @@ var codes = []Code{
 	{UnknownNode, 409, "A node uses a number that the cluster has not given out.", "Let it join; check that its directory belongs to this cluster."},
 	{FeaturesTooOld, 409, "The node's program does not know all features that are in use.", "Start the node with a newer version."},
 	{FeatureLevel, 409, "The feature level never goes down, and goes up only to what every member knows.", "Upgrade or decommission the node that the detail names."},
-	{JoinTokenWrong, 403, "The join token is not the present one.", "Ask for the token of this cluster; a new one makes the one before worthless."},
+	{JoinTokenWrong, 401, "The join token is missing, or it is not the newest one.", "Make a new one with hanse node token; each makes the one before worthless."},
 	{ClockOff, 409, "The clock of the node is too far from those of the cluster.", "Set the clock, keep it by NTP, and start the node again."},
 	{JoinClosed, 403, "The cluster has no join token, so nobody can join.", "Create a token first."},
 	{OtherCluster, 409, "The cluster is another than the request expects: by its ID, layout or number of replicas.", "Check the address, and the settings with which the node was started."},

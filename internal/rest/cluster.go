@@ -18,13 +18,7 @@ func appendEndpoint(e *encoder, p *notificationpb.Endpoint, secret bool) {
 	e.open('{')
 	e.str("id", p.Id)
 	e.str("url", p.Url)
-	e.key("types")
-	e.open('[')
-	for _, t := range p.Types {
-		e.comma()
-		e.b = appendString(e.b, t)
-	}
-	e.close(']')
+	e.strs("types", p.Types)
 	if secret {
 		e.opt("secret", p.Secret)
 	}
@@ -121,67 +115,6 @@ func (s *server) enableEndpoint(c *call) error {
 	}
 	circumstances(c, a)
 	return c.json(http.StatusOK, func(e *encoder) { appendEndpoint(e, a.Value, false) })
-}
-
-func (s *server) listNodes(c *call) error {
-	return c.json(http.StatusOK, func(e *encoder) {
-		e.open('{')
-		e.key("nodes")
-		e.open('[')
-		for _, n := range s.backend.Cluster().Nodes {
-			e.open('{')
-			e.int("id", int64(n.ID))
-			e.str("rest", n.REST)
-			e.str("peers", n.Peers)
-			e.bool("self", n.Self)
-			e.bool("healthy", n.Health == "healthy")
-			e.opt("reason", n.Reason)
-			e.close('}')
-		}
-		e.close(']')
-		e.close('}')
-	})
-}
-
-func (s *server) listShards(c *call) error {
-	counts := s.backend.ShardCounts()
-	names := make([]string, 0, len(counts))
-	for name := range counts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return c.json(http.StatusOK, func(e *encoder) {
-		e.open('{')
-		e.key("shards")
-		e.open('[')
-		for _, sh := range s.backend.Shards() {
-			e.open('{')
-			e.str("id", sh.ID)
-			e.int("leader", int64(sh.Leader))
-			e.int("term", int64(sh.Term))
-			e.int("applied", int64(sh.Applied))
-			e.int("commit", int64(sh.Commit))
-			e.key("replicas")
-			e.open('[')
-			for _, r := range sh.Replicas {
-				e.open('{')
-				e.int("node", int64(r.Node))
-				e.int("match", int64(r.Match))
-				e.str("state", r.State)
-				e.close('}')
-			}
-			e.close(']')
-			e.close('}')
-		}
-		e.close(']')
-		e.key("counts")
-		e.open('{')
-		for _, name := range names {
-			e.int(name, int64(counts[name]))
-		}
-		e.close('}')
-		e.close('}')
-	})
 }
 
 func (s *server) livez(c *call) error {

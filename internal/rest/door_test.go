@@ -154,12 +154,16 @@ func TestHeadAndWrongMethods(t *testing.T) {
 		}
 	}
 	for pattern, allowed := range methods {
-		path := strings.NewReplacer("{id}", orderID, "{sku}", "A", "{keyspace}", "ks", "{key...}", "a/b", "{shard}", "0", "{seq}", "1", "{op}", "auth").Replace(pattern)
+		path := strings.NewReplacer("{id}", orderID, "{sku}", "A", "{keyspace}", "ks", "{key...}", "a/b", "{shard}", "0", "{seq}", "1", "{op}", "auth",
+			"{service}", "order", "{index}", "0", "/nodes/{id}", "/nodes/1").Replace(pattern)
 		if strings.Contains(path, "{") {
 			t.Fatalf("path %s has a parameter that this test does not know", path)
 		}
 		if pattern == "/v1/orders" {
 			path += "?customer_id=a"
+		}
+		if pattern == "/v1/srv" {
+			path += "?role=order"
 		}
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} {
 			if method == "GET" && allowed["GET"] || allowed[method] && method != "HEAD" {
@@ -382,5 +386,26 @@ func TestRetryAfter(t *testing.T) {
 		if got := ask(door, "GET", "/v1/stock/A", "").Header().Get("Retry-After"); got != want {
 			t.Errorf("Retry-After of %v is %q, want %q", after, got, want)
 		}
+	}
+}
+
+// Tokens let a machine into the cluster: whatever happens to the request, no log has one.
+func TestTokensAreNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	f := &fake{keys: map[string]uint64{}, feed: &fakeFeed{}}
+	door := New(DefaultConfig(), f, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	const body = `{"http":"a:1","peers":"a:2","format":1,"features":1,"process":"7","clock":1}`
+	for _, err := range []error{nil, errors.New("a fault"), &reject.Rejection{Code: reject.JoinTokenWrong, Detail: "it is not the newest"}} {
+		f.err = err
+		w := ask(door, "POST", "/v1/nodes", body, "Authorization", "Bearer s3cret")
+		ask(door, "POST", "/v1/nodes", "{", "Authorization", "Bearer s3cret")
+		if strings.Contains(w.Body.String(), "s3cret") || !strings.Contains(f.asked.String(), "s3cret") {
+			t.Errorf("with %v the answer is %s, and the backend was asked %s", err, w.Body, &f.asked)
+		}
+	}
+	f.err = nil
+	ask(door, "POST", "/v1/join-tokens", "")
+	if log.Len() == 0 || strings.Contains(log.String(), "s3cret") || strings.Contains(log.String(), "hjt_1") {
+		t.Errorf("the log is\n%s", &log)
 	}
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"math"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -49,6 +50,36 @@ func (e *encoder) opt(name, v string) {
 func (e *encoder) int(name string, v int64) {
 	e.key(name)
 	e.b = strconv.AppendInt(e.b, v, 10)
+}
+
+// float writes a measure, to three decimals.
+func (e *encoder) float(name string, v float64) {
+	e.key(name)
+	e.b = strconv.AppendFloat(e.b, math.Round(v*1000)/1000, 'f', -1, 64)
+}
+
+// millis writes a duration in milliseconds.
+func (e *encoder) millis(name string, d time.Duration) { e.float(name, d.Seconds()*1000) }
+
+// uints writes an array of numbers, and strs one of strings.
+func (e *encoder) uints(name string, all []uint64) {
+	e.key(name)
+	e.open('[')
+	for _, v := range all {
+		e.comma()
+		e.b = strconv.AppendUint(e.b, v, 10)
+	}
+	e.close(']')
+}
+
+func (e *encoder) strs(name string, all []string) {
+	e.key(name)
+	e.open('[')
+	for _, v := range all {
+		e.comma()
+		e.b = appendString(e.b, v)
+	}
+	e.close(']')
 }
 
 func (e *encoder) bool(name string, v bool) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -100,6 +101,20 @@ var decoders = []decoder{
 		id, err := decodeCallback(data)
 		return Callback{PaymentID: id}, err
 	}, false, `{"payment_id":"pay_1","operation":"auth","type":"x"}`},
+	{"join", func(data []byte) (any, error) {
+		r, err := decodeJoin(data)
+		return NodeJoin{
+			Cluster: r.Cluster, Name: r.Name, HTTP: r.HTTP, Peers: r.Peers, Gossip: r.Gossip, Zone: r.Zone, Roles: r.Roles, Version: r.Version,
+			Format: r.Format, Features: r.Features, Process: strconv.FormatUint(r.Process, 10), Replaces: r.Replaces, Clock: r.Clock,
+		}, err
+	}, false, `{"cluster":"hanse","name":"shop4","http":"a:1","peers":"a:2","gossip":"a:3","zone":"b","roles":["order"],"version":"1.2.3","format":1,"features":1,"process":"18446744073709551615","replaces":3,"clock":1764072000123456789}`},
+	{"node change", func(data []byte) (any, error) { return valueOf(decodeNodeChange(data)) }, true, `{"reason":"new kernel","dry_run":true}`},
+	{"move", func(data []byte) (any, error) { return valueOf(decodeMove(data)) }, false, `{"from":1,"to":4}`},
+	{"recover", func(data []byte) (any, error) {
+		confirm, err := decodeRecover(data)
+		return RecoverRequest{Confirm: confirm}, err
+	}, true, `{"confirm":"recover order/1 from node 2"}`},
+	{"down after", func(data []byte) (any, error) { return valueOf(decodeDownAfter(data)) }, false, `{"seconds":600}`},
 }
 
 func valueOf[T any](v T, err error) (any, error) { return v, err }
@@ -134,6 +149,12 @@ func normal(v any) any {
 		if len(r.Types) == 0 {
 			r.Types = nil
 		}
+		return r
+	case NodeJoin:
+		if len(r.Roles) == 0 {
+			r.Roles = nil
+		}
+		r.Process = strings.TrimLeft(r.Process, "0")
 		return r
 	case Callback:
 		return Callback{PaymentID: r.PaymentID}
@@ -347,11 +368,11 @@ func FuzzKeys(f *testing.F) {
 
 // FuzzHeaders sends anything where clients choose: nothing may panic, and nothing but a client's error may follow.
 func FuzzHeaders(f *testing.F) {
-	f.Add("k", `"9"`, "wait=1", "order/1:7", "0:1", "version=1&expand=events")
-	f.Add("", "*", "respond-async", "meta/0:", "start", "limit=x&stuck=maybe")
+	f.Add("k", `"9"`, "wait=1", "order/1:7", "0:1", "version=1&expand=events&role=order")
+	f.Add("", "*", "respond-async", "meta/0:", "start", "limit=x&stuck=maybe&service=_order._tcp")
 	f.Fuzz(func(t *testing.T, key, match, prefer, mark, last, query string) {
 		door, _ := newDoor(t, nil)
-		for _, target := range []string{"GET /v1/orders/" + orderID, "GET /v1/orders", "GET /v1/payments", "GET /v1/audit/movements/0", "POST /v1/orders/" + orderID + "/cancel", "PUT /v1/keyspaces/ks/keys/a", "HEAD /v1/events"} {
+		for _, target := range []string{"GET /v1/orders/" + orderID, "GET /v1/orders", "GET /v1/payments", "GET /v1/audit/movements/0", "GET /v1/nodes", "GET /v1/nodes/1", "GET /v1/srv", "GET /v1/shards", "GET /v1/cluster/events", "POST /v1/orders/" + orderID + "/cancel", "PUT /v1/keyspaces/ks/keys/a", "HEAD /v1/events"} {
 			method, path, _ := strings.Cut(target, " ")
 			w := askRaw(door, method, path, query, map[string]string{"Idempotency-Key": key, "If-Match": match, "If-None-Match": match, "Prefer": prefer, "Hanse-Min-Position": mark, "Last-Event-Id": last})
 			if w.Code >= 500 {

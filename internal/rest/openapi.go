@@ -66,7 +66,7 @@ func (rt *route) describe(schemas object) object {
 	for _, p := range listed {
 		params = append(params, object{"name": p.name, "in": p.in, "description": p.doc, "schema": object{"type": p.kind}})
 	}
-	if rt.method != http.MethodGet {
+	if rt.method != http.MethodGet && rt.tag != "cluster" { // what is done to a cluster is a state to be in: again it changes nothing
 		params = append(params, object{
 			"name": "Idempotency-Key", "in": "header", "required": rt.needsKey, "schema": object{"type": "string", "minLength": 1, "maxLength": 255},
 			"description": "1 to 255 visible characters. A retry with the same key and body gets the first answer, for 7 days",
@@ -137,6 +137,8 @@ func schemaOf(schemas object, t reflect.Type) object {
 		return object{"type": "string"}
 	case reflect.Bool:
 		return object{"type": "boolean"}
+	case reflect.Float64:
+		return object{"type": "number", "format": "double"}
 	case reflect.Int64, reflect.Int, reflect.Uint64, reflect.Uint32:
 		s := object{"type": "integer", "format": "int64"}
 		if t.Kind() == reflect.Uint64 || t.Kind() == reflect.Uint32 {
@@ -144,6 +146,9 @@ func schemaOf(schemas object, t reflect.Type) object {
 		}
 		return s
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return object{"type": "string", "contentEncoding": "base64"}
+		}
 		return object{"type": "array", "items": schemaOf(schemas, t.Elem())}
 	case reflect.Map:
 		return object{"type": "object", "additionalProperties": schemaOf(schemas, t.Elem())}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -84,6 +85,11 @@ func (d *document) validate(schema map[string]any, v any, at string) error {
 		if enum, has := schema["enum"].([]any); has && !slices.Contains(enum, any(v)) {
 			return fmt.Errorf("%s is %q, the enum has %v", at, v, enum)
 		}
+		if schema["contentEncoding"] == "base64" {
+			if _, err := base64.StdEncoding.DecodeString(v); err != nil {
+				return fmt.Errorf("%s: %w", at, err)
+			}
+		}
 		if schema["format"] == "date-time" {
 			if _, err := time.Parse(time.RFC3339, v); err != nil {
 				return fmt.Errorf("%s: %w", at, err)
@@ -93,7 +99,7 @@ func (d *document) validate(schema map[string]any, v any, at string) error {
 			return fmt.Errorf("%s is %q, the pattern is %s", at, v, pattern)
 		}
 	case float64:
-		ok = ok || kind == "integer" && v == float64(int64(v))
+		ok = ok || kind == "number" || kind == "integer" && v == float64(int64(v))
 		if lo, has := schema["minimum"].(float64); has && v < lo {
 			return fmt.Errorf("%s is %v, the minimum is %v", at, v, lo)
 		}
@@ -212,7 +218,7 @@ func TestDescription(t *testing.T) {
 	if listed != len(routes) {
 		t.Errorf("%d operations are described, there are %d routes", listed, len(routes))
 	}
-	known := []string{"$ref", "type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "items", "properties", "additionalProperties", "required", "description", "examples"}
+	known := []string{"$ref", "type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "items", "properties", "additionalProperties", "required", "description", "examples", "contentEncoding"}
 	for name, schema := range d.Parts.Schemas {
 		refs(schema, used)
 		properties, _ := schema["properties"].(map[string]any)
@@ -226,7 +232,8 @@ func TestDescription(t *testing.T) {
 			}
 		}
 		for member, p := range properties {
-			if member == "" || strings.ToLower(member) != member {
+			// The records have the names that public resolvers use.
+			if member == "" || strings.ToLower(member) != member && !strings.HasPrefix(name, "Record") {
 				t.Errorf("schema %s has a member %q", name, member)
 			}
 			for keyword := range p.(map[string]any) {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"strings"
 
 	"hanse/internal/reject"
 )
@@ -114,8 +115,46 @@ func (s *server) routes() []route {
 		{method: "POST", path: "/v1/webhooks/{id}/enable", name: "enableEndpoint", tag: "events", summary: "Deliver again to a receiver that was disabled",
 			handle: s.enableEndpoint, out: Endpoint{}, codes: []string{reject.EndpointNotFound}},
 
-		{method: "GET", path: "/v1/nodes", name: "listNodes", tag: "cluster", summary: "List the nodes", handle: s.listNodes, out: NodePage{}, free: true},
-		{method: "GET", path: "/v1/shards", name: "listShards", tag: "cluster", summary: "List the shards with a replica on this node", handle: s.listShards, out: ShardPage{}, free: true},
+		{method: "GET", path: "/v1/nodes", name: "listNodes", tag: "cluster", summary: "List the nodes, how they fare, and who reaches whom",
+			handle: s.listNodes, out: NodePage{}, free: true, params: []param{
+				{"role", "query", "string", "Only those that host this service"},
+				{"state", "query", "string", "Only those that are " + strings.Join(nodeStates, ", ")},
+				{"health", "query", "string", "Only those that are " + strings.Join(nodeHealths, ", ")},
+			}},
+		{method: "POST", path: "/v1/nodes", name: "joinNode", tag: "cluster", summary: "Admit a node; nodes ask for it themselves (hanse serve --join)",
+			handle: s.joinNode, in: NodeJoin{}, out: NodeJoined{}, status: http.StatusCreated,
+			params: []param{{"Authorization", "header", "string", "Bearer and the join token"}}, codes: []string{reject.JoinTokenWrong, reject.TooManyNodes}},
+		{method: "GET", path: "/v1/nodes/{id}", name: "getNode", tag: "cluster", summary: "Read a node",
+			handle: s.getNode, out: Node{}, free: true, codes: []string{reject.NodeNotFound}},
+		{method: "POST", path: "/v1/nodes/{id}/drain", name: "drainNode", tag: "cluster", summary: "Take the leaderships from a node, so that it can be stopped",
+			handle: s.changeNode("draining"), in: NodeChange{}, out: Node{}, codes: []string{reject.NodeNotFound}},
+		{method: "POST", path: "/v1/nodes/{id}/decommission", name: "decommissionNode", tag: "cluster", summary: "Move everything away from a node, for good",
+			handle: s.changeNode("decommissioning"), in: NodeChange{}, out: Node{}, codes: []string{reject.NodeNotFound}},
+		{method: "POST", path: "/v1/nodes/{id}/activate", name: "activateNode", tag: "cluster", summary: "Use a node again that was drained or is being decommissioned",
+			handle: s.changeNode("active"), in: NodeChange{}, out: Node{}, codes: []string{reject.NodeNotFound}},
+		{method: "POST", path: "/v1/nodes/{id}/forget", name: "forgetNode", tag: "cluster", summary: "Say that a node is lost for good: its replicas are rebuilt, and it is never heard again",
+			handle: s.changeNode("decommissioned"), in: NodeChange{}, out: Node{}, codes: []string{reject.NodeNotFound}},
+		{method: "POST", path: "/v1/join-tokens", name: "createJoinToken", tag: "cluster", summary: "Make a token that lets nodes join; the one before is worth nothing from then on",
+			handle: s.createJoinToken, out: JoinToken{}, status: http.StatusCreated},
+		{method: "GET", path: "/v1/srv", name: "listRecords", tag: "cluster", summary: "Find the nodes that offer a service, as DNS SRV records in JSON",
+			handle: s.listRecords, out: Records{}, free: true, params: []param{
+				{"service", "query", "string", "For example _order._tcp"},
+				{"role", "query", "string", "The same without the form: order"},
+			}},
+		{method: "GET", path: "/v1/shards", name: "listShards", tag: "cluster", summary: "List the shards, their replicas and what moves",
+			handle: s.listShards, out: ShardPage{}, free: true, params: []param{{"service", "query", "string", "Only those of this service"}}},
+		{method: "POST", path: "/v1/shards/{service}/{index}/move", name: "moveReplica", tag: "cluster", summary: "Move a replica from one node to another",
+			handle: s.moveReplica, in: MoveRequest{}, out: MoveAccepted{}, status: http.StatusAccepted, codes: []string{reject.ShardNotFound, reject.NodeNotFound}},
+		{method: "POST", path: "/v1/shards/{service}/{index}/recover", name: "recoverShard", tag: "cluster",
+			summary: "Go on with one replica of a shard whose majority is lost for good: without confirm it says what that would do",
+			handle:  s.recoverShard, in: RecoverRequest{}, out: ShardRecovery{}, codes: []string{reject.ShardNotFound}},
+		{method: "PUT", path: "/v1/settings/down-after", name: "setDownAfter", tag: "cluster", summary: "Set how long a node has to be dead before its replicas are rebuilt",
+			handle: s.setDownAfter, in: DownAfter{}, out: DownAfter{}},
+		{method: "GET", path: "/v1/cluster/events", name: "listClusterEvents", tag: "cluster", summary: "Read what happened to the cluster, oldest first",
+			handle: s.clusterEvents, out: JournalPage{}, params: []param{
+				{"after", "query", "integer", "seq of the last event of the page before"},
+				{"limit", "query", "integer", "Events of a page, 1 to 1000; 50 unless stated"},
+			}},
 		{method: "GET", path: "/v1/audit/orders/{shard}", name: "scanOrders", tag: "audit", summary: "Page over the orders of a shard, each compared with the fold of its events",
 			handle: s.scanOrders, params: pageParams, out: OrderScan{}},
 		{method: "GET", path: "/v1/audit/items/{shard}", name: "scanItems", tag: "audit", summary: "Page over the stock counters of a shard",

@@ -378,42 +378,203 @@ type EndpointPage struct {
 	Endpoints []Endpoint `json:"endpoints"`
 }
 
-// Node is a node as another sees it.
+// Node is a node as the answering one sees it.
 type Node struct {
-	ID      uint64 `json:"id"`
-	REST    string `json:"rest"`
-	Peers   string `json:"peers"`
-	Self    bool   `json:"self"`
-	Healthy bool   `json:"healthy"`
-	Reason  string `json:"reason,omitempty"`
+	ID            uint64   `json:"id"`
+	Name          string   `json:"name,omitempty"`
+	REST          string   `json:"rest" doc:"host:port, as all three addresses"`
+	Peers         string   `json:"peers"`
+	Gossip        string   `json:"gossip,omitempty"`
+	Zone          string   `json:"zone,omitempty" doc:"Failure domain"`
+	Roles         []string `json:"roles" doc:"Services that it hosts; none: all"`
+	Version       string   `json:"version,omitempty"`
+	Features      uint32   `json:"features" doc:"Newest feature level that it knows"`
+	Self          bool     `json:"self"`
+	State         string   `json:"state" enum:"joining,active,draining,decommissioning,decommissioned" doc:"What is wanted of it"`
+	StateSince    string   `json:"state_since,omitempty" format:"date-time"`
+	StateReason   string   `json:"state_reason,omitempty"`
+	Health        string   `json:"health" enum:"healthy,suspect,unhealthy,dead" doc:"How it fares"`
+	HealthSince   string   `json:"health_since,omitempty" format:"date-time"`
+	Reason        string   `json:"reason,omitempty" doc:"Why it is not healthy"`
+	Healthy       bool     `json:"healthy"`
+	RTTMS         float64  `json:"rtt_ms" doc:"Round trip from the answering node"`
+	ClockOffsetMS float64  `json:"clock_offset_ms" doc:"Its clock minus the answering node's"`
+	Replicas      int      `json:"replicas" doc:"As far as the answering node knows, as leaders"`
+	Leaders       int      `json:"leaders"`
+	StartedAt     string   `json:"started_at,omitempty" format:"date-time"`
+	Boot          uint64   `json:"boot" doc:"How often it has been started"`
 }
 
-// NodePage lists the nodes.
+// Cluster is the cluster as a whole.
+type Cluster struct {
+	ID               string   `json:"id"`
+	Features         uint32   `json:"features" doc:"Feature level in force: what every node knows"`
+	Replicas         int      `json:"replicas" doc:"Copies of each shard, as far as there are nodes"`
+	DownAfterSeconds int64    `json:"down_after_seconds" doc:"How long a node has to be dead before its replicas are rebuilt"`
+	Version          uint64   `json:"version" doc:"Raised by every change of the cluster, its nodes and shards"`
+	Blocked          []string `json:"blocked" doc:"What ought to be done and cannot be; known to the leader of the meta shard"`
+}
+
+// Reach is one direction between two nodes.
+type Reach struct {
+	From          uint64  `json:"from"`
+	To            uint64  `json:"to"`
+	Reached       bool    `json:"reached"`
+	RTTMS         float64 `json:"rtt_ms"`
+	ClockOffsetMS float64 `json:"clock_offset_ms" doc:"Clock of to minus that of from"`
+	Since         string  `json:"since,omitempty" format:"date-time"`
+}
+
+// NodePage lists the nodes, and who reaches whom.
 type NodePage struct {
-	Nodes []Node `json:"nodes"`
+	Cluster      Cluster `json:"cluster"`
+	Nodes        []Node  `json:"nodes"`
+	Reachability []Reach `json:"reachability"`
+}
+
+// NodeJoin is a node that wants to be admitted.
+type NodeJoin struct {
+	Cluster  string   `json:"cluster,omitempty" maxLength:"255" doc:"The cluster that it expects; any unless stated"`
+	Name     string   `json:"name,omitempty" maxLength:"63"`
+	HTTP     string   `json:"http" maxLength:"255" doc:"host:port at which others reach it, as all three addresses"`
+	Peers    string   `json:"peers" maxLength:"255"`
+	Gossip   string   `json:"gossip,omitempty" maxLength:"255"`
+	Zone     string   `json:"zone,omitempty" maxLength:"63"`
+	Roles    []string `json:"roles,omitempty" maxItems:"16" doc:"Services that it hosts; all unless stated"`
+	Version  string   `json:"version,omitempty" maxLength:"255"`
+	Format   uint32   `json:"format" doc:"Newest data format that it knows"`
+	Features uint32   `json:"features" doc:"Newest feature level that it knows"`
+	Process  string   `json:"process" pattern:"^[0-9]{1,20}$" doc:"Drawn by the process: a repeated request of it gets the same answer"`
+	Replaces uint64   `json:"replaces,omitempty" doc:"The node whose place it takes, which is gone for good"`
+	Clock    int64    `json:"clock" doc:"Its clock when it sent this, in ns since 1970"`
+}
+
+// NodeJoined admits a node.
+type NodeJoined struct {
+	Node    uint64 `json:"node"`
+	Cluster string `json:"cluster"`
+	View    []byte `json:"view" doc:"All that the node has to know, for the node"`
+}
+
+// NodeChange says why a node's state is changed.
+type NodeChange struct {
+	Reason string `json:"reason,omitempty" maxLength:"255"`
+	DryRun bool   `json:"dry_run,omitempty" doc:"Only say whether it could be done"`
+}
+
+// JoinToken lets nodes join.
+type JoinToken struct {
+	Token string `json:"token" doc:"Shown once; the one before is worth nothing from then on"`
+}
+
+// Records answers which nodes offer a service, as DNS over HTTPS does in JSON.
+type Records struct {
+	Status   int        `json:"Status" doc:"0, or 3 (NXDOMAIN) for a service that does not exist"`
+	Question []Question `json:"Question"`
+	Answer   []Record   `json:"Answer,omitempty"`
+}
+
+// Question is what was asked for.
+type Question struct {
+	Name string `json:"name"`
+	Type int    `json:"type" doc:"33: SRV"`
+}
+
+// Record is an SRV record.
+type Record struct {
+	Name string `json:"name"`
+	Type int    `json:"type"`
+	TTL  int    `json:"TTL"`
+	Data string `json:"data" doc:"Priority, weight, port and host" example:"0 10 7400 shop1.example."`
 }
 
 // Replica is one replica of a shard as its leader sees it.
 type Replica struct {
+	ID    uint64 `json:"id" doc:"Never used again within the shard"`
 	Node  uint64 `json:"node"`
 	Match uint64 `json:"match"`
 	State string `json:"state"`
 }
 
-// Shard describes one shard.
-type Shard struct {
-	ID       string    `json:"id"`
-	Leader   uint64    `json:"leader" doc:"0 when there is none"`
-	Term     uint64    `json:"term"`
-	Applied  uint64    `json:"applied"`
-	Commit   uint64    `json:"commit"`
-	Replicas []Replica `json:"replicas"`
+// Move is a replica on its way.
+type Move struct {
+	From        uint64  `json:"from" doc:"Node; 0 when a replica is added"`
+	To          uint64  `json:"to"`
+	Reason      string  `json:"reason"`
+	Doing       string  `json:"doing"`
+	Share       float64 `json:"share" doc:"How much of the way is done, 0 to 1"`
+	LeftSeconds float64 `json:"left_seconds" doc:"An estimate; 0 when there is none"`
+	StartedAt   string  `json:"started_at,omitempty" format:"date-time"`
 }
 
-// ShardPage describes the shards with a replica at the answering node, and how many each service has.
+// Shard describes one shard.
+type Shard struct {
+	ID        string    `json:"id"`
+	Leader    uint64    `json:"leader" doc:"0 when there is none"`
+	Preferred uint64    `json:"preferred" doc:"Node that should lead; 0: any"`
+	State     string    `json:"state" enum:"ok,under_replicated,moving,unavailable"`
+	Term      uint64    `json:"term"`
+	Applied   uint64    `json:"applied"`
+	Commit    uint64    `json:"commit"`
+	Replicas  []Replica `json:"replicas"`
+	Move      *Move     `json:"move,omitempty"`
+}
+
+// ShardPage describes the shards that the answering node knows of, and how many each service has.
 type ShardPage struct {
 	Shards []Shard        `json:"shards"`
 	Counts map[string]int `json:"counts"`
+}
+
+// MoveRequest moves a replica from one node to another.
+type MoveRequest struct {
+	From uint64 `json:"from" minimum:"1"`
+	To   uint64 `json:"to" minimum:"1"`
+}
+
+// MoveAccepted is a move that has begun.
+type MoveAccepted struct {
+	Shard string `json:"shard"`
+	From  uint64 `json:"from"`
+	To    uint64 `json:"to"`
+}
+
+// RecoverRequest asks what an unsafe recovery would do, or with the confirmation does it.
+type RecoverRequest struct {
+	Confirm string `json:"confirm,omitempty" maxLength:"1000" doc:"Exactly what the answer without it says"`
+}
+
+// ShardRecovery is what an unsafe recovery would do, or has done.
+type ShardRecovery struct {
+	Shard     string   `json:"shard"`
+	Node      uint64   `json:"node" doc:"Has the survivor that goes on alone"`
+	Term      uint64   `json:"term" doc:"Of its last entry, as index"`
+	Index     uint64   `json:"index"`
+	Survivors []uint64 `json:"survivors" doc:"Nodes with a replica that answered"`
+	Missing   []uint64 `json:"missing" doc:"Nodes with a voter that did not"`
+	Confirm   string   `json:"confirm,omitempty" doc:"What has to be sent to do it"`
+	Warning   string   `json:"warning,omitempty"`
+	Done      bool     `json:"done"`
+}
+
+// DownAfter says how long a node has to be dead before its replicas are rebuilt.
+type DownAfter struct {
+	Seconds int64 `json:"seconds" minimum:"0" maximum:"2592000" doc:"0: the default"`
+}
+
+// JournalEntry is something that happened to the cluster.
+type JournalEntry struct {
+	Seq    uint64 `json:"seq"`
+	At     string `json:"at" format:"date-time"`
+	Type   string `json:"type" example:"node.joined"`
+	Node   uint64 `json:"node,omitempty"`
+	Shard  string `json:"shard,omitempty"`
+	Detail string `json:"detail"`
+}
+
+// JournalPage is a page of the cluster's journal, oldest first.
+type JournalPage struct {
+	Events []JournalEntry `json:"events"`
 }
 
 // Version tells what a node runs.
