@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	"hanse/api/metapb"
 	"hanse/internal/shard"
 )
@@ -57,18 +59,6 @@ type Actions struct {
 	Blocked []string
 }
 
-// Plan says what the meta shard should be told next. Health has an entry for each node that was observed; one without is taken for
-// healthy. Now is in ms since 1970. The same input gives the same plan, and a plan that has been carried out gives an empty one.
-func Plan(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) Actions {
-	panic("cluster: being written")
-}
-
-// CheckState reports why a node may not be brought to a state: "decommission of node 3: order/2 would have 2 of 3 replicas ..." or
-// "drain of node 2: node 3 is draining already, and order/1 would have no majority among nodes that are up". Nil when it may.
-func CheckState(v *metapb.View, health map[uint64]Observed, node uint64, to metapb.NodeState) error {
-	panic("cluster: being written")
-}
-
 // Member is a member of a group as a replica of it knows it. Active, CaughtUp and Match are known to the leader only.
 type Member struct {
 	ID, Node         uint64
@@ -95,13 +85,13 @@ type StepKind uint8
 
 // The steps.
 const (
-	Nothing StepKind = iota
-	Create           // make an empty replica with number Replica on this node
-	Destroy          // remove this node's replica Replica for good; its successor has a number of at least Next
-	Change           // change the members: Changes, at once
-	HandOver         // give the leadership to node To
-	Finish           // tell the meta shard that the move to replica Replica is done
-	GiveUp           // tell the meta shard that the move to replica Replica has been given up
+	Nothing  StepKind = iota
+	Create            // make an empty replica with number Replica on this node
+	Destroy           // remove this node's replica Replica for good; its successor has a number of at least Next
+	Change            // change the members: Changes, at once
+	HandOver          // give the leadership to node To
+	Finish            // tell the meta shard that the move to replica Replica is done
+	GiveUp            // tell the meta shard that the move to replica Replica has been given up
 )
 
 // ChangeKind is what happens to a member.
@@ -129,26 +119,7 @@ type Step struct {
 	Changes       []MemberChange
 }
 
-// Next says what node self has to do for a shard, given the plan s (read from the meta shard after this node's start: proof that a
-// replica is to go, where silence would be none), its own facts, and why the move had better be given up, which is what [Hopeless]
-// says. A plan that is older than the facts brings nothing about.
-func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
-	panic("cluster: being written")
-}
-
-// Hopeless says why the move of a shard had better be given up: its target cannot take the replica or takes too long, or there is
-// no need for it any more. It is empty when the move should go on, when there is none, and off the shard's leader. Only the leader
-// knows whether a move can still be given up, so the planner has no say in it: Next goes forward once the new replica has a vote.
-func Hopeless(cfg Config, v *metapb.View, s *metapb.Shard, g Group, health map[uint64]Observed, now int64) string {
-	panic("cluster: being written")
-}
-
 // Hosts reports whether a node may host shards of a service by its roles.
 func Hosts(n *metapb.Node, s shard.Service) bool {
-	panic("cluster: being written")
-}
-
-// MoveProgress describes a move for people: "learner is catching up", with how much of the way is done in percent. G is of the leader.
-func MoveProgress(s *metapb.Shard, g Group) (doing string, percent int) {
-	panic("cluster: being written")
+	return len(n.GetRoles()) == 0 || slices.Contains(n.GetRoles(), uint32(s))
 }
