@@ -1022,6 +1022,7 @@ type Found struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // id, layout, replicas, secret, token_hash, next_node (above all founders); the rest is the shard's
 	Shards        []*Shard               `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`   // id, replicas
+	Nodes         []*Node                `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`     // the founders: id and addresses, so that they find one another until they have registered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1066,6 +1067,13 @@ func (x *Found) GetCluster() *Cluster {
 func (x *Found) GetShards() []*Shard {
 	if x != nil {
 		return x.Shards
+	}
+	return nil
+}
+
+func (x *Found) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
 	}
 	return nil
 }
@@ -2252,10 +2260,11 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\x0eset_down_after\x18\f \x01(\v2\x1b.hanse.meta.v1.SetDownAfterH\x00R\fsetDownAfterB\x06\n" +
 	"\x04body\"3\n" +
 	"\bRegister\x12'\n" +
-	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\"g\n" +
+	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\"\x92\x01\n" +
 	"\x05Found\x120\n" +
 	"\acluster\x18\x01 \x01(\v2\x16.hanse.meta.v1.ClusterR\acluster\x12,\n" +
-	"\x06shards\x18\x02 \x03(\v2\x14.hanse.meta.v1.ShardR\x06shards\"h\n" +
+	"\x06shards\x18\x02 \x03(\v2\x14.hanse.meta.v1.ShardR\x06shards\x12)\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x13.hanse.meta.v1.NodeR\x05nodes\"h\n" +
 	"\x04Join\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\x12\x1d\n" +
 	"\n" +
@@ -2402,25 +2411,26 @@ var file_metapb_meta_proto_depIdxs = []int32{
 	1,  // 18: hanse.meta.v1.Register.node:type_name -> hanse.meta.v1.Node
 	2,  // 19: hanse.meta.v1.Found.cluster:type_name -> hanse.meta.v1.Cluster
 	6,  // 20: hanse.meta.v1.Found.shards:type_name -> hanse.meta.v1.Shard
-	1,  // 21: hanse.meta.v1.Join.node:type_name -> hanse.meta.v1.Node
-	28, // 22: hanse.meta.v1.JoinAnswer.view:type_name -> hanse.meta.v1.View
-	0,  // 23: hanse.meta.v1.SetNodeState.state:type_name -> hanse.meta.v1.NodeState
-	16, // 24: hanse.meta.v1.PlanMoves.moves:type_name -> hanse.meta.v1.PlannedMove
-	19, // 25: hanse.meta.v1.PreferLeaders.preferences:type_name -> hanse.meta.v1.Preference
-	7,  // 26: hanse.meta.v1.Note.event:type_name -> hanse.meta.v1.Event
-	25, // 27: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
-	27, // 28: hanse.meta.v1.Query.look:type_name -> hanse.meta.v1.Look
-	29, // 29: hanse.meta.v1.Query.list_events:type_name -> hanse.meta.v1.ListEvents
-	1,  // 30: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
-	2,  // 31: hanse.meta.v1.View.cluster:type_name -> hanse.meta.v1.Cluster
-	1,  // 32: hanse.meta.v1.View.nodes:type_name -> hanse.meta.v1.Node
-	6,  // 33: hanse.meta.v1.View.shards:type_name -> hanse.meta.v1.Shard
-	7,  // 34: hanse.meta.v1.EventList.events:type_name -> hanse.meta.v1.Event
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	1,  // 21: hanse.meta.v1.Found.nodes:type_name -> hanse.meta.v1.Node
+	1,  // 22: hanse.meta.v1.Join.node:type_name -> hanse.meta.v1.Node
+	28, // 23: hanse.meta.v1.JoinAnswer.view:type_name -> hanse.meta.v1.View
+	0,  // 24: hanse.meta.v1.SetNodeState.state:type_name -> hanse.meta.v1.NodeState
+	16, // 25: hanse.meta.v1.PlanMoves.moves:type_name -> hanse.meta.v1.PlannedMove
+	19, // 26: hanse.meta.v1.PreferLeaders.preferences:type_name -> hanse.meta.v1.Preference
+	7,  // 27: hanse.meta.v1.Note.event:type_name -> hanse.meta.v1.Event
+	25, // 28: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
+	27, // 29: hanse.meta.v1.Query.look:type_name -> hanse.meta.v1.Look
+	29, // 30: hanse.meta.v1.Query.list_events:type_name -> hanse.meta.v1.ListEvents
+	1,  // 31: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
+	2,  // 32: hanse.meta.v1.View.cluster:type_name -> hanse.meta.v1.Cluster
+	1,  // 33: hanse.meta.v1.View.nodes:type_name -> hanse.meta.v1.Node
+	6,  // 34: hanse.meta.v1.View.shards:type_name -> hanse.meta.v1.Shard
+	7,  // 35: hanse.meta.v1.EventList.events:type_name -> hanse.meta.v1.Event
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_metapb_meta_proto_init() }

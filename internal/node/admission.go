@@ -37,28 +37,18 @@ func (n *Node) admission(ctx context.Context) error {
 		if err := n.unfit(); err != nil {
 			return err
 		}
-		if n.answering(peers) >= (len(peers)+1)/2 { // with this node a majority
+		if n.heart.answered(peers) >= (len(peers)+1)/2 { // with this node a majority
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-deadline:
-			n.log.Info("few nodes answer, going on without them", "answering", n.answering(peers), "of", len(peers))
+			n.log.Info("few nodes answer, going on without them", "answering", n.heart.answered(peers), "of", len(peers))
 			return nil
 		case <-look.C:
 		}
 	}
-}
-
-func (n *Node) answering(peers []uint64) (count int) {
-	v := n.heart.seen.Load()
-	for _, p := range peers {
-		if l := v.links[p]; l.Reached && l.RTT > 0 {
-			count++
-		}
-	}
-	return count
 }
 
 // unfit says why this node must not take part.
@@ -135,7 +125,7 @@ func (n *Node) found(ctx context.Context) error {
 		c.NextNode = max(c.NextNode, f+1)
 	}
 	v := new(metapb.View)
-	if err := n.client.tell(ctx, &metapb.Command{Body: &metapb.Command_Found{Found: &metapb.Found{Cluster: c, Shards: first.Shards}}}, v); err != nil {
+	if err := n.client.tell(ctx, &metapb.Command{Body: &metapb.Command_Found{Found: &metapb.Found{Cluster: c, Shards: first.Shards, Nodes: first.Nodes}}}, v); err != nil {
 		return err
 	}
 	n.directory.take(v)

@@ -121,8 +121,10 @@ func (d *directory) know(v *metapb.View, confirmed bool) *known {
 
 func (d *directory) now() *known { return d.current.Load() }
 
-// onChange has fn called with each new state, one at a time. It is to be used before run.
+// onChange has fn called with the present state and each new one, one at a time.
 func (d *directory) onChange(fn func(*known)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.changed = append(d.changed, fn)
 	fn(d.now())
 }

@@ -33,6 +33,7 @@ type heart struct {
 	mu      sync.Mutex
 	detect  *health.Detector
 	pending map[uint64]beat // by ID
+	heard   map[uint64]bool // who has ever answered
 	peers   []uint64
 	changed []func([]health.Change)
 
@@ -58,7 +59,7 @@ func newHeart(self uint64, network transport.Transport, now func() time.Time, lo
 	h := &heart{
 		cfg: health.DefaultConfig(), self: self, network: network, now: now, log: log,
 		stalled: func() time.Duration { return 0 }, version: func() uint64 { return 0 }, saw: func(uint64) {},
-		pending: make(map[uint64]beat),
+		pending: make(map[uint64]beat), heard: make(map[uint64]bool),
 	}
 	h.detect = health.New(h.cfg, self, now().UnixNano())
 	h.nextID.Store(rand.Uint64() >> 16)
@@ -162,6 +163,7 @@ func (h *heart) receive(from transport.NodeID, m *transport.Message) {
 			return // too late: it has counted as missed
 		}
 		delete(h.pending, m.ID)
+		h.heard[b.peer] = true
 		h.detect.Answered(b.peer, health.Heartbeat{
 			Sent: a.sent, PeerReceived: a.received, PeerSent: a.answered, Received: received, Stalled: a.stalled, Row: a.row,
 		})
@@ -172,6 +174,18 @@ func (h *heart) receive(from transport.NodeID, m *transport.Message) {
 func (h *heart) offset() (offset time.Duration, known bool) {
 	v := h.seen.Load()
 	return v.offset, v.compare
+}
+
+// answered counts who of some nodes has answered since this node's start.
+func (h *heart) answered(nodes []uint64) (count int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range nodes {
+		if h.heard[n] {
+			count++
+		}
+	}
+	return count
 }
 
 // reached says whether heartbeats to a node come back.

@@ -16,11 +16,12 @@ import (
 
 // fleet is some nodes in this process, on the disk and on loopback.
 type fleet struct {
-	tb    testing.TB
-	peers []Peer
-	dirs  []string
-	stops []func()
-	psp   string
+	tb     testing.TB
+	peers  []Peer
+	gossip []string
+	dirs   []string
+	stops  []func()
+	psp    string
 }
 
 func freeAddr(tb testing.TB) string {
@@ -36,7 +37,7 @@ func startCluster(tb testing.TB, n int) *fleet {
 	c := &fleet{tb: tb, psp: "instant", stops: make([]func(), n)}
 	for i := range n {
 		c.peers = append(c.peers, Peer{ID: uint64(i + 1), HTTP: freeAddr(tb), Peer: freeAddr(tb)})
-		c.dirs = append(c.dirs, tb.TempDir())
+		c.dirs, c.gossip = append(c.dirs, tb.TempDir()), append(c.gossip, freeAddr(tb))
 	}
 	for i := range n {
 		c.start(i)
@@ -56,6 +57,7 @@ func (c *fleet) start(i int) {
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.ID, cfg.ClusterID, cfg.Bootstrap = c.dirs[i], uint64(i+1), "test", true
 	cfg.HTTPAddr, cfg.PeerAddr, cfg.Peers, cfg.PSP = c.peers[i].HTTP, c.peers[i].Peer, c.peers, c.psp
+	cfg.GossipAddr = c.gossip[i]
 	n, err := Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.tb.Fatal(err)

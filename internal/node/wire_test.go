@@ -69,7 +69,7 @@ func TestResponse_survives_the_wire(t *testing.T) {
 		// What certainly has not happened comes as one error: try elsewhere.
 		{replica.ErrTimeout, errUnavailable},
 		{replica.ErrStopped, errUnavailable},
-		{replica.ErrNoReplica, errUnavailable},
+		{replica.ErrNoReplica, replica.ErrNoReplica},
 	} {
 		if _, err := decodeResponse(id, encodeResponse(shard.Result{}, c.sent)); !errors.Is(err, c.want) {
 			t.Errorf("%v came as %v, want %v", c.sent, err, c.want)

@@ -53,6 +53,12 @@ func (l *logic) found(tx *shard.Tx, f *metapb.Found) shard.Result {
 		next = max(next, n.Id+1)
 		return true
 	})
+	for _, n := range f.Nodes {
+		if _, known := l.nodes.Find(nodeKey(n.Id)); !known {
+			l.nodes.Put(nodeKey(n.Id), &metapb.Node{Id: n.Id, Http: n.Http, Peers: n.Peers, Gossip: n.Gossip, StateSince: tx.Now.Millis()})
+		}
+		next = max(next, n.Id+1)
+	}
 	for _, s := range f.Shards {
 		row := &metapb.Shard{Id: s.Id, Version: 1, NextReplica: 1}
 		for _, r := range s.Replicas {
@@ -104,6 +110,14 @@ func unsound(f *metapb.Found) string {
 	}
 	if len(due) > 0 || len(f.Shards) == 0 || len(f.Shards) > maxShards {
 		return fmt.Sprintf("%d shards, of which %d are not in the layout", len(f.Shards), len(due))
+	}
+	for i, n := range f.Nodes {
+		switch {
+		case n.GetId() == 0 || n.Id > maxNumber || i > 0 && n.Id <= f.Nodes[i-1].Id || len(f.Nodes) > maxNodes:
+			return fmt.Sprintf("founder %d of %d has number %d", i, len(f.Nodes), n.GetId())
+		case !soundNode(n):
+			return fmt.Sprintf("founder %d: "+unsoundNode, n.Id, maxTextBytes)
+		}
 	}
 	return misplaced(f.Shards)
 }

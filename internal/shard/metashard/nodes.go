@@ -109,7 +109,7 @@ func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
 	n.State, n.StateSince, n.StateReason, n.Replaces = old.GetState(), old.GetStateSince(), old.GetStateReason(), old.GetReplaces()
 	n.RegisteredAt, n.StartedAt = old.GetRegisteredAt(), now
 	switch {
-	case !known || old.State == Joining:
+	case !known || old.State == Joining || old.RegisteredAt == 0:
 		n.State, n.StateSince, n.RegisteredAt = Active, now, now
 		event.Type, event.Detail = "node.registered", describeNode(n)
 	case n.Boot == old.Boot:
