@@ -160,9 +160,11 @@ func TestOldNodesAreForgotten(t *testing.T) {
 		j.Node.Process = i + 1
 		id := read[metapb.JoinAnswer](t, m.must(j)).Node
 		m.must(&metapb.Register{Node: &metapb.Node{Id: id, Boot: 1, Process: i + 1, Features: 1}})
-		if i == 0 { // the first has a replica, so it stays in the books
-			m.must(&metapb.PlanMoves{Moves: []*metapb.PlannedMove{{Shard: uint32(shard.NewID(shard.Meta, 0)), Version: 1, From: 3, To: id}}})
-			m.must(&metapb.FinishMove{Shard: uint32(shard.NewID(shard.Meta, 0)), Replica: 4, Done: true})
+		if i == 0 { // the first has the founder's replicas, so it stays in the books, as the founder does without any
+			for _, s := range m.look(0).Shards {
+				m.must(&metapb.PlanMoves{Moves: []*metapb.PlannedMove{{Shard: s.Id, Version: 1, From: 3, To: id}}})
+				m.must(&metapb.FinishMove{Shard: s.Id, Replica: 4, Done: true})
+			}
 		}
 		m.must(&metapb.SetNodeState{Node: id, State: Decommissioned, Lost: true})
 	}
