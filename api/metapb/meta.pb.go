@@ -1640,7 +1640,7 @@ type RecoverShard struct {
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
 	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`       // where the survivor is
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`    // what was confirmed, by whom
-	Replica       uint64                 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"` // number under which it goes on: the shard's next_replica; 0: that
+	Replica       uint64                 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"` // number under which it goes on: the shard's next_replica; 0: that. Given, the same request again changes nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

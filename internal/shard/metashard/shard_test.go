@@ -303,7 +303,7 @@ func (s script) run() string {
 		if n := s.number("replicas"); n > 0 {
 			f.Cluster.Replicas = uint32(n)
 		}
-		f.Cluster.TokenHash = token(s.text("token"))
+		f.Cluster.TokenHash, f.Cluster.NextNode = token(s.text("token")), s.number("next")
 		r, show = s.do(f), view
 	case "register":
 		r, show = s.register(s.node()), node
@@ -342,7 +342,7 @@ func (s script) run() string {
 	case "raise":
 		r = s.do(&metapb.RaiseFeatures{Features: uint32(s.number("to"))})
 	case "recover":
-		r, show = s.do(&metapb.RecoverShard{Shard: s.shard("shard"), Node: s.number("node"), Detail: s.text("detail")}), view
+		r, show = s.do(&metapb.RecoverShard{Shard: s.shard("shard"), Node: s.number("node"), Replica: s.number("as"), Detail: s.text("detail")}), view
 	case "note":
 		r = s.do(&metapb.Note{Event: &metapb.Event{Seq: 77, At: 77, Type: s.text("type"), Node: s.number("node"), Detail: s.text("detail")}})
 	case "look":
