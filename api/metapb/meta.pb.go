@@ -272,8 +272,9 @@ type Cluster struct {
 	Secret        []byte                 `protobuf:"bytes,6,opt,name=secret,proto3" json:"secret,omitempty"`                        // 32 random bytes that members share; gossip is encrypted with a key made of it
 	TokenHash     []byte                 `protobuf:"bytes,7,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // SHA-256 of the join token; empty: nobody can join
 	FoundedAt     int64                  `protobuf:"varint,8,opt,name=founded_at,json=foundedAt,proto3" json:"founded_at,omitempty"`
-	Version       uint64                 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`                       // raised by every change of cluster, nodes or shards
-	DownAfter     int64                  `protobuf:"varint,10,opt,name=down_after,json=downAfter,proto3" json:"down_after,omitempty"` // ms that a node has to be dead before its replicas are rebuilt; 0: the default
+	Version       uint64                 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`                             // raised by every change of cluster, nodes or shards
+	DownAfter     int64                  `protobuf:"varint,10,opt,name=down_after,json=downAfter,proto3" json:"down_after,omitempty"`       // ms that a node has to be dead before its replicas are rebuilt; 0: the default
+	FirstJoined   uint64                 `protobuf:"varint,11,opt,name=first_joined,json=firstJoined,proto3" json:"first_joined,omitempty"` // lowest number that was given out by a join: a lower one is a founder's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +375,13 @@ func (x *Cluster) GetVersion() uint64 {
 func (x *Cluster) GetDownAfter() int64 {
 	if x != nil {
 		return x.DownAfter
+	}
+	return 0
+}
+
+func (x *Cluster) GetFirstJoined() uint64 {
+	if x != nil {
+		return x.FirstJoined
 	}
 	return 0
 }
@@ -1640,7 +1648,7 @@ type RecoverShard struct {
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
 	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`       // where the survivor is
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`    // what was confirmed, by whom
-	Replica       uint64                 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"` // number under which it goes on: the shard's next_replica; 0: that
+	Replica       uint64                 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"` // number under which it goes on: the shard's next_replica; 0: that. Given, the same request again changes nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2197,7 +2205,7 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\vstate_since\x18\x10 \x01(\x03R\n" +
 	"stateSince\x12!\n" +
 	"\fstate_reason\x18\x11 \x01(\tR\vstateReason\x12\x1a\n" +
-	"\breplaces\x18\x12 \x01(\x04R\breplaces\"\xb3\x02\n" +
+	"\breplaces\x18\x12 \x01(\x04R\breplaces\"\xd6\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\x06layout\x18\x02 \x03(\v2\x1c.hanse.meta.v1.ServiceShardsR\x06layout\x12\x1a\n" +
@@ -2212,7 +2220,8 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\x04R\aversion\x12\x1d\n" +
 	"\n" +
 	"down_after\x18\n" +
-	" \x01(\x03R\tdownAfter\"A\n" +
+	" \x01(\x03R\tdownAfter\x12!\n" +
+	"\ffirst_joined\x18\v \x01(\x04R\vfirstJoined\"A\n" +
 	"\rServiceShards\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\rR\aservice\x12\x16\n" +
 	"\x06shards\x18\x02 \x01(\rR\x06shards\"-\n" +

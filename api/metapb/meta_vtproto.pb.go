@@ -69,6 +69,7 @@ func (m *Cluster) CloneVT() *Cluster {
 	r.FoundedAt = m.FoundedAt
 	r.Version = m.Version
 	r.DownAfter = m.DownAfter
+	r.FirstJoined = m.FirstJoined
 	if rhs := m.Layout; rhs != nil {
 		tmpContainer := make([]*ServiceShards, len(rhs))
 		for k, v := range rhs {
@@ -935,6 +936,9 @@ func (this *Cluster) EqualVT(that *Cluster) bool {
 		return false
 	}
 	if this.DownAfter != that.DownAfter {
+		return false
+	}
+	if this.FirstJoined != that.FirstJoined {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -2292,6 +2296,11 @@ func (m *Cluster) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.FirstJoined != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.FirstJoined))
+		i--
+		dAtA[i] = 0x58
 	}
 	if m.DownAfter != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.DownAfter))
@@ -4216,6 +4225,9 @@ func (m *Cluster) SizeVT() (n int) {
 	if m.DownAfter != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.DownAfter))
 	}
+	if m.FirstJoined != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.FirstJoined))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -5765,6 +5777,25 @@ func (m *Cluster) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.DownAfter |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FirstJoined", wireType)
+			}
+			m.FirstJoined = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.FirstJoined |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -48,11 +48,21 @@ func (l *logic) found(tx *shard.Tx, f *metapb.Found) shard.Result {
 		}
 		return answer(l.view())
 	}
-	next := max(1, min(c.NextNode, maxNodes+1))
-	l.nodes.Scan("", "", func(_ string, n *metapb.Node) bool { // those that registered before
-		next = max(next, n.Id+1)
-		return true
-	})
+	founders, next := make(map[uint64]bool), max(1, min(c.NextNode, maxNodes+1))
+	for _, n := range f.Nodes {
+		founders[n.Id] = true
+	}
+	for _, n := range l.allNodes() { // those that registered before
+		founders[n.Id], next = true, max(next, n.Id+1)
+	}
+	for _, s := range f.Shards {
+		for _, r := range s.Replicas {
+			founders[r.Node], next = true, max(next, r.Node+1)
+		}
+	}
+	if len(founders) > maxNodes {
+		return refuse(reject.TooManyNodes, "the cluster would begin with %d nodes", len(founders))
+	}
 	for _, n := range f.Nodes {
 		if _, known := l.nodes.Find(nodeKey(n.Id)); !known {
 			l.nodes.Put(nodeKey(n.Id), &metapb.Node{Id: n.Id, Http: n.Http, Peers: n.Peers, Gossip: n.Gossip, StateSince: tx.Now.Millis()})
@@ -63,14 +73,14 @@ func (l *logic) found(tx *shard.Tx, f *metapb.Found) shard.Result {
 		row := &metapb.Shard{Id: s.Id, Version: 1, NextReplica: 1}
 		for _, r := range s.Replicas {
 			row.Replicas = append(row.Replicas, &metapb.Replica{Id: r.Id, Node: r.Node})
-			row.NextReplica, next = max(row.NextReplica, r.Id+1), max(next, r.Node+1)
+			row.NextReplica = max(row.NextReplica, r.Id+1)
 		}
 		sortReplicas(row)
 		l.putShard(row)
 	}
 	l.clusters.Put(clusterKey, &metapb.Cluster{
 		Id: c.Id, Layout: c.Layout, Replicas: c.Replicas, Secret: c.Secret, TokenHash: c.TokenHash,
-		NextNode: next, FoundedAt: tx.Now.Millis(), Version: 1,
+		NextNode: next, FirstJoined: next, FoundedAt: tx.Now.Millis(), Version: 1,
 	})
 	l.record(tx, &metapb.Event{Type: "cluster.founded", Detail: "cluster " + c.Id + ": " + describeLayout(c.Layout)})
 	return answer(l.view())
@@ -124,21 +134,17 @@ func unsound(f *metapb.Found) string {
 
 // misplaced says what is wrong with first replicas; empty for nothing.
 func misplaced(shards []*metapb.Shard) string {
-	founders := make(map[uint64]bool)
 	for _, s := range shards {
 		ids, nodes := make(map[uint64]bool), make(map[uint64]bool)
 		for _, r := range s.Replicas {
 			if r.GetId() == 0 || r.Id > maxNumber || r.Node == 0 || r.Node > maxNumber || ids[r.Id] || nodes[r.Node] {
 				return fmt.Sprintf("shard %s has replica %d on node %d", shard.ID(s.Id), r.GetId(), r.GetNode())
 			}
-			ids[r.Id], nodes[r.Node], founders[r.Node] = true, true, true
+			ids[r.Id], nodes[r.Node] = true, true
 		}
 		if len(ids) == 0 {
 			return fmt.Sprintf("shard %s has no replica", shard.ID(s.Id))
 		}
-	}
-	if len(founders) > maxNodes {
-		return fmt.Sprintf("%d nodes, at most %d are possible", len(founders), maxNodes)
 	}
 	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"hanse/api/metapb"
 	"hanse/internal/invariant"
@@ -85,6 +86,8 @@ func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
 	switch {
 	case !known && c != nil && n.Id >= c.NextNode:
 		return refuse(reject.UnknownNode, "cluster %s has not given out number %d: the node has to join", c.Id, n.Id)
+	case !known && c != nil && n.Id >= c.FirstJoined:
+		return refuse(reject.NodeRemoved, "node %d is decommissioned, so long ago that the reason is forgotten", n.Id)
 	case !known && l.count() >= maxNodes:
 		return refuse(reject.TooManyNodes, "there are %d nodes", maxNodes)
 	case old.GetState() == Decommissioned:
@@ -115,7 +118,10 @@ func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
 	case n.Boot == old.Boot:
 		n.StartedAt = old.StartedAt
 	default:
-		event.Type, event.Detail = "node.restarted", fmt.Sprintf("boot %d, %s", n.Boot, describeNode(n))
+		event.Type, event.Detail = "node.restarted", fmt.Sprintf("boot %d", n.Boot)
+		if old.Version != n.Version {
+			event.Detail += ", version " + n.Version
+		}
 	}
 	from := None
 	if known {
@@ -171,12 +177,33 @@ func (l *logic) join(tx *shard.Tx, j *metapb.Join) shard.Result {
 	if replaced != nil && replaced.State != Decommissioned {
 		l.lose(tx, replaced, OnReplace, fmt.Sprintf("replaced by node %d", id))
 	}
+	l.forget()
 	n = n.CloneVT()
 	n.Id, n.State, n.StateSince, n.StateReason = id, Joining, tx.Now.Millis(), ""
 	n.Boot, n.RegisteredAt, n.StartedAt = 0, 0, 0
 	l.putNode(n)
 	l.record(tx, &metapb.Event{Type: "node.joined", Node: id, Detail: describeNode(n)})
 	return l.admitted(id)
+}
+
+// forget drops the record of a node that is long gone when there are as many as are kept. Its number tells enough: it was given out by a
+// join, and has no record. A founder's number would not, and where replicas are still placed, who reads the plan looks for the node.
+func (l *logic) forget() {
+	var removed []*metapb.Node
+	for _, n := range l.allNodes() {
+		if n.State == Decommissioned && n.Id >= l.cluster().FirstJoined {
+			removed = append(removed, n)
+		}
+	}
+	if len(removed) <= maxRemoved {
+		return
+	}
+	for _, n := range removed {
+		if l.holds(n.Id) == (holdings{}) {
+			l.nodes.Delete(nodeKey(n.Id))
+			return
+		}
+	}
 }
 
 // admitted tells a node all that it has to know, which is not the token: the next node needs it from a person.
@@ -216,7 +243,7 @@ func (l *logic) setNodeState(tx *shard.Tx, s *metapb.SetNodeState) shard.Result 
 		return refuse(reject.NodeState, "node %d is %s and cannot become %s", n.Id, StateName(n.State), StateName(s.State))
 	}
 	if h := l.holds(n.Id); t.Empty && h != (holdings{}) {
-		return refuse(reject.NodeState, "node %d has %d replicas, and %d are on their way to it", n.Id, h.replicas, h.coming)
+		return refuse(reject.NodeState, "node %d is not empty: replicas on it: %d, on their way to it: %d", n.Id, h.replicas, h.coming)
 	}
 	if s.Lost {
 		l.lose(tx, n, on, s.Reason)
@@ -248,15 +275,18 @@ func reason(n *metapb.Node) string {
 }
 
 func describeNode(n *metapb.Node) string {
-	s := "version " + n.Version
+	var parts []string
 	if n.Name != "" {
-		s = n.Name + ", " + s
+		parts = append(parts, n.Name)
+	}
+	if n.Version != "" {
+		parts = append(parts, "version "+n.Version)
 	}
 	if n.Zone != "" {
-		s += ", zone " + n.Zone
+		parts = append(parts, "zone "+n.Zone)
 	}
 	if n.Replaces != 0 {
-		s += fmt.Sprintf(", replaces node %d", n.Replaces)
+		parts = append(parts, fmt.Sprintf("replaces node %d", n.Replaces))
 	}
-	return s
+	return strings.Join(parts, ", ")
 }

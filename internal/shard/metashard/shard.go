@@ -12,6 +12,8 @@ import (
 const (
 	// maxNodes bounds the members of a cluster.
 	maxNodes = 1000
+	// maxRemoved is how many decommissioned nodes that had joined are remembered, beside the members.
+	maxRemoved = 1000
 	// maxShards bounds the shards of a cluster, all services together.
 	maxShards = 16384
 	// maxMoves bounds the moves of one command.
@@ -34,7 +36,7 @@ func New() func(*shard.State) shard.Logic {
 	return func(s *shard.State) shard.Logic {
 		return &logic{
 			clusters: shard.NewTable(s, 'c', shard.ProtoCodec[metapb.Cluster](), 1),
-			nodes:    shard.NewTable(s, 'n', shard.ProtoCodec[metapb.Node](), maxNodes),
+			nodes:    shard.NewTable(s, 'n', shard.ProtoCodec[metapb.Node](), 2*maxNodes),
 			shards:   shard.NewTable(s, 's', shard.ProtoCodec[metapb.Shard](), maxShards),
 			journal:  journal{events: shard.NewTable(s, 'e', shard.ProtoCodec[metapb.Event](), maxEvents)},
 		}

@@ -206,6 +206,8 @@ func (l *logic) recoverShard(tx *shard.Tx, r *metapb.RecoverShard) shard.Result 
 		return refuse(reject.NodeNotFound, "there is no node %d", r.Node)
 	case n.State == Decommissioned:
 		return refuse(reject.NodeState, "node %d is decommissioned", r.Node)
+	case r.Replica != 0 && len(s.Replicas) == 1 && replica(s, r.Replica) == replicaOn(s, r.Node) && replicaOn(s, r.Node) != nil:
+		return answer(&metapb.View{Shards: []*metapb.Shard{s}}) // the request again: its answer was lost
 	case r.Replica != 0 && r.Replica != s.NextReplica:
 		return refuse(reject.ReplicaNotFound, "the next replica of shard %s has number %d, not %d", shard.ID(r.Shard), s.NextReplica, r.Replica)
 	case replicaOn(s, r.Node) == nil && (s.Move == nil || s.Move.To.Node != r.Node):
