@@ -23,6 +23,7 @@ type world struct {
 	nodes   map[uint64]*machine
 	history map[uint32][]*metapb.Shard // what the plan was
 	queue   []func()                   // messages on their way
+	slow    []func()                   // and such as take far longer than others
 	trace   []string
 	zones   int
 	steps   [GiveUp + 1]int
@@ -230,7 +231,7 @@ func (w *world) work(certain bool) {
 		if g.leader == 0 {
 			continue
 		}
-		if len(g.old) > 0 && (certain || w.rand.IntN(2) == 0) {
+		if len(g.old) > 0 && (certain || w.rand.IntN(6) == 0) {
 			g.old = nil
 			g.members = slices.DeleteFunc(g.members, func(m Member) bool { return !m.Voter && !m.Learner })
 		}
@@ -257,7 +258,7 @@ func (w *world) look(node uint64, id uint32, late bool) {
 	}
 	s, g := all[at], w.facts(node, id)
 	giveUp := Hopeless(w.cfg, w.view, s, g, w.health(), w.now)
-	if late && giveUp == "" && g.Leads && s.Move != nil && w.rand.IntN(200) == 0 {
+	if late && giveUp == "" && g.Leads && s.Move != nil && w.rand.IntN(30) == 0 {
 		giveUp = "somebody saw something"
 	}
 	step := Next(s, node, g, giveUp)
@@ -269,17 +270,24 @@ func (w *world) look(node uint64, id uint32, late bool) {
 		w.careful(id, step.Changes)
 	}
 	w.steps[step.Kind]++
-	w.send(late, func() { w.do(node, id, step) })
+	switch {
+	case !late:
+		w.do(node, id, step)
+	case step.Kind == Finish || step.Kind == GiveUp:
+		w.send(func() { w.do(node, id, step) })
+	case w.rand.IntN(10) > 0: // its own host is told
+		w.do(node, id, step)
+	}
 }
 
-// send delivers a message now, or later, or twice, or not.
-func (w *world) send(late bool, do func()) {
-	if !late {
-		do()
-		return
-	}
+// send delivers a message later, or twice, or not.
+func (w *world) send(do func()) {
 	for range []int{1, 1, 1, 1, 2, 0}[w.rand.IntN(6)] {
-		w.queue = append(w.queue, do)
+		if w.rand.IntN(3) == 0 {
+			w.slow = append(w.slow, do)
+		} else {
+			w.queue = append(w.queue, do)
+		}
 	}
 }
 
@@ -532,11 +540,11 @@ func (w *world) lose(id uint64) {
 	}
 }
 
-func (w *world) deliver() {
-	if n := len(w.queue); n > 0 {
+func (w *world) deliver(queue *[]func()) {
+	if n := len(*queue); n > 0 {
 		i := w.rand.IntN(n)
-		do := w.queue[i]
-		w.queue = slices.Delete(w.queue, i, i+1)
+		do := (*queue)[i]
+		*queue = slices.Delete(*queue, i, i+1)
 		do()
 	}
 }
@@ -554,7 +562,9 @@ func (w *world) run(steps int) {
 		case k < 14:
 			w.work(false)
 		case k < 24:
-			w.deliver()
+			w.deliver(&w.queue)
+		case k == 24 && w.rand.IntN(3) == 0:
+			w.deliver(&w.slow)
 		default:
 			nodes := slices.Sorted(maps.Keys(w.nodes))
 			w.look(nodes[w.rand.IntN(len(nodes))], ids[w.rand.IntN(len(ids))], true)
@@ -565,8 +575,9 @@ func (w *world) run(steps int) {
 
 // settle heals what can be healed and lets everything come to rest.
 func (w *world) settle() {
-	for len(w.queue) > 0 {
-		w.deliver()
+	for len(w.queue)+len(w.slow) > 0 {
+		w.deliver(&w.queue)
+		w.deliver(&w.slow)
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.nodes)) {
 		switch m, n := w.nodes[id], w.node(id); {
@@ -594,7 +605,8 @@ func (w *world) settle() {
 				w.check()
 			}
 		}
-		if !busy && len(w.trace) == before && round > 2 {
+		moving := slices.ContainsFunc(w.view.Shards, func(s *metapb.Shard) bool { return s.Move != nil })
+		if !busy && !moving && len(w.trace) == before && round > 2 {
 			w.settled()
 			return
 		}
