@@ -16,7 +16,7 @@ func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
 		return Step{} // somebody has a number that this plan has not given out yet
 	}
 	switch to := s.Move.GetTo(); {
-	case g.Replica == 0 && to.GetNode() == self && replicaOn(s, self) == 0:
+	case g.Replica == 0 && to.GetNode() == self:
 		return Step{Kind: Create, Shard: shard.ID(s.Id), Replica: to.Id}
 	case g.Replica == 0:
 		// That the plan has a replica here changes nothing: its disk was lost, and an empty one under its number would vote against
@@ -38,7 +38,7 @@ func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
 	if s.Move != nil {
 		return l.move(giveUp)
 	}
-	return l.settle()
+	return l.replace(l.stray(), l.missing())
 }
 
 // planned reports whether a replica is one of the shard's, or will be.
@@ -64,7 +64,7 @@ func obsolete(s *metapb.Shard, self uint64, g Group) bool {
 		return false
 	}
 	// A number above all of the plan's never was in it: its move was given up, and it is a learner at most. One that has a vote
-	// nevertheless has got it from a leader that did not know yet; the group's next leader replaces it, see settle.
+	// nevertheless has got it from a leader that did not know yet; the group's next leader replaces it, see stray.
 	givenUp := !slices.ContainsFunc(s.Replicas, func(r *metapb.Replica) bool { return r.Id > g.Replica })
 	return !givenUp || !g.member(g.Replica).Voter
 }
@@ -101,39 +101,47 @@ func (l leader) move(giveUp string) Step {
 		}
 		return Step{Kind: GiveUp, Shard: shard.ID(l.s.Id), Replica: l.s.Move.To.Id}
 	}
-	from := l.g.member(l.s.Move.From.GetId())
+	from, stray, missing := l.g.member(l.s.Move.From.GetId()), l.stray(), l.missing()
+	switch {
+	case missing != nil || stray.ID != 0 && from.ID != 0:
+		return l.replace(stray, missing) // the group is not what the move was planned for
+	case from.ID == 0:
+		from = stray
+	}
 	if to.Voter && from.ID == 0 {
 		return Step{Kind: Finish, Shard: shard.ID(l.s.Id), Replica: to.ID}
 	}
 	return l.replace(from, l.s.Move.To)
 }
 
-// settle brings the group to the plan when there is no move. They differ only when a leader that did not know yet that a move had
-// been given up has gone on with it. The plan stays right then: its replica still is on its node, under a number that votes as it
-// always did, and takes its place again.
-func (l leader) settle() Step {
-	var stray Member
+// stray returns a voter that is not in the plan, one without number when there is none. That is so only when a leader that did not know
+// yet that a move had been given up has gone on with it. The plan stays right then: the replica that was to be replaced still is on
+// its node, under a number that votes as it always did, and takes its place again.
+func (l leader) stray() Member {
 	for _, m := range l.g.Members {
 		if m.Voter && !planned(l.s, m.ID) {
-			stray = m
-			break
+			return m
 		}
 	}
+	return Member{}
+}
+
+// missing returns a replica that should have a vote and has none, nil when there is none; those that the move is about are not meant.
+func (l leader) missing() *metapb.Replica {
 	for _, r := range l.s.Replicas {
-		if !l.g.member(r.Id).Voter {
-			return l.replace(stray, r)
+		if r.Id != l.s.Move.GetFrom().GetId() && !l.g.member(r.Id).Voter {
+			return r
 		}
 	}
-	if stray.ID != 0 {
-		return l.replace(stray, nil)
-	}
-	return Step{}
+	return nil
 }
 
 // replace does the next step of replacing member from, if it has a number, by replica to, if there is one.
 func (l leader) replace(from Member, to *metapb.Replica) Step {
 	added := l.g.member(to.GetId())
 	switch {
+	case to == nil && from.ID == 0:
+		return Step{}
 	case to != nil && added.ID == 0:
 		return l.change(MemberChange{AddLearner, to.Id, to.Node})
 	case added.Learner && !added.CaughtUp:
@@ -225,7 +233,7 @@ func Hopeless(cfg Config, v *metapb.View, s *metapb.Shard, g Group, health map[u
 			return fmt.Sprintf("node %d stays", from.Node)
 		}
 	}
-	if !g.member(s.Move.To.Id).CaughtUp && now-s.Move.StartedAt > cfg.GiveUpAfter {
+	if ready := g.member(s.Move.To.Id).CaughtUp && (leader{s, g}).missing() == nil; !ready && now-s.Move.StartedAt > cfg.GiveUpAfter {
 		return fmt.Sprintf("node %d has not caught up after %d s", s.Move.To.Node, (now-s.Move.StartedAt)/1000)
 	}
 	return ""

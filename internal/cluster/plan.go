@@ -315,9 +315,9 @@ func (p *planner) repair() {
 		if g.moving {
 			continue
 		}
-		lost := slices.IndexFunc(g.at, func(h *host) bool { return h == nil || h.State == metapb.NodeState_NODE_DECOMMISSIONED })
+		lost := g.oneOf(func(h *host) bool { return h == nil || h.State == metapb.NodeState_NODE_DECOMMISSIONED })
 		if lost < 0 {
-			lost = slices.IndexFunc(g.at, p.overdue)
+			lost = g.oneOf(p.overdue)
 		}
 		switch {
 		case lost >= 0:
@@ -330,6 +330,21 @@ func (p *planner) repair() {
 		p.block("%d of %d nodes %s dead, and nothing is rebuilt, for that is rather the network or the power: decommission those that are gone for good",
 			dead, members, plural(dead, "looks", "look"))
 	}
+}
+
+// oneOf returns the place of a replica whose node ok holds for, -1 when there is none; of several another one after each attempt, for
+// one may have to go before the group can do without another.
+func (g *group) oneOf(ok func(*host) bool) int {
+	var all []int
+	for pos, h := range g.at {
+		if ok(h) {
+			all = append(all, pos)
+		}
+	}
+	if len(all) == 0 {
+		return -1
+	}
+	return all[g.NextReplica%uint64(len(all))]
 }
 
 // overdue reports whether a node has been dead for so long that its replicas are to be rebuilt.
