@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -115,13 +116,13 @@ type lines struct {
 }
 
 func (l *lines) Write(line []byte) (int, error) {
-	level, text, _ := bytes.Cut(line, []byte("] "))
-	log := l.to.Debug
-	if string(level) == "[WARN" || string(level) == "[ERR" {
-		if l.warnings.Allow() {
+	log, text := l.to.Debug, string(bytes.TrimSpace(line))
+	if level, rest, found := strings.Cut(text, "] "); found && strings.HasPrefix(level, "[") {
+		text = strings.TrimPrefix(rest, "memberlist: ")
+		if (level == "[WARN" || level == "[ERR") && l.warnings.Allow() {
 			log = l.to.Warn
 		}
 	}
-	log("gossip reports", "what", string(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("memberlist: ")))))
+	log("gossip reports", "what", text)
 	return len(line), nil
 }

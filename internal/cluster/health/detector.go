@@ -75,7 +75,9 @@ func (d *Detector) Answered(peer uint64, h Heartbeat) {
 	p.link.answered(h, now)
 	p.row, p.rowAt = h.Row, now
 	p.disk.observe(d.cfg, h.Stalled, now)
-	p.standing.well++
+	if h.Received-h.Sent <= int64(d.cfg.Interval) {
+		p.standing.well++
+	}
 }
 
 // Missed says that a heartbeat was not answered within Interval, or could not be sent. The reason may be empty.
@@ -125,16 +127,20 @@ func (d *Detector) Observed() map[uint64]cluster.Observed {
 	return all
 }
 
-// Row is this node's own row of the matrix, by node; it goes into its answers to heartbeats.
+// Row is this node's own row of the matrix, by node; it goes into its answers to heartbeats. Peers of which it has no experience yet are
+// left out: a node that has just started must not speak for one that is dead.
 func (d *Detector) Row() []Link {
-	row := make([]Link, len(d.peers))
-	for i, p := range d.peers {
+	row := make([]Link, 0, len(d.peers))
+	for _, p := range d.peers {
+		if !p.link.proven {
+			continue
+		}
 		l := Link{To: p.id, Reached: p.link.reached, Since: ms(p.link.since)}
 		l.RTT, _ = p.link.roundTrip()
 		if c, known := p.link.clock(); known {
 			l.Offset = c.offset
 		}
-		row[i] = l
+		row = append(row, l)
 	}
 	return row
 }
@@ -198,16 +204,20 @@ func (k *disk) observe(cfg Config, stalled time.Duration, now int64) {
 }
 
 func (d *Detector) peer(id uint64) *node {
-	i, found := slices.BinarySearchFunc(d.peers, id, func(p *node, id uint64) int { return cmp.Compare(p.id, id) })
-	if !found {
-		return nil
+	if i, found := d.find(id); found {
+		return d.peers[i]
 	}
-	return d.peers[i]
+	return nil
+}
+
+// find returns where a peer is, or would be.
+func (d *Detector) find(id uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(d.peers, id, func(p *node, id uint64) int { return cmp.Compare(p.id, id) })
 }
 
 // nodes returns this node and its peers, by number.
 func (d *Detector) nodes() []*node {
-	i, _ := slices.BinarySearchFunc(d.peers, d.me.id, func(p *node, id uint64) int { return cmp.Compare(p.id, id) })
+	i, _ := d.find(d.me.id)
 	return slices.Insert(slices.Clone(d.peers), i, d.me)
 }
 

@@ -8,8 +8,8 @@
 // what Raft's elections are for; it says who is not to be chosen, who should give its leaderships up, and whom to replace.
 //
 // Who accuses may itself be what fails, so a node is unhealthy only by more than one voice:
-//   - It is cut off when most of those who watch it do not reach it, by their rows and by this node's own link. Whoever is itself cut
-//     off has no say. What only some do not reach is suspect, and nothing follows.
+//   - It is cut off when most of those who can be asked do not reach it, by their rows and by this node's own link. What only
+//     some do not reach is suspect, and nothing follows; and what is said by one who is cut off makes nobody suspect.
 //   - A node that reaches no other judges itself, and nobody else.
 //   - Time in which this process stood still, or its clock was set, is nobody's silence.
 //   - A clock is judged by a majority of clocks that agree, and an answer's time by those of other peers.

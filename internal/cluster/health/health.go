@@ -11,9 +11,10 @@ type Config struct {
 	// Interval is the time between heartbeats to a peer, and the time after which one counts as missed. Default 200 ms.
 	Interval time.Duration
 	// Misses in a row, over at least Silence since the last answer, mean that a peer is not reached; the first makes it suspect.
-	// Defaults 3 and 1.2 s, which is five misses of the default interval. Where every fifth packet is lost, each way, a heartbeat is missed
-	// with probability 0.36: of 3,000 in ten minutes, 90 runs are of three or longer, and 12 of five. That two watchers have one at the
-	// same time, which it takes in a cluster of three, happens 0.14 times. Raft has elected other leaders by then, so nothing waits for it.
+	// Defaults 3 and 1.2 s, which takes five or six misses of the default interval. Where every fifth packet is lost, each way, a heartbeat
+	// is missed with probability 0.36: of 3,000 in ten minutes 90 runs are of three or longer, 12 of five, 4 of six. Two watchers must
+	// have one at the same time in a cluster of three. Simulated there: 5 wrong judgements in ten hours, by three misses alone 500.
+	// Raft has elected other leaders by then, so nothing waits for it.
 	Misses  int
 	Silence time.Duration
 	// Well is how many answers in a row make it healthy again; it doubles with each relapse within a minute, up to MaxWell, so that

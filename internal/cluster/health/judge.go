@@ -29,9 +29,9 @@ func (d *Detector) examine(p *node, now int64) finding {
 	switch {
 	case clock.health >= cluster.Unhealthy:
 		return clock
-	case len(p.poll.not) > 0 && d.isolated:
+	case d.isolated:
 		return finding{cluster.Suspect, fmt.Sprintf("not reached from node %d, which reaches no other node", d.me.id)}
-	case len(p.poll.not) > 0:
+	case p.poll.doubted(d.me):
 		return finding{cluster.Suspect, unreached(p)}
 	case p.link.misses == 1:
 		return finding{cluster.Suspect, "a heartbeat is missing" + because(p)}
@@ -94,13 +94,16 @@ func cutHealth(cfg Config, p *node, now int64) cluster.Health {
 
 // unreached says from where a node is not reached.
 func unreached(p *node) string {
-	switch {
-	case len(p.poll.by) == 0:
+	switch by := list(p.poll.by); {
+	case p.poll.cut() && by != "":
+		return "reached from node " + by + " only"
+	case p.poll.cut() && !p.link.reached:
 		return "does not answer" + because(p)
-	case p.poll.cut():
-		return "reached from node " + list(p.poll.by) + " only"
+	case by == "":
+		return "not reached from node " + list(p.poll.not)
+	default:
+		return "not reached from node " + list(p.poll.not) + "; reached from " + by
 	}
-	return "not reached from node " + list(p.poll.not) + "; reached from " + list(p.poll.by)
 }
 
 func because(p *node) string {

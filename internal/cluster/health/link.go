@@ -14,6 +14,7 @@ type link struct {
 	deafUntil int64  // misses told earlier do not count
 	reached   bool
 	since     int64 // of reached
+	proven    bool  // by an answer or by silence; until then the peer is taken to be reached, and nobody is told so
 	samples   [window]sample
 	count     int // of samples taken, ever
 }
@@ -28,7 +29,7 @@ func newLink(cfg Config, now int64) link {
 }
 
 func (l *link) answered(h Heartbeat, now int64) {
-	l.heard, l.misses, l.why = now, 0, ""
+	l.heard, l.misses, l.why, l.proven = now, 0, "", true
 	if !l.reached {
 		l.reached, l.since = true, now
 	}
@@ -55,15 +56,15 @@ func (l *link) missed(why string, now int64) bool {
 // judge notices that the peer is not reached any more.
 func (l *link) judge(cfg Config, now int64) {
 	if l.reached && l.misses >= cfg.Misses && now-l.heard >= int64(cfg.Silence) {
-		l.reached, l.since = false, now
+		l.reached, l.since, l.proven = false, now, true
 	}
 }
 
 // forgive begins anew with a peer that is not reached.
 func (l *link) forgive(cfg Config, now int64) {
-	l.heard, l.misses, l.why = now, 0, ""
-	l.reached, l.since = true, now
-	l.deafUntil = now + int64(cfg.Interval)
+	fresh := newLink(cfg, now)
+	fresh.samples, fresh.count = l.samples, l.count
+	*l = fresh
 }
 
 func (l *link) shift(gap int64) {

@@ -1,26 +1,38 @@
 package health
 
+import "slices"
+
 // poll is what those who watch a node say of it.
 type poll struct {
 	by, not []*node // who reaches it and who does not, by number
-	// outcast says that most do not reach it: what it says of others has no weight.
-	outcast bool
-	// cutSince is since when most of those whose word has weight do not reach it, 0 when they do.
+	unknown int     // voices that are not heard yet and count as reaching it: this node's own, when it has just begun
+	// cutSince is since when more do not reach it than do, 0 when it is not so.
 	cutSince int64
 }
 
 func (p *poll) cut() bool { return p.cutSince != 0 }
 
-// lost reports whether more of those who have a say do not reach the node than do.
-func (p *poll) lost() bool { return votes(p.not) > votes(p.by) }
-
-func votes(nodes []*node) (n int) {
-	for _, v := range nodes {
-		if !v.poll.outcast {
-			n++
-		}
+func (p *poll) add(who *node, reached bool) {
+	if reached {
+		p.by = append(p.by, who)
+	} else {
+		p.not = append(p.not, who)
 	}
-	return n
+}
+
+// settle counts. It took as long as a silence has to be for a cut to be noticed.
+func (p *poll) settle(cfg Config, now int64) {
+	switch {
+	case len(p.not) <= len(p.by)+p.unknown:
+		p.cutSince = 0
+	case p.cutSince == 0:
+		p.cutSince = now - int64(cfg.Silence)
+	}
+}
+
+// doubted reports whether someone does not reach the node who is not cut off himself, or is this node.
+func (p *poll) doubted(me *node) bool {
+	return slices.ContainsFunc(p.not, func(n *node) bool { return n == me || !n.poll.cut() })
 }
 
 // judgeLinks looks at this node's own links.
@@ -48,64 +60,55 @@ func (d *Detector) judgeLinks(now int64) {
 //
 //	to:       1  2  3  4  5
 //	row of 1     +  +  +  +    node 5 is cut off for everybody, though node 1 reaches it.
-//	row of 2  +     +  +  -    Its own row, by which 2, 3 and 4 would be suspect, has no weight.
+//	row of 2  +     +  +  -    Its own row makes nobody suspect.
 //	row of 3  +  +     +  -
 //	row of 4  +  +  +     -    Were there but one minus in column 5, node 5 would be suspect, for everybody too.
 //	row of 5  +  -  -  -
 //
-// A heartbeat is a round trip, so the matrix is nearly symmetric, and a link that works one way only counts as none.
+// Those who are not reached have no vote, or two dead nodes of five could keep a third from being found out. A heartbeat is a round
+// trip, so the matrix is nearly symmetric, and a link that works one way only counts as none.
 func (d *Detector) askAround(now int64) {
-	nodes := d.nodes()
-	d.collect(nodes)
-	lost := make([]bool, len(nodes))
-	for i, n := range nodes {
-		lost[i] = n.poll.lost() || n == d.me && d.isolated
+	for _, n := range d.nodes() {
+		n.poll.by, n.poll.not, n.poll.unknown = n.poll.by[:0], n.poll.not[:0], 0
 	}
-	for i, n := range nodes {
-		n.poll.outcast = lost[i]
-	}
-	for _, n := range nodes {
-		switch {
-		case !n.poll.lost():
-			n.poll.cutSince = 0
-		case n.poll.cutSince == 0:
-			n.poll.cutSince = now - int64(d.cfg.Silence) // it took that long to be noticed
-		}
-	}
-}
-
-// collect fills the polls with what is said, by everybody and about everybody.
-func (d *Detector) collect(nodes []*node) {
-	for _, n := range nodes {
-		n.poll.by, n.poll.not, n.poll.outcast = n.poll.by[:0], n.poll.not[:0], false
-	}
-	say := func(who, of *node, reached bool) {
-		if reached {
-			of.poll.by = append(of.poll.by, who)
-		} else {
-			of.poll.not = append(of.poll.not, who)
-		}
-	}
-	for _, n := range nodes {
+	for _, n := range d.nodes() {
 		switch {
 		case n == d.me:
 			for _, p := range d.peers {
-				say(d.me, p, p.link.reached)
+				if p.link.proven {
+					p.poll.add(d.me, p.link.reached)
+				} else {
+					p.poll.unknown = 1
+				}
 			}
 		case n.link.reached:
+			next := 0 // rows are sorted, and mostly of the same nodes
 			for _, l := range n.row {
-				if p := d.peer(l.To); p != nil && p != n {
-					say(n, p, l.Reached)
+				if next >= len(d.peers) || d.peers[next].id != l.To {
+					next, _ = d.find(l.To)
+				}
+				if next < len(d.peers) && d.peers[next].id == l.To && l.To != n.id {
+					d.peers[next].poll.add(n, l.Reached)
+					next++
 				}
 			}
 		}
 	}
-	// Those whom this node does not reach do not tell it so. That others reach them shows that they are there.
 	for _, p := range d.peers {
-		if p.link.reached {
-			say(p, d.me, true)
-		} else if len(p.poll.by) > 0 {
-			say(p, d.me, false)
+		if d.isolated {
+			p.poll.cutSince = 0 // it is only this node that says so
+			continue
+		}
+		p.poll.settle(d.cfg, now)
+	}
+	// Those whom this node does not reach cannot tell it so; that others reach them shows that they are there. But the others may not
+	// have noticed yet what this node has, and their rows take an interval to get here.
+	for _, p := range d.peers {
+		if p.link.reached && p.link.proven {
+			d.me.poll.add(p, true)
+		} else if !p.link.reached && len(p.poll.by) > 0 && !p.poll.cut() && now-p.link.since >= 3*int64(d.cfg.Interval) {
+			d.me.poll.add(p, false)
 		}
 	}
+	d.me.poll.settle(d.cfg, now)
 }
