@@ -16,6 +16,15 @@ const SnapshotWindow = snapshotWindow
 // from the log when it comes to them.
 func (t *Task) Entries() []*pb.Entry { return t.entries }
 
+// Members calls yield for each membership that a task brings into force, with the index of its entry and its encoding, which is
+// the same on all replicas.
+func (t *Task) Members(yield func(index uint64, encoded []byte)) {
+	for _, m := range t.members {
+		a := appliedState{membership: m.membership}
+		yield(m.index, a.content())
+	}
+}
+
 // Machine returns the state machine of a group that this applier runs and the index it stands at; nil when it has none, or
 // when its state is being replaced. It is to be looked at between two calls of the applier.
 func (a *Applier) Machine(id shard.ID) (m shard.Machine, index uint64) {
@@ -45,6 +54,9 @@ func (h *Host) Leads(id shard.ID) bool {
 func IsSnapshotAnswer(m *transport.Message) bool {
 	return len(m.Body) > 0 && (m.Body[0] == chunkAck || m.Body[0] == chunkNo)
 }
+
+// IsLastChunk tells the piece of a snapshot that says where its state stands from those with rows.
+func IsLastChunk(m *transport.Message) bool { return len(m.Body) > 0 && m.Body[0] == chunkLast }
 
 // Members returns the members of a group as this node's replica knows them, nil when it has none.
 func (h *Host) Members(id shard.ID) []Replica {

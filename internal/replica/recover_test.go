@@ -258,7 +258,7 @@ func TestStatus_says_what_a_driver_needs(t *testing.T) {
 	c.until("caught up", func() bool { return c.leader(reg).host.CaughtUp(reg, 4) })
 	leader := c.leader(reg)
 	s := leader.host.Status()[0]
-	if !s.Member || s.Joint || s.LastTerm != s.Term || len(s.Replicas) != 4 {
+	if !s.Member || !s.Leads || s.Joint || s.LastTerm != s.Term || len(s.Replicas) != 4 {
 		t.Errorf("status of the leader: %+v", s)
 	}
 	for _, r := range s.Replicas {
@@ -266,7 +266,11 @@ func TestStatus_says_what_a_driver_needs(t *testing.T) {
 			t.Errorf("replica %+v", r)
 		}
 	}
-	for _, r := range c.node(leader.id%3 + 1).host.Status()[0].Replicas {
+	s = c.node(leader.id%3 + 1).host.Status()[0]
+	if s.Leads || !s.Member || s.Leader != leader.id {
+		t.Errorf("status of a follower: %+v", s)
+	}
+	for _, r := range s.Replicas {
 		if r.Voter != (r.ID != 4) || r.Active || r.CaughtUp {
 			t.Errorf("replica as a follower knows it: %+v", r)
 		}

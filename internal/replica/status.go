@@ -16,6 +16,9 @@ type Status struct {
 	// Member says that the replica belongs to the group as far as it knows. One that was just made does not know yet, and one
 	// that was removed while it was away may not have heard of it.
 	Member bool
+	// Leads says that it leads and that an entry of its own term is committed, so that no earlier leader has changed members in a
+	// way that Replicas does not show.
+	Leads bool
 	// Joint says that a change of members is half done: two majorities count.
 	Joint bool
 	// Leader is the node that leads, 0 when none is known.
@@ -51,7 +54,7 @@ func (h *Host) Status() []Status {
 		last, conf := g.log.last(), g.membership.conf
 		s := Status{
 			Shard: g.id, Replica: g.replica, Member: g.membership.contains(g.replica), Joint: len(conf.VotersOutgoing) > 0,
-			Leader: g.node(g.leader), Term: g.hard.term,
+			Leads: g.leads() && g.termBegun, Leader: g.node(g.leader), Term: g.hard.term,
 			First: g.log.trunc.index + 1, Last: last, LastTerm: g.log.term(last), Commit: max(g.hard.commit, g.handed), Applied: g.applied, Durable: g.durable,
 			LogBytes: g.log.bytes, Queued: len(g.queue), Reads: len(g.readQueue) + len(g.readAsked) + len(g.readWaiting),
 		}

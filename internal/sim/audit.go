@@ -255,7 +255,11 @@ func (w *World) books() *books {
 func (w *World) audit() {
 	for _, id := range w.groups {
 		var index, hash uint64
+		leads := w.leader(id)
 		for _, n := range w.holders(id) {
+			if !slices.Equal(n.host.Members(id), leads.host.Members(id)) {
+				w.fail("membership", "%s: node %d has members %v at the end, its leader, node %d, %v", id, n.id, n.host.Members(id), leads.id, leads.host.Members(id))
+			}
 			m, at := n.machine(id)
 			if h := m.Hash(); index == 0 {
 				index, hash = at, h

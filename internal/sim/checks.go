@@ -28,6 +28,7 @@ type groupChecks struct {
 	first   uint64 // index of entries[0]
 	entries []committed
 	hashes  map[uint64]uint64 // of the state, by index
+	members map[uint64]uint64 // hash of the membership, by index of the change
 	leading map[transport.NodeID]uint64
 	// proposed has the term of what leaders have sent, by index.
 	proposed map[uint64]uint64
@@ -46,7 +47,7 @@ const hashEvery = 16
 func newChecks(w *World) *checks {
 	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64)}
 	for _, id := range w.groups {
-		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64), applied: make(map[transport.NodeID]uint64), proposed: make(map[uint64]uint64)}
+		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), members: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64), applied: make(map[transport.NodeID]uint64), proposed: make(map[uint64]uint64)}
 	}
 	return c
 }
@@ -121,6 +122,14 @@ func (c *checks) task(n *node, t *replica.Task) {
 		return
 	}
 	g := c.groups[t.Group]
+	t.Members(func(index uint64, encoded []byte) {
+		h := fnv.New64a()
+		h.Write(encoded)
+		if was, ok := g.members[index]; ok && was != h.Sum64() {
+			c.w.fail("membership", "%s: the change of members at index %d makes other members on node %d than on one before it", t.Group, index, n.id)
+		}
+		g.members[index] = h.Sum64()
+	})
 	for _, e := range entries {
 		h := fnv.New64a()
 		h.Write(e.Data)

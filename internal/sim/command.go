@@ -188,7 +188,7 @@ func explain(out io.Writer, r *Result, m *Mutant, o *options) {
 	fmt.Fprintf(out, "Replay it (revision %s):\n  %s\n", revision(), replay)
 }
 
-// revision is the commit that the program was built from.
+// revision is the commit that the program was built from. "go run" notes none: then it is that of the working directory.
 func revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if ok {
@@ -198,7 +198,11 @@ func revision() string {
 			}
 		}
 	}
-	return "unknown"
+	head, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(head))
 }
 
 // outcome is a worker's answer to a seed.
@@ -320,7 +324,7 @@ func playMany(ctx context.Context, stdout, stderr io.Writer, draw func(uint64) P
 		fmt.Fprintln(stderr, "hanse-sim:", err)
 		return 2
 	}
-	if m == nil && s.Seeds >= coverageSeeds {
+	if m == nil && s.Seeds >= coverageSeeds && o.nodes == 0 && o.without == "" {
 		for p, name := range probeNames {
 			if s.Probes[name] == 0 && probe(p) != probeUndecided {
 				s.Failures = append(s.Failures, &Failure{Checker: "coverage", Message: fmt.Sprintf("never in %d seeds: %s", s.Seeds, name)})
@@ -335,6 +339,8 @@ func playMany(ctx context.Context, stdout, stderr io.Writer, draw func(uint64) P
 		p := draw(s.Failures[0].Seed)
 		if r := Run(p, m, nil); r.Failure != nil {
 			explain(stdout, r, m, o)
+		} else { // it was not the same when played again
+			fmt.Fprintf(stdout, "Replay it (revision %s):\n  go run ./cmd/hanse-sim -seed %d\n", s.Revision, p.Seed)
 		}
 	}
 	return 1
@@ -386,8 +392,11 @@ func (s *Summary) print(out io.Writer, asJSON bool) {
 		_ = e.Encode(s) // standard output is gone: nobody is there to be told
 		return
 	}
-	fmt.Fprintf(out, "%d seeds from %d: %d failed; %.1f virtual hours, %.0f seeds a minute, %d orders\n",
-		s.Seeds, s.First, len(s.Failures), s.VirtualSeconds/3600, s.SeedsPerMinute, s.Orders)
+	fmt.Fprintf(out, "%d seeds from %d: %d failed; %.1f virtual hours, %.0f seeds a minute, %d orders, revision %s\n",
+		s.Seeds, s.First, len(s.Failures), s.VirtualSeconds/3600, s.SeedsPerMinute, s.Orders, s.Revision)
+	for _, f := range s.Failures {
+		fmt.Fprintln(out, "FAILED:", f)
+	}
 	for _, name := range probeNames {
 		if n := s.Probes[name]; n > 0 {
 			fmt.Fprintf(out, "%10d  %s\n", n, name)

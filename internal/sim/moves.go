@@ -70,8 +70,36 @@ func (w *World) moveAny() {
 	m.look()
 }
 
+// repairing reports whether a node's replicas are being made anew, or have to be.
 func (w *World) repairing() bool {
-	return slices.ContainsFunc(w.moves, func(m *move) bool { return m.lost && !m.finished })
+	return slices.ContainsFunc(w.moves, func(m *move) bool { return m.lost && !m.finished }) || slices.ContainsFunc(w.nodes, func(n *node) bool { return n.stale })
+}
+
+// replacements returns the moves that bring new replicas to a node that has lost what it had; false when who has replicas of some
+// group cannot be known just now.
+func (w *World) replacements(n *node) (moves []*move, known bool) {
+	for _, id := range w.groups {
+		leader := w.leader(id)
+		if leader == nil {
+			return nil, false
+		}
+		for _, r := range leader.host.Members(id) {
+			if r.Node == n.id {
+				moves = append(moves, &move{w: w, group: id, old: r, lost: true})
+			}
+		}
+	}
+	for _, m := range moves {
+		m.next = replica.Replica{ID: w.number(m.group), Node: n.id}
+	}
+	return moves, true
+}
+
+func (w *World) begin(moves []*move) {
+	w.moves = append(w.moves, moves...)
+	for _, m := range moves {
+		m.look()
+	}
 }
 
 // loseDisk takes a node's disk away for good. One at a time: two lost disks of a group of three are more than it promises to bear.
@@ -80,17 +108,9 @@ func (w *World) loseDisk() {
 	if w.repairing() || slices.ContainsFunc(w.moves, func(m *move) bool { return !m.finished }) || int(n.id) == w.plan.LeaveOut {
 		return
 	}
-	var moves []*move
-	for _, id := range w.groups {
-		leader := w.leader(id)
-		if leader == nil {
-			return // who its members are cannot be known just now
-		}
-		for _, r := range leader.host.Members(id) {
-			if r.Node == n.id {
-				moves = append(moves, &move{w: w, group: id, old: r, next: replica.Replica{ID: w.number(id), Node: n.id}, lost: true})
-			}
-		}
+	moves, known := w.replacements(n)
+	if !known {
+		return
 	}
 	n.crash("its disk is lost")
 	n.disk = memstore.NewDisk()
@@ -99,10 +119,7 @@ func (w *World) loseDisk() {
 		n.format()
 		return
 	}
-	w.moves = append(w.moves, moves...)
-	for _, m := range moves {
-		m.look()
-	}
+	w.begin(moves)
 }
 
 // look does the next step of a move, and comes back until there is none.

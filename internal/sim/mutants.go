@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -15,6 +16,7 @@ import (
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/slot"
+	"hanse/internal/transport"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 )
@@ -349,6 +351,14 @@ func protocolMutants() []*Mutant {
 			reuseNumbers: true,
 		},
 		{
+			Name: "old-disk-accepted", Bug: "a node that comes back with an old copy of its disk is not refused", Nodes: 3,
+			hearOldBoots: true,
+		},
+		{
+			Name: "stale-snapshot-membership", Bug: "a snapshot carries the members that the group began with", Nodes: 5,
+			chunk: firstMembers,
+		},
+		{
 			Name: "ack-counted-twice", Bug: "an acknowledgment also counts for another replica", Nodes: 5,
 			sending: func(n *node, messages []replica.Outgoing) []replica.Outgoing {
 				for _, m := range slices.Clone(messages) {
@@ -402,4 +412,39 @@ func protocolMutants() []*Mutant {
 			},
 		},
 	}
+}
+
+// firstMembers puts the membership that a group began with into the last piece of a snapshot; see package replica for its fields.
+func firstMembers(w *World, m *transport.Message) {
+	if !replica.IsLastChunk(m) {
+		return
+	}
+	var members []uint64
+	for _, r := range w.placement(shard.ID(m.Group)) {
+		members = append(members, r.ID)
+	}
+	body := m.Body[:1:1]
+	rest := m.Body[1:]
+	copyUvarints := func(n int) {
+		for range n {
+			_, size := binary.Uvarint(rest)
+			body, rest = append(body, rest[:size]...), rest[size:]
+		}
+	}
+	copyUvarints(1) // sequence
+	body, rest = append(body, rest[:4]...), rest[4:]
+	copyUvarints(1) // term
+	body, rest = append(body, rest[0]), rest[1:]
+	copyUvarints(3) // index, term and time of the state
+	body = binary.AppendUvarint(body, uint64(len(members)))
+	for _, id := range members {
+		body = binary.AppendUvarint(body, id)
+	}
+	body = append(body, 0, 0, 0, 0) // no learners, no other half, no joint configuration to leave
+	body = binary.AppendUvarint(body, uint64(len(members)))
+	for _, id := range members {
+		body = binary.AppendUvarint(body, id) // in the beginning replica n was on node n
+		body = binary.AppendUvarint(body, id)
+	}
+	m.Body = body
 }

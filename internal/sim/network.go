@@ -7,6 +7,7 @@ import (
 // frame is what travels from one node to another in one piece: messages of the transport, or a request or response between routers.
 type frame struct {
 	from, to *node
+	start    start // of the sender
 	class    transport.Class
 	messages []transport.Message
 	request  *request
@@ -21,11 +22,14 @@ type network struct {
 	base [][]int64                    // of each link, permanent
 	last [transport.Classes][][]int64 // arrival of the latest frame
 	cut  [][]bool
+	// known has the newest start of each node that another has heard of.
+	known []start
 }
 
 func newNetwork(w *World) *network {
 	n := &network{w: w, rng: newRandom(w.plan.Seed, "network")}
 	size := w.plan.Nodes + 1
+	n.known = make([]start, size)
 	for range size {
 		base := make([]int64, size)
 		for i := range base {
@@ -42,7 +46,8 @@ func newNetwork(w *World) *network {
 
 // connected says whether a stream between two nodes is up: both processes live and neither direction is cut.
 func (n *network) connected(a, b transport.NodeID) bool {
-	return n.w.node(b).life != 0 && !n.cut[a][b] && !n.cut[b][a]
+	from := n.w.node(a)
+	return !n.refuses(a, start{from.boot, from.life}) && n.w.node(b).life != 0 && !n.cut[a][b] && !n.cut[b][a]
 }
 
 func (n *network) heal() {
@@ -54,6 +59,7 @@ func (n *network) heal() {
 // send sends messages in one frame, apart from those that faults strike.
 func (n *network) send(f frame) {
 	p := &n.w.plan
+	f.start = start{f.from.boot, f.from.life}
 	loss, dup, reorder := 0.0, 0.0, 0.0
 	if !n.w.calm {
 		loss, dup, reorder = p.rate(Loss), p.rate(Duplicate), p.rate(Reorder)
@@ -128,6 +134,15 @@ func (n *network) arrive(f frame, what string) {
 	to := f.to
 	if to.life == 0 || n.cut[f.from.id][to.id] {
 		return
+	}
+	if from := f.from; n.refuses(from.id, f.start) {
+		if from.life == f.start.life {
+			n.w.after(n.w.faults.between(0, refusalTakes), from, "refusal", func() { from.refused("the others refuse it: its disk is an old copy") })
+		}
+		return
+	}
+	if f.start.life > n.known[f.from.id].life {
+		n.known[f.from.id] = f.start
 	}
 	if to.pausedUntil > n.w.now {
 		n.w.push(event{at: to.pausedUntil, node: to, life: to.life, what: what, fn: func() { to.receive(f) }})

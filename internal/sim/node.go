@@ -37,6 +37,9 @@ type node struct {
 	stalledUntil, pausedUntil int64
 	// failing says that the next write fails.
 	failing bool
+	// boot counts the starts, on disk. Stale says that the disk is an old copy, waiting that the node is down until it is replaced.
+	boot           uint64
+	stale, waiting bool
 
 	life     uint64
 	engine   store.Engine
@@ -108,6 +111,7 @@ func (n *node) start() {
 	w := n.w
 	w.lives++
 	n.life = w.lives
+	n.boot++
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = n.id, n.life
 	w.plan.configure(&cfg)
@@ -164,7 +168,7 @@ func (n *node) crash(why string) {
 	n.w.hit(probeCrash)
 	delay := n.rng.exponential(2 * second)
 	n.w.after(delay, nil, "restart", func() {
-		if n.life == 0 && !(n.w.calm && int(n.id) == n.w.plan.LeaveOut) {
+		if n.life == 0 && !n.waiting && !(n.w.calm && int(n.id) == n.w.plan.LeaveOut) {
 			n.w.tell("node %d starts", n.id)
 			n.start()
 		}
@@ -247,7 +251,10 @@ func (n *node) drive() {
 	n.awake = false
 	for range 8 {
 		if err := n.host.Broken(); err != nil {
-			n.w.fail("old copy", "node %d: %v", n.id, err)
+			if !n.stale {
+				n.w.fail("old copy", "node %d: %v", n.id, err)
+			}
+			n.refused(err.Error())
 			return
 		}
 		out := n.host.Turn(n.clock())
@@ -415,6 +422,9 @@ func (n *node) pump() {
 				break
 			}
 			st.sent++
+			if edit := n.w.mutant.or().chunk; edit != nil {
+				edit(n.w, m)
+			}
 			n.w.net.send(frame{from: n, to: n.w.node(st.s.To), class: transport.Bulk, messages: []transport.Message{*m}})
 		}
 	}

@@ -43,8 +43,13 @@ const (
 	ProviderDecline
 	ProviderDuplicate
 	ProviderOutage
+	OldDisk
 	faults
 )
+
+// firstLater is the first of the faults that came later. They draw from a generator of their own, so that the rest of a known seed's
+// plan stays what it was.
+const firstLater = OldDisk
 
 // catalog names the faults and bounds their rates. Rates of kinds with a period are means in seconds between two
 // of them; the others are probabilities, or what the text says.
@@ -82,6 +87,7 @@ var catalog = [faults]struct {
 	ProviderDecline:   {"provider-decline", 0.02, 0.3, "of the authorizations are declined, a tenth as many captures and refunds"},
 	ProviderDuplicate: {"provider-duplicate", 0.05, 0.5, "of the calls reach the provider twice and are called back"},
 	ProviderOutage:    {"provider-outage", 10, 40, "s between outages of the provider"},
+	OldDisk:           {"old-disk", 6, 25, "s between copies of a disk, each put back some time later"},
 }
 
 func (f Fault) String() string { return catalog[f].name }
@@ -165,10 +171,15 @@ func Draw(seed uint64, nodes int) Plan {
 		p.Nodes = nodes
 	}
 	share := 0.15 + 0.5*r.float() // some runs are full of faults, others have a few
+	later := newRandom(seed, "later faults")
 	for f := range faults {
-		p.On[f] = r.chance(share)
+		g := r
+		if f >= firstLater {
+			g = later
+		}
+		p.On[f] = g.chance(share)
 		c := catalog[f]
-		x := r.float()
+		x := g.float()
 		p.Rate[f] = c.lo + (c.hi-c.lo)*x*x // more often mild than wild
 		if c.lo >= 2 {
 			p.Rate[f] = c.hi - (c.hi-c.lo)*x*x // of periods the long ones are mild
@@ -188,7 +199,7 @@ func Draw(seed uint64, nodes int) Plan {
 	}
 	p.SKUs = 1 + r.below(5)
 	p.Keys = 2 + r.below(4)
-	if p.Nodes >= 3 && r.chance(0.25) && !p.On[LostDisk] { // a disk and a node would be more than a group of three bears
+	if p.Nodes >= 3 && r.chance(0.25) && !p.On[LostDisk] && !p.On[OldDisk] { // a disk and a node would be more than a group of three bears
 		p.LeaveOut = 1 + r.below(p.Nodes)
 	}
 	for _, k := range knobs {

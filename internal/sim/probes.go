@@ -35,6 +35,7 @@ const (
 	probeUndecided
 	probeLostDisk
 	probeMoved
+	probeOldDisk
 	probes
 )
 
@@ -68,6 +69,7 @@ var probeNames = [probes]string{
 	probeReplayedEntry:           "a restarted replica applied entries again",
 	probeLostDisk:                "a node lost its disk",
 	probeMoved:                   "a replica was moved to another node",
+	probeOldDisk:                 "an old copy of a disk was put back",
 	probeUndecided:               "a history was too long to be decided",
 }
 

@@ -8,6 +8,7 @@ import (
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/store"
+	"hanse/internal/transport"
 )
 
 // Mutant is a deliberate bug, put in through the seams between the parts: nothing of it is in the parts themselves. A nil
@@ -32,7 +33,11 @@ type Mutant struct {
 	proposing   func(n *node, q *request)
 	// reuseNumbers has a node whose disk was lost come back under its old replica numbers.
 	reuseNumbers bool
-	sending      func(n *node, messages []replica.Outgoing) []replica.Outgoing
+	// hearOldBoots has a node that runs on an old copy of its disk be heard like any other.
+	hearOldBoots bool
+	// chunk changes a piece of a snapshot on its way out.
+	chunk   func(w *World, m *transport.Message)
+	sending func(n *node, messages []replica.Outgoing) []replica.Outgoing
 }
 
 // or returns a mutant whose hooks can be looked at.
