@@ -28,6 +28,8 @@ type Config struct {
 	// Heartbeat is the time between comments on a silent event stream. Default 15 s, below the 30 s after which
 	// proxies close a silent connection.
 	Heartbeat time.Duration
+	// SlowRequest is from when on a request is worth a warning in the log. Default 1 s, an election and a bit.
+	SlowRequest time.Duration
 	// Version is what /version tells.
 	Version string
 	// Registerer gets the metrics, Gatherer feeds /metrics. Without them there are none.
@@ -44,7 +46,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxInFlight: 4096, MaxStreams: 256, MaxBodyBytes: 1 << 20,
 		Wait: 10 * time.Second, MaxWait: 30 * time.Second, RequestTimeout: 10 * time.Second,
-		Heartbeat: 15 * time.Second, Version: "dev",
+		Heartbeat: 15 * time.Second, SlowRequest: time.Second, Version: "dev",
 	}
 }
 
@@ -62,6 +64,7 @@ func (c Config) Validate() error {
 	check(c.Wait >= 0 && c.Wait <= c.MaxWait, "Wait is %v, want 0 to MaxWait (%v)", c.Wait, c.MaxWait)
 	check(c.RequestTimeout > 0, "RequestTimeout is %v, want more than 0", c.RequestTimeout)
 	check(c.Heartbeat > 0, "Heartbeat is %v, want more than 0", c.Heartbeat)
+	check(c.SlowRequest > 0, "SlowRequest is %v, want more than 0", c.SlowRequest)
 	return errors.Join(problems...)
 }
 

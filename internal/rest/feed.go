@@ -143,7 +143,7 @@ func (s *server) follow(c *call) error {
 		cancel()
 		if !ended {
 			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Debug("event stream ended", "request_id", c.requestID, "err", err)
+				s.log.Debug("event stream ended", "request_id", c.requestID, "trace", c.trace, "err", err)
 			}
 		}
 	}()
@@ -166,7 +166,7 @@ func (s *server) follow(c *call) error {
 		case err := <-done:
 			ended = true
 			if err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Warn("event stream ended", "request_id", c.requestID, "err", err)
+				s.log.Warn("event stream ended", "request_id", c.requestID, "trace", c.trace, "err", err)
 			}
 			return nil // the client resumes where it was
 		case <-ctx.Done():
