@@ -90,6 +90,7 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 	if o.After != "" {
 		req.Header.Set("Last-Event-ID", o.After)
 	}
+	setTraceparent(req)
 	watchdog := time.AfterFunc(c.cfg.AttemptTimeout, cancel)
 	defer watchdog.Stop()
 	resp, err := c.transport.RoundTrip(req)
