@@ -241,7 +241,9 @@ func (c *Client) watch(ctx context.Context, n *node, giveUp context.CancelCauseF
 		}
 		cancel()
 		if err != nil {
-			giveUp(errSilent)
+			if ctx.Err() == nil { // else nobody waits for it any more
+				giveUp(errSilent)
+			}
 			return
 		}
 		if sleep(ctx, silentFor) != nil {
