@@ -366,9 +366,15 @@ func (c *Client) Sagas(ctx context.Context, stuck bool, after string, limit int)
 }
 
 // ScanOrders implements rest.Orders.
-func (c *Client) ScanOrders(ctx context.Context, index int, after string, limit int) (rest.Answer[*orderpb.OrderScan], error) {
-	q := &orderpb.Query{Body: &orderpb.Query_Scan{Scan: &orderpb.ScanOrders{After: after, Limit: uint32(limit), MaxBytes: 4 << 20}}}
-	return ask[orderpb.OrderScan](ctx, c, shard.NewID(shard.Order, index), q, rest.Consistency{})
+func (c *Client) ScanOrders(ctx context.Context, index int, after string, limit int) (a rest.Answer[[]byte], err error) {
+	to := shard.NewID(shard.Order, index)
+	q := &orderpb.Query{Body: &orderpb.Query_Histories{Histories: &orderpb.ScanHistories{After: after, Limit: uint32(limit), MaxBytes: 4 << 20}}}
+	result, err := c.query(ctx, to, q, rest.Consistency{})
+	if err != nil {
+		return a, err
+	}
+	a.Mark, a.Value = mark(to, result.Position), result.Payload
+	return a, nil
 }
 
 // Receive implements rest.Stock.

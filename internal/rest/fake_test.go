@@ -276,11 +276,9 @@ func (f *fake) ResolveStep(ctx context.Context, r Request, c *orderpb.ResolveSte
 	return answer(ctx, f, r, sampleOrder())
 }
 
-func (f *fake) ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[*orderpb.OrderScan], error) {
+func (f *fake) ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[[]byte], error) {
 	f.note("ScanOrders", shard, "after="+after, limit)
-	folded := sampleOrder()
-	folded.Revision++
-	return answer(ctx, f, Request{}, &orderpb.OrderScan{Orders: []*orderpb.ScannedOrder{{Stored: sampleOrder(), Folded: folded}}})
+	return answer(ctx, f, Request{}, []byte("orders with their events"))
 }
 
 func (f *fake) Receive(ctx context.Context, r Request, c *inventorypb.Receive) (Answer[*inventorypb.Item], error) {
