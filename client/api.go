@@ -355,16 +355,15 @@ func scan[T any](ctx context.Context, c *Client, what string, shard int, after u
 	return get[T](ctx, c, fmt.Sprintf("/v1/audit/%s/%d?%s", what, shard, after.Encode()))
 }
 
-// ScanOrders pages over all orders of a shard, each compared with the fold of its events.
-func (c *Client) ScanOrders(ctx context.Context, shard int, after string, limit int) ([]ScannedOrder, bool, error) {
-	page, err := scan[struct {
-		Orders []ScannedOrder `json:"orders"`
-		More   bool           `json:"has_more"`
-	}](ctx, c, "orders", shard, url.Values{"after": {after}}, limit)
+// ScanOrders pages over all orders of a shard, each with its events: protobuf, HistoryScan of api/orderpb, for who folds
+// them himself.
+func (c *Client) ScanOrders(ctx context.Context, shard int, after string, limit int) ([]byte, error) {
+	path := fmt.Sprintf("/v1/audit/orders/%d?%s", shard, url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}.Encode())
+	r, err := c.do(ctx, &request{method: http.MethodGet, path: path})
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	return page.Orders, page.More, nil
+	return r.body, nil
 }
 
 // ScanItems pages over the stock counters of a shard.

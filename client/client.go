@@ -241,7 +241,9 @@ func (c *Client) watch(ctx context.Context, n *node, giveUp context.CancelCauseF
 		}
 		cancel()
 		if err != nil {
-			giveUp(errSilent)
+			if ctx.Err() == nil { // else nobody waits for it any more
+				giveUp(errSilent)
+			}
 			return
 		}
 		if sleep(ctx, silentFor) != nil {
@@ -286,6 +288,7 @@ func (c *Client) roundTrip(ctx context.Context, n *node, q *request) (*response,
 	if q.waits {
 		req.Header["Prefer"] = c.wait
 	}
+	setTraceparent(req)
 	// Not through http.Client: there are no redirects and no cookies, only their price.
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -313,6 +316,20 @@ func readBody(resp *http.Response) ([]byte, error) {
 		err = fmt.Errorf("more than %d bytes", maxAnswer)
 	}
 	return body, err
+}
+
+type traceparentKey struct{}
+
+// WithTraceparent returns a context whose requests carry the header traceparent, as W3C Trace Context has it. The nodes put its trace
+// into every line that they log about them, and ignore one that is not valid.
+func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	return context.WithValue(ctx, traceparentKey{}, traceparent)
+}
+
+func setTraceparent(req *http.Request) {
+	if v, _ := req.Context().Value(traceparentKey{}).(string); v != "" {
+		req.Header["Traceparent"] = []string{v}
+	}
 }
 
 // NewKey draws an idempotency key.

@@ -663,3 +663,24 @@ func BenchmarkPlaceOrder(b *testing.B) {
 		}
 	})
 }
+
+func TestATraceparentGoesWithEachRequest(t *testing.T) {
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	var got []string
+	n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": func(r *http.Request) (*http.Response, error) {
+		got = append(got, strings.Join(r.Header["Traceparent"], ","))
+		return answer(404, `{"code":"not_found","trace":"4bf92f3577b34da6a3ce929d0e0e4736"}`)
+	}}}
+	c := pinned(t, n, nil, "a:1")
+	ctx := WithTraceparent(t.Context(), parent)
+	_, err := c.Order(ctx, "ord_1", 0)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Trace != "4bf92f3577b34da6a3ce929d0e0e4736" {
+		t.Errorf("error %v, want one with its trace", err)
+	}
+	for range c.Follow(ctx, FollowOptions{}) {
+	}
+	_, _ = c.Order(t.Context(), "ord_1", 0)
+	if want := []string{parent, parent, ""}; !slices.Equal(got, want) {
+		t.Errorf("headers %q, want %q", got, want)
+	}
+}

@@ -26,6 +26,8 @@ type Error struct {
 	// Errors name the offending parts of the request.
 	Errors    []Violation `json:"errors,omitempty"`
 	RequestID string      `json:"request_id,omitempty"`
+	// Trace is under what the nodes' logs have the request; see [WithTraceparent].
+	Trace string `json:"trace,omitempty"`
 	// Retryable says that the same request with the same key may succeed later.
 	Retryable    bool   `json:"retryable"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,8 +31,19 @@ type Followed struct {
 	Event    Event  `json:"event"`
 }
 
-// silence is how long a stream may say nothing: three of its heartbeats.
-const silence = 45 * time.Second
+// A stream names its heartbeat in milliseconds. One that says nothing for so many of them is dead, and one that names none gets
+// silence before that.
+const (
+	heartbeats = 3
+	silence    = 45 * time.Second
+)
+
+func silenceOf(h http.Header) time.Duration {
+	if ms, err := strconv.ParseUint(h.Get("Hanse-Heartbeat"), 10, 20); err == nil && ms > 0 {
+		return heartbeats * time.Duration(ms) * time.Millisecond
+	}
+	return silence
+}
 
 // Follow yields events as they happen. When a stream breaks it goes on behind the last event, at another node: nothing
 // is left out or comes twice. It ends with an error, when ctx ends or the cluster refuses the options.
@@ -76,8 +88,8 @@ func (c *Client) Follow(ctx context.Context, o FollowOptions) iter.Seq2[Followed
 
 // stream yields the events of one stream and moves o.After along. It returns false when the caller wants no more.
 func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield func(Followed, error) bool) (goOn bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	path := "/v1/events"
 	if len(o.Types) > 0 {
 		path += "?" + url.Values{"types": {strings.Join(o.Types, ",")}}.Encode()
@@ -90,9 +102,14 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 	if o.After != "" {
 		req.Header.Set("Last-Event-ID", o.After)
 	}
-	watchdog := time.AfterFunc(c.cfg.AttemptTimeout, cancel)
+	setTraceparent(req)
+	opening, opened := context.WithCancel(ctx)
+	pulse := time.AfterFunc(silentFor, func() { c.watch(opening, n, giveUp) })
+	watchdog := time.AfterFunc(c.cfg.AttemptTimeout, func() { giveUp(errSilent) })
 	defer watchdog.Stop()
 	resp, err := c.transport.RoundTrip(req)
+	pulse.Stop()
+	opened()
 	if err != nil {
 		return true, err
 	}
@@ -105,7 +122,9 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 		}
 		return true, decodeError(&response{resp.StatusCode, resp.Header, body})
 	}
-	events := newEventReader(resp.Body, func() { watchdog.Reset(silence) })
+	patience := silenceOf(resp.Header)
+	events := newEventReader(resp.Body, func() { watchdog.Reset(patience) })
+	watchdog.Reset(patience)
 	for {
 		id, data, err := events.next()
 		if err != nil {
@@ -120,10 +139,12 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 				yield(f, fmt.Errorf("client: decode event: %w", err))
 				return false, nil
 			}
+			watchdog.Stop() // the caller may take its time, and it is not the node's silence
 			// An error of the caller's, or a break, must not count the event as seen by the next loop.
 			if !yield(f, nil) {
 				return false, nil
 			}
+			watchdog.Reset(patience)
 		}
 		o.After = id
 	}

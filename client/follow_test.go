@@ -115,32 +115,89 @@ func (s *silent) Read(p []byte) (int, error) {
 func (s *silent) Close() error { return nil }
 
 func TestFollowLeavesASilentStream(t *testing.T) {
+	for heartbeat, want := range map[string]time.Duration{"1500": 4500 * time.Millisecond, "": silence, "never": silence, "0": silence} {
+		t.Run("heartbeat "+heartbeat, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				s := &streams{bodies: []string{"", "id: 2\ndata: {\"id\":\"second\"}\n\n"}}
+				n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){
+					"a:1": func(r *http.Request) (*http.Response, error) {
+						resp, err := answer(200, "", "Hanse-Heartbeat", heartbeat)
+						resp.ContentLength, resp.Body = -1, &silent{r.Context(), strings.NewReader("id: 1\ndata: {\"id\":\"first\"}\n\n")}
+						s.after = append(s.after, "")
+						return resp, err
+					},
+					"b:1": s.serve,
+				}}
+				var got []string
+				for f, err := range pinned(t, n, nil, "a:1", "b:1").Follow(t.Context(), FollowOptions{}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got = append(got, f.Event.ID); len(got) == 2 {
+						break
+					}
+				}
+				if took := time.Since(began); took != want {
+					t.Errorf("the second event came after %v, want %v", took, want)
+				}
+				if s.after[1] != "1" {
+					t.Errorf("went on behind %q, want 1", s.after[1])
+				}
+			})
+		})
+	}
+}
+
+// A node that is stopped takes connections and says nothing, not even that it streams.
+func TestFollowLeavesANodeThatIsStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		s := &streams{bodies: []string{"", "id: 2\ndata: {\"id\":\"second\"}\n\n"}}
-		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){
-			"a:1": func(r *http.Request) (*http.Response, error) {
-				resp, err := answer(200, "")
-				resp.ContentLength, resp.Body = -1, &silent{r.Context(), strings.NewReader("id: 1\ndata: {\"id\":\"first\"}\n\n")}
-				s.after = append(s.after, "")
-				return resp, err
-			},
-			"b:1": s.serve,
-		}}
+		s := &streams{bodies: []string{"id: 1\ndata: {\"id\":\"first\"}\n\n"}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": hangs, "b:1": s.serve}}
+		for _, err := range pinned(t, n, nil, "a:1", "b:1").Follow(t.Context(), FollowOptions{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if took := time.Since(began); took != silentFor+pulseTime {
+			t.Errorf("the event came after %v, want %v", took, silentFor+pulseTime)
+		}
+	})
+}
+
+// The time that the caller takes for an event is not the node's silence, and neither is a long quiet with heartbeats.
+func TestFollowStaysWithANodeThatLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": func(q *http.Request) (*http.Response, error) {
+			r, w := io.Pipe()
+			context.AfterFunc(q.Context(), func() { _ = r.CloseWithError(q.Context().Err()) })
+			go func() {
+				say := func(text string) { _, _ = io.WriteString(w, text) }
+				say("id: 1\ndata: {\"id\":\"first\"}\n\n")
+				for range 100 {
+					time.Sleep(1500 * time.Millisecond)
+					say(": heartbeat\n\n")
+				}
+				say("id: 2\ndata: {\"id\":\"second\"}\n\n")
+			}()
+			resp, err := answer(200, "", "Hanse-Heartbeat", "1500")
+			resp.ContentLength, resp.Body = -1, r
+			return resp, err
+		}}}
 		var got []string
-		for f, err := range pinned(t, n, nil, "a:1", "b:1").Follow(t.Context(), FollowOptions{}) {
+		for f, err := range pinned(t, n, nil, "a:1").Follow(t.Context(), FollowOptions{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got = append(got, f.Event.ID); len(got) == 2 {
 				break
 			}
+			time.Sleep(time.Minute)
 		}
-		if took := time.Since(began); took != silence {
-			t.Errorf("the second event came after %v, want %v: three heartbeats", took, silence)
-		}
-		if s.after[1] != "1" {
-			t.Errorf("went on behind %q, want 1", s.after[1])
+		if len(n.asked) != 1 {
+			t.Errorf("%d streams, want one", len(n.asked))
 		}
 	})
 }

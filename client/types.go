@@ -294,12 +294,6 @@ type Endpoint struct {
 	CreatedAt      time.Time `json:"created_at"`
 }
 
-// ScannedOrder is an order as stored, and as its events make it when that differs.
-type ScannedOrder struct {
-	Stored Order  `json:"stored"`
-	Folded *Order `json:"folded,omitempty"`
-}
-
 // Hold is what an order or a reservation keeps in an inventory shard.
 type Hold struct {
 	ID           string     `json:"id"`

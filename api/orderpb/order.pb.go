@@ -3467,6 +3467,7 @@ type Query struct {
 	//	*Query_Feed
 	//	*Query_Sagas
 	//	*Query_Scan
+	//	*Query_Histories
 	Body          isQuery_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3563,6 +3564,15 @@ func (x *Query) GetScan() *ScanOrders {
 	return nil
 }
 
+func (x *Query) GetHistories() *ScanHistories {
+	if x != nil {
+		if x, ok := x.Body.(*Query_Histories); ok {
+			return x.Histories
+		}
+	}
+	return nil
+}
+
 type isQuery_Body interface {
 	isQuery_Body()
 }
@@ -3591,6 +3601,10 @@ type Query_Scan struct {
 	Scan *ScanOrders `protobuf:"bytes,6,opt,name=scan,proto3,oneof"`
 }
 
+type Query_Histories struct {
+	Histories *ScanHistories `protobuf:"bytes,7,opt,name=histories,proto3,oneof"`
+}
+
 func (*Query_Find) isQuery_Body() {}
 
 func (*Query_List) isQuery_Body() {}
@@ -3602,6 +3616,8 @@ func (*Query_Feed) isQuery_Body() {}
 func (*Query_Sagas) isQuery_Body() {}
 
 func (*Query_Scan) isQuery_Body() {}
+
+func (*Query_Histories) isQuery_Body() {}
 
 type FindOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4207,6 +4223,170 @@ func (x *OrderScan) GetMore() bool {
 	return false
 }
 
+type ScanHistories struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         string                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	MaxBytes      uint32                 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanHistories) Reset() {
+	*x = ScanHistories{}
+	mi := &file_orderpb_order_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanHistories) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanHistories) ProtoMessage() {}
+
+func (x *ScanHistories) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanHistories.ProtoReflect.Descriptor instead.
+func (*ScanHistories) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ScanHistories) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ScanHistories) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ScanHistories) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+type History struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stored        *Order                 `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	Events        []*Event               `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *History) Reset() {
+	*x = History{}
+	mi := &file_orderpb_order_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *History) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*History) ProtoMessage() {}
+
+func (x *History) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use History.ProtoReflect.Descriptor instead.
+func (*History) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *History) GetStored() *Order {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+func (x *History) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type HistoryScan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orders        []*History             `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryScan) Reset() {
+	*x = HistoryScan{}
+	mi := &file_orderpb_order_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryScan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryScan) ProtoMessage() {}
+
+func (x *HistoryScan) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryScan.ProtoReflect.Descriptor instead.
+func (*HistoryScan) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *HistoryScan) GetOrders() []*History {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+func (x *HistoryScan) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 var File_orderpb_order_proto protoreflect.FileDescriptor
 
 const file_orderpb_order_proto_rawDesc = "" +
@@ -4452,14 +4632,15 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\tobject_id\x18\x03 \x01(\tR\bobjectId\" \n" +
 	"\n" +
 	"HoldAnswer\x12\x12\n" +
-	"\x04keep\x18\x01 \x01(\bR\x04keep\"\xbd\x02\n" +
+	"\x04keep\x18\x01 \x01(\bR\x04keep\"\xfc\x02\n" +
 	"\x05Query\x12/\n" +
 	"\x04find\x18\x01 \x01(\v2\x19.hanse.order.v1.FindOrderH\x00R\x04find\x120\n" +
 	"\x04list\x18\x02 \x01(\v2\x1a.hanse.order.v1.ListOrdersH\x00R\x04list\x124\n" +
 	"\x06events\x18\x03 \x01(\v2\x1a.hanse.order.v1.ListEventsH\x00R\x06events\x12.\n" +
 	"\x04feed\x18\x04 \x01(\v2\x18.hanse.order.v1.ReadFeedH\x00R\x04feed\x121\n" +
 	"\x05sagas\x18\x05 \x01(\v2\x19.hanse.order.v1.ListSagasH\x00R\x05sagas\x120\n" +
-	"\x04scan\x18\x06 \x01(\v2\x1a.hanse.order.v1.ScanOrdersH\x00R\x04scanB\x06\n" +
+	"\x04scan\x18\x06 \x01(\v2\x1a.hanse.order.v1.ScanOrdersH\x00R\x04scan\x12=\n" +
+	"\thistories\x18\a \x01(\v2\x1d.hanse.order.v1.ScanHistoriesH\x00R\thistoriesB\x06\n" +
 	"\x04body\"5\n" +
 	"\tFindOrder\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -4501,6 +4682,16 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\x06folded\x18\x02 \x01(\v2\x15.hanse.order.v1.OrderR\x06folded\"U\n" +
 	"\tOrderScan\x124\n" +
 	"\x06orders\x18\x01 \x03(\v2\x1c.hanse.order.v1.ScannedOrderR\x06orders\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"X\n" +
+	"\rScanHistories\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\rR\bmaxBytes\"g\n" +
+	"\aHistory\x12-\n" +
+	"\x06stored\x18\x01 \x01(\v2\x15.hanse.order.v1.OrderR\x06stored\x12-\n" +
+	"\x06events\x18\x02 \x03(\v2\x15.hanse.order.v1.EventR\x06events\"R\n" +
+	"\vHistoryScan\x12/\n" +
+	"\x06orders\x18\x01 \x03(\v2\x17.hanse.order.v1.HistoryR\x06orders\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more*\xf4\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
@@ -4550,7 +4741,7 @@ func file_orderpb_order_proto_rawDescGZIP() []byte {
 }
 
 var file_orderpb_order_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_orderpb_order_proto_goTypes = []any{
 	(State)(0),                // 0: hanse.order.v1.State
 	(LegState)(0),             // 1: hanse.order.v1.LegState
@@ -4609,6 +4800,9 @@ var file_orderpb_order_proto_goTypes = []any{
 	(*ScanOrders)(nil),        // 54: hanse.order.v1.ScanOrders
 	(*ScannedOrder)(nil),      // 55: hanse.order.v1.ScannedOrder
 	(*OrderScan)(nil),         // 56: hanse.order.v1.OrderScan
+	(*ScanHistories)(nil),     // 57: hanse.order.v1.ScanHistories
+	(*History)(nil),           // 58: hanse.order.v1.History
+	(*HistoryScan)(nil),       // 59: hanse.order.v1.HistoryScan
 }
 var file_orderpb_order_proto_depIdxs = []int32{
 	1,  // 0: hanse.order.v1.Leg.state:type_name -> hanse.order.v1.LegState
@@ -4669,17 +4863,21 @@ var file_orderpb_order_proto_depIdxs = []int32{
 	51, // 55: hanse.order.v1.Query.feed:type_name -> hanse.order.v1.ReadFeed
 	53, // 56: hanse.order.v1.Query.sagas:type_name -> hanse.order.v1.ListSagas
 	54, // 57: hanse.order.v1.Query.scan:type_name -> hanse.order.v1.ScanOrders
-	11, // 58: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
-	12, // 59: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
-	12, // 60: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
-	11, // 61: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
-	11, // 62: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
-	55, // 63: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	57, // 58: hanse.order.v1.Query.histories:type_name -> hanse.order.v1.ScanHistories
+	11, // 59: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
+	12, // 60: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
+	12, // 61: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
+	11, // 62: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
+	11, // 63: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
+	55, // 64: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
+	11, // 65: hanse.order.v1.History.stored:type_name -> hanse.order.v1.Order
+	12, // 66: hanse.order.v1.History.events:type_name -> hanse.order.v1.Event
+	58, // 67: hanse.order.v1.HistoryScan.orders:type_name -> hanse.order.v1.History
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_orderpb_order_proto_init() }
@@ -4727,6 +4925,7 @@ func file_orderpb_order_proto_init() {
 		(*Query_Feed)(nil),
 		(*Query_Sagas)(nil),
 		(*Query_Scan)(nil),
+		(*Query_Histories)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4734,7 +4933,7 @@ func file_orderpb_order_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orderpb_order_proto_rawDesc), len(file_orderpb_order_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   53,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

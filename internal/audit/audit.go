@@ -12,14 +12,22 @@ import (
 	"hanse/internal/id"
 )
 
-// Source is the cluster; *client.Client provides it.
+// Source is what an audit reads; [Folding] makes one of a cluster's client. Orders, holds and payments come in the order of their IDs.
 type Source interface {
 	Shards(ctx context.Context) (*client.Shards, error)
-	ScanOrders(ctx context.Context, shard int, after string, limit int) ([]client.ScannedOrder, bool, error)
+	ScanOrders(ctx context.Context, shard int, after string, limit int) ([]Order, bool, error)
 	ScanItems(ctx context.Context, shard int, afterSKU, afterLocation string, limit int) ([]client.Location, bool, error)
 	ScanHolds(ctx context.Context, shard int, after string, limit int) ([]client.Hold, bool, error)
 	ScanMovements(ctx context.Context, shard int, after uint64, limit int) ([]client.Movement, bool, error)
 	Payments(ctx context.Context, shard int, after string, limit int, stuck bool) ([]client.Payment, bool, error)
+}
+
+// Order is an order as it is stored, and what its events say when that is something else.
+type Order struct {
+	Stored client.Order
+	// Folded is the fold of the events when it differs, Broken why they have none.
+	Folded *client.Order
+	Broken string
 }
 
 // Charge is an operation of the provider's ledger.

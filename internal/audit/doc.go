@@ -7,8 +7,8 @@
 //	  movements + holds ════╩═sum══▶ counters of each SKU ═ compared with the stored ones
 //
 // Every order must be the fold of its events, every hold and every payment what its order says, every operation of a payment in the
-// provider's ledger and none besides, and every counter the sum of what moved it. So stock and money are recomputed from the events,
-// and a difference has the name of the order where it arose.
+// provider's ledger and none besides, and every counter the sum of what moved it. The events are folded here, not by the cluster that is
+// audited. So stock and money are recomputed from the events, and a difference has the name of the order where it arose.
 //
 // The cluster may go on meanwhile. What is under way is told apart from what is wrong:
 //   - an order whose saga has not ended is only held to what is true at every moment, and counted as open;

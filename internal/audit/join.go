@@ -15,7 +15,7 @@ const suffixLength = 26
 // group is what the services know of one order. A reservation without an order is a group of one hold.
 type group struct {
 	id      string // the order's, or the hold's
-	order   *client.ScannedOrder
+	order   *Order
 	holds   []client.Hold // one for each inventory shard at most
 	payment *client.Payment
 }
@@ -90,7 +90,7 @@ func (c *cursor[T]) take() (row *T, sorted bool) {
 // joined reads all orders, holds and payments side by side.
 type joined struct {
 	a        *auditor
-	orders   []*cursor[client.ScannedOrder]
+	orders   []*cursor[Order]
 	holds    []*cursor[client.Hold]
 	payments []*cursor[client.Payment]
 }
@@ -98,8 +98,8 @@ type joined struct {
 func (a *auditor) join(ctx context.Context) *joined {
 	j := &joined{a: a}
 	for i := range a.counts["order"] {
-		key := func(o *client.ScannedOrder) string { return o.Stored.ID }
-		j.orders = append(j.orders, read(ctx, fmt.Sprintf("orders of order/%d", i), key, key, func(ctx context.Context, after string) ([]client.ScannedOrder, bool, error) {
+		key := func(o *Order) string { return o.Stored.ID }
+		j.orders = append(j.orders, read(ctx, fmt.Sprintf("orders of order/%d", i), key, key, func(ctx context.Context, after string) ([]Order, bool, error) {
 			return a.source.ScanOrders(ctx, i, after, pageRows)
 		}))
 	}
@@ -142,7 +142,7 @@ func (j *joined) next(ctx context.Context) (*group, error) {
 		return nil, nil
 	}
 	g := &group{id: lowest}
-	gather(j.a, j.orders, lowest, func(o *client.ScannedOrder) { g.order = o })
+	gather(j.a, j.orders, lowest, func(o *Order) { g.order = o })
 	gather(j.a, j.holds, lowest, func(h *client.Hold) { g.holds = append(g.holds, *h) })
 	gather(j.a, j.payments, lowest, func(p *client.Payment) { g.payment = p })
 	return g, nil

@@ -57,6 +57,9 @@ func (a *auditor) judge(g *group) verdict {
 			v.differ(OrderNotItsEvents, o.ID, expected, found)
 			o = f // the events are the truth
 		}
+		if g.order.Broken != "" {
+			v.differ(OrderNotItsEvents, o.ID, "events that make an order", g.order.Broken)
+		}
 		v.open, v.stuck = underWay(o)
 		if v.open && !v.stuck && a.cfg.Now().Sub(o.UpdatedAt) > a.cfg.StalledAfter {
 			v.differ(OrderStalled, o.ID, "progress, or a stuck step", fmt.Sprintf("%s since %s", o.State, o.UpdatedAt.UTC().Format("2006-01-02 15:04:05")))

@@ -19,7 +19,7 @@ const inventoryShards, orderShards, paymentShards = 2, 3, 2
 // shop is a cluster of rows, kept consistent by its methods until a test breaks them, and the provider's ledger.
 type shop struct {
 	mu        sync.Mutex
-	orders    [orderShards][]client.ScannedOrder
+	orders    [orderShards][]Order
 	holds     [inventoryShards][]client.Hold
 	items     [inventoryShards][]client.Location
 	movements [inventoryShards][]client.Movement
@@ -69,7 +69,7 @@ type handle struct {
 
 func (h handle) order() *client.Order { return &h.scanned().Stored }
 
-func (h handle) scanned() *client.ScannedOrder {
+func (h handle) scanned() *Order {
 	for i := range h.s.orders {
 		for k := range h.s.orders[i] {
 			if h.s.orders[i][k].Stored.ID == h.id {
@@ -128,7 +128,7 @@ func (s *shop) place(lines ...client.Line) handle {
 		o.Lines = append(o.Lines, l)
 	}
 	shard := s.made % orderShards
-	s.orders[shard] = append(s.orders[shard], client.ScannedOrder{Stored: o})
+	s.orders[shard] = append(s.orders[shard], Order{Stored: o})
 	return handle{s, orderID}
 }
 
@@ -334,8 +334,8 @@ func (s *shop) Shards(context.Context) (*client.Shards, error) {
 	}, nil
 }
 
-func (s *shop) ScanOrders(_ context.Context, shard int, after string, limit int) ([]client.ScannedOrder, bool, error) {
-	return scan(s, "orders", &s.orders[shard], limit, func(o *client.ScannedOrder) bool { return o.Stored.ID > after })
+func (s *shop) ScanOrders(_ context.Context, shard int, after string, limit int) ([]Order, bool, error) {
+	return scan(s, "orders", &s.orders[shard], limit, func(o *Order) bool { return o.Stored.ID > after })
 }
 
 func (s *shop) ScanItems(_ context.Context, shard int, afterSKU, _ string, limit int) ([]client.Location, bool, error) {

@@ -84,7 +84,7 @@ func (a *app) runAudit(ctx context.Context, c *client.Client, provider string) (
 	default:
 		ledger = readLedger(strings.TrimSuffix(provider, "/"))
 	}
-	return audit.Run(ctx, c, ledger, audit.DefaultConfig())
+	return audit.Run(ctx, audit.Folding(c), ledger, audit.DefaultConfig())
 }
 
 // devProvider returns the URL of a development cluster's provider: 90 ports above the first node's.

@@ -155,6 +155,7 @@ func (a *app) serveCmd() *cobra.Command {
 	f.StringToIntVar(&shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
 	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant for one that accepts everything")
 	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
+	f.DurationVar(&cfg.SlowRequest, "slow-request", cfg.SlowRequest, "requests that take longer are in the log as warnings")
 	f.StringVar(&debugAddr, "debug", "", "host:port of profiles (net/http/pprof); nobody but you should reach it")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")

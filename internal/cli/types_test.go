@@ -62,7 +62,7 @@ func TestTheClientKnowsTheWholeAPI(t *testing.T) {
 		{client.Payment{}, rest.Payment{}}, {client.Saga{}, rest.Saga{}}, {client.Overview{}, rest.NodePage{}}, {client.Shards{}, rest.ShardPage{}},
 		{client.JoinNode{}, rest.NodeJoin{}}, {client.JoinedNode{}, rest.NodeJoined{}}, {client.Recovery{}, rest.ShardRecovery{}},
 		{client.ClusterEvent{}, rest.JournalEntry{}}, {client.Records{}, rest.Records{}},
-		{client.Written{}, rest.KeyWritten{}}, {client.Endpoint{}, rest.Endpoint{}}, {client.ScannedOrder{}, rest.ScannedOrder{}},
+		{client.Written{}, rest.KeyWritten{}}, {client.Endpoint{}, rest.Endpoint{}},
 		{client.Hold{}, rest.Hold{}}, {client.Movement{}, rest.Movement{}}, {client.Error{}, rest.Problem{}},
 	} {
 		ours, api := fields(reflect.TypeOf(pair.ours), "", map[string]string{}), fields(reflect.TypeOf(pair.api), "", map[string]string{})

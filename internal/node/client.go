@@ -24,6 +24,7 @@ import (
 	"hanse/internal/rest"
 	"hanse/internal/shard"
 	"hanse/internal/slot"
+	"hanse/internal/trace"
 )
 
 const (
@@ -84,14 +85,14 @@ func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r r
 		err    error
 	}
 	answers := make(chan answer, 1)
-	c.router.propose(to, cmd, wait > 0, r.Key != "", deadline, func(result shard.Result, err error) {
+	c.router.propose(trace.Of(ctx), to, cmd, wait > 0, r.Key != "", deadline, func(result shard.Result, err error) {
 		answers <- answer{result, err}
 	})
 	select {
 	case a := <-answers:
 		return to, a.result, failure(to, a.err)
 	case <-ctx.Done():
-		return to, shard.Result{}, &reject.Failure{Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
+		return to, shard.Result{}, &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
 	}
 }
 
@@ -132,14 +133,14 @@ func failure(to shard.ID, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, replica.ErrBusy):
-		return &reject.Failure{Code: reject.Overloaded, Detail: fmt.Sprintf("shard %s has its queue full", to), RetryAfter: busyAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.Overloaded, Detail: fmt.Sprintf("shard %s has its queue full", to), RetryAfter: busyAfter}
 	case errors.Is(err, replica.ErrOutcomeUnknown):
-		return &reject.Failure{Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s did not answer in time", to), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s did not answer in time", to), RetryAfter: retryAfter}
 	case errors.As(err, &notLeader), errors.Is(err, errUnavailable), errors.Is(err, replica.ErrStopped),
 		errors.Is(err, replica.ErrTimeout), errors.Is(err, replica.ErrNoReplica):
-		return &reject.Failure{Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers: %v", to, err), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers: %v", to, err), RetryAfter: retryAfter}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &reject.Failure{Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s: %v", to, err), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s: %v", to, err), RetryAfter: retryAfter}
 	}
 	return err
 }
@@ -365,9 +366,15 @@ func (c *Client) Sagas(ctx context.Context, stuck bool, after string, limit int)
 }
 
 // ScanOrders implements rest.Orders.
-func (c *Client) ScanOrders(ctx context.Context, index int, after string, limit int) (rest.Answer[*orderpb.OrderScan], error) {
-	q := &orderpb.Query{Body: &orderpb.Query_Scan{Scan: &orderpb.ScanOrders{After: after, Limit: uint32(limit), MaxBytes: 4 << 20}}}
-	return ask[orderpb.OrderScan](ctx, c, shard.NewID(shard.Order, index), q, rest.Consistency{})
+func (c *Client) ScanOrders(ctx context.Context, index int, after string, limit int) (a rest.Answer[[]byte], err error) {
+	to := shard.NewID(shard.Order, index)
+	q := &orderpb.Query{Body: &orderpb.Query_Histories{Histories: &orderpb.ScanHistories{After: after, Limit: uint32(limit), MaxBytes: 4 << 20}}}
+	result, err := c.query(ctx, to, q, rest.Consistency{})
+	if err != nil {
+		return a, err
+	}
+	a.Mark, a.Value = mark(to, result.Position), result.Payload
+	return a, nil
 }
 
 // Receive implements rest.Stock.

@@ -68,13 +68,15 @@ type Config struct {
 	Now func() time.Time
 	// MaxInFlight bounds the HTTP requests served at once; more are answered 429. Default 4096.
 	MaxInFlight int
+	// SlowRequest is from when on a request is worth a warning in the log. Default 1 s.
+	SlowRequest time.Duration
 }
 
 // DefaultConfig returns a single node on the default ports.
 func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
-		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, Now: time.Now,
+		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
 	}
 }
 
@@ -137,6 +139,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxInFlight < 1 {
 		errs = append(errs, fmt.Errorf("at most %d requests at once: want at least 1", c.MaxInFlight))
+	}
+	if c.SlowRequest <= 0 {
+		errs = append(errs, fmt.Errorf("requests are slow from %v on: want more than 0", c.SlowRequest))
 	}
 	return errors.Join(errs...)
 }

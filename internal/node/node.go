@@ -161,6 +161,7 @@ func (n *Node) openReplicas() error {
 		n.heart.setPeers(k.peers(n.cfg.ID))
 		n.router.setHosts(k.hosts)
 	})
+	n.router.remote = newRemoteLog(n.log, n.cfg.SlowRequest)
 	n.courier = newCourier(n.router, n.provider(), n.clock, n.log)
 
 	cfg := replica.DefaultConfig()
@@ -224,7 +225,7 @@ func (n *Node) openDoors() {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics)
 	cfg := rest.DefaultConfig()
-	cfg.MaxInFlight = n.cfg.MaxInFlight
+	cfg.MaxInFlight, cfg.SlowRequest = n.cfg.MaxInFlight, n.cfg.SlowRequest
 	cfg.Registerer, cfg.Gatherer = registry, registry
 	cfg.Version, cfg.Drain = n.cfg.Version, n.drain
 	n.http = cfg.Server(rest.New(cfg, n.client, n.log), n.log)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"hanse/internal/replica"
 	"hanse/internal/shard"
+	"hanse/internal/trace"
 	"hanse/internal/transport"
 )
 
@@ -50,6 +52,7 @@ type router struct {
 	moved func()
 	// answer serves requests to this node itself.
 	answer func(q *request, respond func(shard.Result, error))
+	remote *remoteLog
 
 	nextID atomic.Uint64
 	mu     sync.Mutex
@@ -71,6 +74,7 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
 		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
 		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
+		remote: newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
 	}
 	r.hosts.Store(&hosts)
 	for id := range hosts {
@@ -192,20 +196,21 @@ func (r *router) receive(from transport.NodeID, messages []transport.Message) {
 			}
 			continue
 		}
-		id := m.ID
+		id, start := m.ID, time.Now()
+		q, err := decodeRequest(m.Body)
 		respond := func(result shard.Result, err error) {
 			r.network.Send(from, transport.Call, transport.Message{
 				Kind: transport.KindResponse, ID: id, Body: encodeResponse(result, err),
 			})
+			r.remote.answered(from, &q, time.Since(start), err)
 		}
-		q, err := decodeRequest(m.Body)
 		if err != nil {
 			respond(shard.Result{}, errUnavailable)
 			continue
 		}
 		// Only this node's own replica is asked: a request never travels twice, or two nodes with
 		// stale tables could pass it back and forth.
-		r.attempt(r.self, &q, time.Now().Add(q.timeout), respond)
+		r.attempt(r.self, &q, start.Add(q.timeout), respond)
 	}
 }
 
@@ -283,8 +288,8 @@ func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bo
 // changes until the deadline as long as the command was certainly not carried out, or may be repeated (repeatable:
 // the receiver recognizes a retry). A *replica.NotLeaderError, ErrBusy or errUnavailable at the end means that nothing
 // happened, ErrOutcomeUnknown that it may have.
-func (r *router) propose(id shard.ID, cmd shard.Command, wait, repeatable bool, deadline time.Time, done func(shard.Result, error)) {
-	r.try(&request{op: opPropose, shard: id, command: cmd, wait: wait}, repeatable, deadline, 0, false, done)
+func (r *router) propose(t trace.ID, id shard.ID, cmd shard.Command, wait, repeatable bool, deadline time.Time, done func(shard.Result, error)) {
+	r.try(&request{op: opPropose, shard: id, trace: t, command: cmd, wait: wait}, repeatable, deadline, 0, false, done)
 }
 
 func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
@@ -316,7 +321,7 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 
 // read answers a query at the leader (Linearizable) or at any replica, this node's first.
 func (r *router) read(ctx context.Context, id shard.ID, c replica.Consistency, atLeast uint64, payload []byte, deadline time.Time) (shard.Result, error) {
-	q := &request{op: opRead, shard: id, consistency: c, atLeast: atLeast, payload: payload}
+	q := &request{op: opRead, shard: id, trace: trace.Of(ctx), consistency: c, atLeast: atLeast, payload: payload}
 	type answer struct {
 		result shard.Result
 		err    error

@@ -8,18 +8,22 @@ import (
 
 	"hanse/internal/replica"
 	"hanse/internal/shard"
+	"hanse/internal/trace"
 	"hanse/internal/transport"
 )
 
 // A request between nodes:
 //
-//	version | op | shard 4 | timeout ms 4 | op-specific
+//	version | op | shard 4 | timeout ms 4 | trace 16, from version 2 on | op-specific
 //	  propose: wait | command
 //	  read:    consistency | at least 8 | payload
 //	  status, recover (for the node itself): 0 | payload
 //
-// and its response: version | status | leader 8 | result.
-const wireVersion = 1
+// and its response: version | status | leader 8 | result. A request without a trace is written as version 1.
+const (
+	wireVersion   = 1
+	tracedVersion = 2
+)
 
 type op uint8
 
@@ -45,6 +49,7 @@ type request struct {
 	op          op
 	shard       shard.ID
 	timeout     time.Duration
+	trace       trace.ID // zero for none
 	wait        bool
 	command     shard.Command
 	consistency replica.Consistency
@@ -53,9 +58,16 @@ type request struct {
 }
 
 func (r *request) append(dst []byte) []byte {
-	dst = append(dst, wireVersion, byte(r.op))
+	version := byte(wireVersion)
+	if !r.trace.IsZero() {
+		version = tracedVersion
+	}
+	dst = append(dst, version, byte(r.op))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.shard))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(max(r.timeout.Milliseconds(), 0)))
+	if version == tracedVersion {
+		dst = append(dst, r.trace[:]...)
+	}
 	if r.op == opRead {
 		dst = append(dst, byte(r.consistency))
 		dst = binary.LittleEndian.AppendUint64(dst, r.atLeast)
@@ -72,14 +84,21 @@ func (r *request) append(dst []byte) []byte {
 }
 
 func decodeRequest(data []byte) (request, error) {
-	if len(data) < 11 || data[0] != wireVersion {
+	if len(data) < 11 || data[0] != wireVersion && data[0] != tracedVersion {
 		return request{}, errors.New("malformed request between nodes, or of another version")
 	}
 	r := request{
 		op: op(data[1]), shard: shard.ID(binary.LittleEndian.Uint32(data[2:])),
 		timeout: time.Duration(binary.LittleEndian.Uint32(data[6:])) * time.Millisecond,
 	}
-	flag, rest := data[10], data[11:]
+	rest := data[10:]
+	if data[0] == tracedVersion {
+		if n := copy(r.trace[:], rest); n == len(rest) || r.trace.IsZero() {
+			return request{}, errors.New("malformed trace in a request between nodes")
+		}
+		rest = rest[len(r.trace):]
+	}
+	flag, rest := rest[0], rest[1:]
 	switch r.op {
 	case opRead:
 		if len(rest) < 8 || replica.Consistency(flag) > replica.Stale {

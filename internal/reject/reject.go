@@ -194,8 +194,8 @@ var codes = []Code{
 type Failure struct {
 	// Code is Overloaded, Unavailable, OutcomeUnknown or KeyInProgress.
 	Code string
-	// Detail names the shard and what is missing.
-	Detail string
+	// Detail names the shard and what is missing; Shard is the shard alone, if it is a matter of one.
+	Detail, Shard string
 	// RetryAfter is when a retry is worth it.
 	RetryAfter time.Duration
 }

@@ -64,8 +64,8 @@ type Orders interface {
 	Sagas(ctx context.Context, stuck bool, after string, limit int) (Answer[*orderpb.OrderList], error)
 	RetryStep(ctx context.Context, r Request, c *orderpb.RetryStep) (Answer[*orderpb.Order], error)
 	ResolveStep(ctx context.Context, r Request, c *orderpb.ResolveStep) (Answer[*orderpb.Order], error)
-	// ScanOrders pages over all orders of one shard, for the audit.
-	ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[*orderpb.OrderScan], error)
+	// ScanOrders pages over all orders of one shard with their events, for the audit: an encoded orderpb.HistoryScan.
+	ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[[]byte], error)
 }
 
 // Inventory changes and reads stock and free-standing reservations.

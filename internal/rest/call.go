@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -26,7 +25,9 @@ type call struct {
 	ctx       context.Context
 	route     string
 	requestID string
+	trace     string
 	orderID   string // for the access log
+	shard     string // for the access log
 	status    int    // 0 until the answer is sent
 	in, out   []byte
 }
@@ -266,6 +267,7 @@ func (c *call) limit() (int, error) {
 func circumstances[T any](c *call, a Answer[T]) {
 	h := c.w.Header()
 	if a.Mark != "" {
+		c.shard, _, _ = strings.Cut(string(a.Mark), ":")
 		h["Hanse-Position"] = []string{string(a.Mark)}
 	}
 	if a.Replayed {
@@ -308,29 +310,4 @@ func (c *call) send(status int, mediaType string, body []byte) {
 		_, _ = c.w.Write(body) // the client is gone: it will ask again with its key
 	}
 	c.out = body[:0]
-}
-
-// newRequestID makes an ID for a request that brought none.
-func newRequestID() string {
-	const digits = "0123456789abcdef"
-	var b [20]byte
-	copy(b[:], "req_")
-	n := rand.Uint64()
-	for i := 4; i < len(b); i++ {
-		b[i] = digits[n&15]
-		n >>= 4
-	}
-	return string(b[:])
-}
-
-func validRequestID(s string) bool {
-	if len(s) < 1 || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= 0x20 || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
 }

@@ -25,9 +25,11 @@ type Config struct {
 	MaxWait time.Duration
 	// RequestTimeout bounds a request besides its wait. Default 10 s.
 	RequestTimeout time.Duration
-	// Heartbeat is the time between comments on a silent event stream. Default 15 s, below the 30 s after which
-	// proxies close a silent connection.
+	// Heartbeat is the time between comments on an event stream, in ms in its header Hanse-Heartbeat, so that a client can tell a quiet
+	// stream from a dead node: after three of them, say. Default 1.5 s.
 	Heartbeat time.Duration
+	// SlowRequest is from when on a request is worth a warning in the log. Default 1 s, an election and a bit.
+	SlowRequest time.Duration
 	// Version is what /version tells.
 	Version string
 	// Registerer gets the metrics, Gatherer feeds /metrics. Without them there are none.
@@ -44,7 +46,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxInFlight: 4096, MaxStreams: 256, MaxBodyBytes: 1 << 20,
 		Wait: 10 * time.Second, MaxWait: 30 * time.Second, RequestTimeout: 10 * time.Second,
-		Heartbeat: 15 * time.Second, Version: "dev",
+		Heartbeat: 1500 * time.Millisecond, SlowRequest: time.Second, Version: "dev",
 	}
 }
 
@@ -61,7 +63,8 @@ func (c Config) Validate() error {
 	check(c.MaxBodyBytes > 0, "MaxBodyBytes is %d, want at least 1", c.MaxBodyBytes)
 	check(c.Wait >= 0 && c.Wait <= c.MaxWait, "Wait is %v, want 0 to MaxWait (%v)", c.Wait, c.MaxWait)
 	check(c.RequestTimeout > 0, "RequestTimeout is %v, want more than 0", c.RequestTimeout)
-	check(c.Heartbeat > 0, "Heartbeat is %v, want more than 0", c.Heartbeat)
+	check(c.Heartbeat >= time.Millisecond, "Heartbeat is %v, want at least 1 ms", c.Heartbeat)
+	check(c.SlowRequest > 0, "SlowRequest is %v, want more than 0", c.SlowRequest)
 	return errors.Join(problems...)
 }
 

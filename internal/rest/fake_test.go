@@ -276,11 +276,9 @@ func (f *fake) ResolveStep(ctx context.Context, r Request, c *orderpb.ResolveSte
 	return answer(ctx, f, r, sampleOrder())
 }
 
-func (f *fake) ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[*orderpb.OrderScan], error) {
+func (f *fake) ScanOrders(ctx context.Context, shard int, after string, limit int) (Answer[[]byte], error) {
 	f.note("ScanOrders", shard, "after="+after, limit)
-	folded := sampleOrder()
-	folded.Revision++
-	return answer(ctx, f, Request{}, &orderpb.OrderScan{Orders: []*orderpb.ScannedOrder{{Stored: sampleOrder(), Folded: folded}}})
+	return answer(ctx, f, Request{}, []byte("orders with their events"))
 }
 
 func (f *fake) Receive(ctx context.Context, r Request, c *inventorypb.Receive) (Answer[*inventorypb.Item], error) {
@@ -531,6 +529,9 @@ func newDoor(tb testing.TB, change func(*Config)) (http.Handler, *fake) {
 	return New(cfg, f, newDiscard()), f
 }
 
+// testTrace is the trace that ask's requests belong to.
+const testTrace = "4bf92f3577b34da6a3ce929d0e0e4736"
+
 // ask sends a request whose headers are in pairs.
 func ask(h http.Handler, method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	var r io.Reader
@@ -539,6 +540,7 @@ func ask(h http.Handler, method, target, body string, headers ...string) *httpte
 	}
 	req := httptest.NewRequest(method, target, r)
 	req.Header.Set("X-Request-Id", "req_test")
+	req.Header.Set("Traceparent", "00-"+testTrace+"-00f067aa0ba902b7-01")
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
 	}

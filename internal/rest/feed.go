@@ -18,6 +18,9 @@ import (
 // "0:812,1:790,2:9". A client that comes back with the last one gets what it has missed: nothing is lost, and events of
 // one order stay in order.
 
+// streamPatience is how long a client of a stream may take none of what is written to it.
+const streamPatience = 30 * time.Second
+
 // parsePositions reads such a vector of n shards. Shards that it does not name start at their beginning, so
 // that nothing is lost.
 func parsePositions(s string, n int) ([]uint64, error) {
@@ -106,6 +109,7 @@ func (s *server) follow(c *call) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	h.Set("Hanse-Heartbeat", strconv.FormatInt(s.cfg.Heartbeat.Milliseconds(), 10))
 	c.status = http.StatusOK
 	c.w.WriteHeader(http.StatusOK)
 	if c.r.Method == http.MethodHead {
@@ -114,7 +118,7 @@ func (s *server) follow(c *call) error {
 	// The feed's goroutine encodes, this one writes; without a buffer between them a slow client slows its own
 	// feed and nothing else.
 	send := func(b []byte) error {
-		_ = rc.SetWriteDeadline(time.Now().Add(2 * s.cfg.Heartbeat)) // recorders in tests have none
+		_ = rc.SetWriteDeadline(time.Now().Add(streamPatience)) // recorders in tests have none
 		if _, err := c.w.Write(b); err != nil {
 			return err
 		}
@@ -143,7 +147,7 @@ func (s *server) follow(c *call) error {
 		cancel()
 		if !ended {
 			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Debug("event stream ended", "request_id", c.requestID, "err", err)
+				s.log.Debug("event stream ended", "request_id", c.requestID, "trace", c.trace, "err", err)
 			}
 		}
 	}()
@@ -166,7 +170,7 @@ func (s *server) follow(c *call) error {
 		case err := <-done:
 			ended = true
 			if err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Warn("event stream ended", "request_id", c.requestID, "err", err)
+				s.log.Warn("event stream ended", "request_id", c.requestID, "trace", c.trace, "err", err)
 			}
 			return nil // the client resumes where it was
 		case <-ctx.Done():

@@ -21,6 +21,7 @@ type server struct {
 	cfg     Config
 	backend Backend
 	log     *slog.Logger
+	access  *accessLog
 	metrics *metrics
 	calls   sync.Pool
 	// description is /openapi.json, made when it is first asked for.
@@ -55,7 +56,7 @@ type param struct{ name, in, kind, doc string }
 
 // New returns the API as a handler. It starts nothing; streams end with their requests.
 func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
-	s := &server{cfg: cfg, backend: b, log: log, metrics: newMetrics(cfg.Registerer)}
+	s := &server{cfg: cfg, backend: b, log: log, access: newAccessLog(log, cfg.SlowRequest), metrics: newMetrics(cfg.Registerer)}
 	s.calls.New = func() any { return new(call) }
 	s.description = sync.OnceValues(s.describe)
 	mux := http.NewServeMux()
@@ -125,6 +126,7 @@ func (c *call) notAllowed(allow string) {
 	e.str("instance", c.r.URL.Path)
 	e.str("code", reject.NotFound)
 	e.str("request_id", c.requestID)
+	e.str("trace", c.trace)
 	e.bool("retryable", false)
 	e.close('}')
 	c.send(http.StatusMethodNotAllowed, "application/problem+json", e.b)
@@ -143,22 +145,14 @@ func (s *server) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		c := s.calls.Get().(*call)
-		c.s, c.w, c.r, c.ctx, c.route = s, w, r, r.Context(), label
-		if ids := r.Header["X-Request-Id"]; len(ids) > 0 && validRequestID(ids[0]) {
-			c.requestID = ids[0]
-		} else {
-			c.requestID = newRequestID()
-		}
-		w.Header()["X-Request-Id"] = []string{c.requestID}
+		c.s, c.w, c.r, c.route = s, w, r, label
+		c.identify()
 
 		s.bounded(c, &rt, timeout)
 
 		took := time.Since(start)
 		s.metrics.observe(label, c.status, took.Seconds(), rt.stream)
-		if s.log.Enabled(r.Context(), slog.LevelDebug) {
-			s.log.LogAttrs(r.Context(), slog.LevelDebug, "request served", slog.String("request_id", c.requestID),
-				slog.String("route", label), slog.Int("status", c.status), slog.String("order_id", c.orderID), slog.Duration("took", took))
-		}
+		s.access.record(c, &rt, label, took)
 		c.reset()
 		s.calls.Put(c)
 	})
@@ -197,7 +191,7 @@ func (s *server) run(c *call, handle func(*call) error) {
 			return
 		}
 		if c.status != 0 {
-			s.log.Error("handler panicked", "request_id", c.requestID, "route", c.route, "err", p, "stack", string(debug.Stack()))
+			s.log.Error("handler panicked", "request_id", c.requestID, "trace", c.trace, "route", c.route, "err", p, "stack", string(debug.Stack()))
 			panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
 		}
 		c.problem(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
@@ -206,7 +200,7 @@ func (s *server) run(c *call, handle func(*call) error) {
 		if c.status == 0 {
 			c.problem(err)
 		} else {
-			s.log.Debug("answer cut short", "request_id", c.requestID, "err", err)
+			s.log.Debug("answer cut short", "request_id", c.requestID, "trace", c.trace, "err", err)
 		}
 	}
 }

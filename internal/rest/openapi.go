@@ -42,7 +42,7 @@ func (s *server) describe() ([]byte, error) {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Hanse", "version": s.cfg.Version,
-			"description": "Orders, stock and payments that stay right when machines fail. Amounts are whole minor units, times RFC 3339 in UTC. Every error is an application/problem+json with a permanent code; see /docs/errors.",
+			"description": "Orders, stock and payments that stay right when machines fail. Amounts are whole minor units, times RFC 3339 in UTC. Every error is an application/problem+json with a permanent code; see /docs/errors. A request may bring a traceparent (W3C Trace Context); the answer names its trace in Trace-Id, and so do the logs of all nodes that worked on it.",
 			"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
 		"paths":      paths,

@@ -7,6 +7,13 @@ import (
 	"hanse/internal/order"
 )
 
+// AppendOrder appends an order's JSON ([Order]) to b.
+func AppendOrder(b []byte, o *orderpb.Order) []byte {
+	e := encoder{b: b, start: len(b)}
+	appendOrder(&e, o, true)
+	return e.b
+}
+
 // appendOrder writes an order as [Order]. An open one lacks its closing brace, for members to follow, and leaves
 // its payment out unless withPayment.
 func appendOrder(e *encoder, o *orderpb.Order, withPayment bool) {

@@ -22,6 +22,7 @@ type Problem struct {
 	Code         string      `json:"code" doc:"A permanent code: never renamed, never reused" example:"out_of_stock"`
 	Errors       []Violation `json:"errors,omitempty" doc:"The offending parts of the request"`
 	RequestID    string      `json:"request_id"`
+	Trace        string      `json:"trace" doc:"ID of the trace that the request belongs to, also in the header Trace-Id"`
 	Retryable    bool        `json:"retryable" doc:"Whether the same request, with the same Idempotency-Key, may succeed later"`
 	RetryAfterMS int64       `json:"retry_after_ms,omitempty"`
 	OrderID      string      `json:"order_id,omitempty"`
@@ -81,6 +82,7 @@ func (c *call) problem(err error) {
 			violations = []reject.Rejection{*rejection}
 		}
 	case errors.As(err, &failure):
+		c.shard = failure.Shard
 		code, detail, after = failure.Code, failure.Detail, max(failure.RetryAfter, time.Millisecond)
 	case errors.As(err, &tooLarge):
 		code, detail = reject.BodyTooLarge, "the body has more than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes"
@@ -91,7 +93,7 @@ func (c *call) problem(err error) {
 			code, detail = reject.OutcomeUnknown, "no answer came in time: it may or may not have been carried out"
 		}
 	default:
-		c.s.log.Error("request failed", "request_id", c.requestID, "route", c.route, "order_id", c.orderID, "err", err)
+		c.s.log.Error("request failed", "request_id", c.requestID, "trace", c.trace, "route", c.route, "order_id", c.orderID, "err", err)
 	}
 
 	status := reject.Status(code)
@@ -124,6 +126,7 @@ func (c *call) problem(err error) {
 		e.close(']')
 	}
 	e.str("request_id", c.requestID)
+	e.str("trace", c.trace)
 	e.bool("retryable", after > 0 || code == reject.Internal)
 	if after > 0 {
 		e.int("retry_after_ms", after.Milliseconds())

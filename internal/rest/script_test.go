@@ -107,7 +107,7 @@ func play(t *testing.T, d *datadriven.TestData, door http.Handler, f *fake, serv
 	fmt.Fprintf(&out, "%d\n", w.Code)
 	for _, name := range slices.Sorted(maps.Keys(w.Header())) {
 		value := strings.Join(w.Header()[name], ", ")
-		if name != "Content-Length" && name != "X-Request-Id" && (name != "Content-Type" || value != "application/json") {
+		if name != "Content-Length" && name != "X-Request-Id" && name != "Trace-Id" && (name != "Content-Type" || value != "application/json") {
 			fmt.Fprintf(&out, "%s: %s\n", name, value)
 		}
 	}

@@ -596,18 +596,6 @@ type Callback struct {
 	Type      string `json:"type,omitempty" maxLength:"255"`
 }
 
-// OrderScan, ItemScan, HoldScan and MovementScan are pages for the audit.
-type OrderScan struct {
-	Orders  []ScannedOrder `json:"orders"`
-	HasMore bool           `json:"has_more"`
-}
-
-// ScannedOrder is an order as it is stored, and as its events make it when that differs.
-type ScannedOrder struct {
-	Stored Order  `json:"stored"`
-	Folded *Order `json:"folded,omitempty"`
-}
-
 // ItemScan is a page of stock counters.
 type ItemScan struct {
 	Items   []StockChanged `json:"items"`

@@ -44,6 +44,8 @@ func (l *logic) Query(payload []byte) shard.Result {
 		return l.sagas(q.Sagas)
 	case *orderpb.Query_Scan:
 		return l.scan(q.Scan)
+	case *orderpb.Query_Histories:
+		return l.histories(q.Histories)
 	}
 	return malformed("order query without a body")
 }
@@ -128,10 +130,13 @@ func (l *logic) events(orderID string) shard.Result {
 }
 
 // appendEvent appends an encoded event as field 1, which it is of EventList and of FeedPage.
-func appendEvent(b, event []byte) []byte {
-	b = append(b, 1<<3|2) // field 1, length-delimited
-	b = binary.AppendUvarint(b, uint64(len(event)))
-	return append(b, event...)
+func appendEvent(b, event []byte) []byte { return appendField(b, 1, event) }
+
+// appendField appends an encoded message as a field.
+func appendField(b []byte, number byte, message []byte) []byte {
+	b = append(b, number<<3|2) // length-delimited
+	b = binary.AppendUvarint(b, uint64(len(message)))
+	return append(b, message...)
 }
 
 func (l *logic) feed(q *orderpb.ReadFeed) shard.Result {
@@ -220,4 +225,33 @@ func (l *logic) scan(q *orderpb.ScanOrders) shard.Result {
 		return true
 	})
 	return shard.Result{Payload: encode(&page)}
+}
+
+// histories pages over all orders, each with its events as they are in the feed: nothing is folded or compared here.
+func (l *logic) histories(q *orderpb.ScanHistories) shard.Result {
+	from := ""
+	if q.After != "" {
+		from = q.After + "\x00"
+	}
+	limit, maxBytes := pageSize(q.Limit), int(q.MaxBytes)
+	if maxBytes == 0 {
+		maxBytes = pageBytes
+	}
+	var page, history []byte // of HistoryScan and History
+	more := false
+	l.files.Scan("", from, func(_ string, f *file) bool {
+		if limit == 0 || len(page) > maxBytes {
+			more = true
+			return false
+		}
+		limit--
+		history = appendField(history[:0], 1, encode(&f.order))
+		for _, p := range f.positions {
+			history = appendField(history, 2, l.event(p))
+		}
+		page = appendField(page, 1, history)
+		return true
+	})
+	tail := encode(&orderpb.HistoryScan{More: more})
+	return shard.Result{Payload: append(page, tail...)}
 }

@@ -455,6 +455,8 @@ func (d *desk) query(cmd string, a args, object func(string, int) string) string
 		q.Body = &orderpb.Query_Sagas{Sagas: &orderpb.ListSagas{Stuck: a.has("stuck"), After: after, Limit: limit}}
 	case "scan":
 		q.Body = &orderpb.Query_Scan{Scan: &orderpb.ScanOrders{After: after, Limit: limit, MaxBytes: uint32(a.num("bytes"))}}
+	case "histories":
+		q.Body = &orderpb.Query_Histories{Histories: &orderpb.ScanHistories{After: after, Limit: limit, MaxBytes: uint32(a.num("bytes"))}}
 	case "nonsense":
 	default:
 		d.t.Fatalf("unknown command %s", cmd)
@@ -503,6 +505,16 @@ func (d *desk) query(cmd string, a args, object func(string, int) string) string
 			if s.Folded != nil {
 				fmt.Fprintf(&b, "  but its events say %s\n", summary(s.Folded))
 			}
+		}
+	case "histories":
+		page := ask[orderpb.HistoryScan](d, &q)
+		more = page.More
+		for _, h := range page.Orders {
+			fmt.Fprintf(&b, "%s with %d events", h.Stored.Id, len(h.Events))
+			if !order.Replay(h.Events).EqualVT(h.Stored) {
+				b.WriteString(", which say something else")
+			}
+			b.WriteString("\n")
 		}
 	}
 	if more {
