@@ -13,7 +13,9 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -21,8 +23,9 @@ import (
 type Config struct {
 	// Addrs are addresses of nodes, host:port or http://host:port; one is enough.
 	Addrs []string
-	// Pinned keeps the client to Addrs, for when it cannot reach the addresses that nodes tell of one another. Otherwise
-	// it asks for the nodes before its first request, and again each minute.
+	// Pinned keeps the client to Addrs. Otherwise it asks for the nodes before its first request, again every few seconds while it is
+	// used, and soon after one did not answer. It uses an address that it was not given once that has answered as the node it is said
+	// to be: the addresses that nodes tell of one another may lead nowhere from here.
 	Pinned bool
 	// RetryFor bounds the repetitions of one request. Default 30 s: several elections. Negative for none.
 	RetryFor time.Duration
@@ -44,6 +47,35 @@ type Client struct {
 	transport http.RoundTripper
 	wait      []string // the Prefer header of requests that wait
 	pool      pool
+	probes    probes
+}
+
+// probes counts the looks at new nodes, which Close ends.
+type probes struct {
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+}
+
+// start runs probe on its own, unless the client is closed.
+func (p *probes) start(probe func(context.Context)) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.running.Go(func() { probe(p.ctx) })
+	}
+	return !p.closed
+}
+
+func (p *probes) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.stop()
+	p.running.Wait()
 }
 
 // maxAnswer bounds an answer's body: a page of 1,000 orders with 2,000 lines each would be more, but no shop has it.
@@ -55,6 +87,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("client: no address")
 	}
 	c := &Client{transport: cfg.Transport}
+	c.probes.ctx, c.probes.stop = context.WithCancel(context.Background())
 	var errs []error
 	for _, a := range cfg.Addrs {
 		n, err := newNode(a, true)
@@ -100,8 +133,9 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close releases the idle connections.
+// Close releases the idle connections. A client that is used afterwards stays with the nodes that it knows.
 func (c *Client) Close() {
+	c.probes.close()
 	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
@@ -110,15 +144,45 @@ func (c *Client) Close() {
 // Addrs returns the addresses in use, host:port for plain HTTP. Those of nodes that do not answer now are left out.
 func (c *Client) Addrs() []string { return c.pool.addrs() }
 
-// Discover asks a node for all of them and uses those from then on; a client that is not pinned does so by itself.
+// Discover asks a node for all of them and uses those that answer from then on; a client that is not pinned does so by itself.
 func (c *Client) Discover(ctx context.Context) error {
 	c.pool.due(time.Now())
-	nodes, err := c.Nodes(ctx)
+	v, err := c.Overview(ctx)
 	if err != nil {
 		return err
 	}
-	c.pool.learned(nodes, time.Now())
+	c.learn(v).Wait()
 	return nil
+}
+
+// learn takes what a node says of the others, and tries those that are new, at most for pulseTime.
+func (c *Client) learn(v *Overview) (tried *sync.WaitGroup) {
+	tried = new(sync.WaitGroup)
+	for _, u := range c.pool.learned(v.Nodes, time.Now()) {
+		tried.Add(1)
+		if !c.probes.start(func(ctx context.Context) {
+			defer tried.Done()
+			c.probe(ctx, u.n, u.id, v.Cluster.ID)
+		}) {
+			tried.Done()
+		}
+	}
+	return tried
+}
+
+// probe finds out whether node id of a cluster answers at an address.
+func (c *Client) probe(ctx context.Context, n *node, id uint64, cluster string) {
+	ctx, cancel := context.WithTimeout(ctx, pulseTime)
+	defer cancel()
+	r, err := c.roundTrip(ctx, n, &request{method: http.MethodGet, path: nodesPath})
+	if err == nil && r.status == http.StatusOK {
+		v, err := decode[Overview](r)
+		if err == nil && v.Cluster.ID == cluster && slices.ContainsFunc(v.Nodes, func(i Node) bool { return i.Self && i.ID == id }) {
+			c.pool.answered(n)
+			return
+		}
+	}
+	c.pool.failed(n, time.Now())
 }
 
 // request is one request to any node. Everything in it may be repeated: reads, and changes, which have a key.
@@ -156,8 +220,10 @@ func (c *Client) do(ctx context.Context, q *request) (*response, error) {
 		c.look(ctx)
 	}
 	deadline := time.Now().Add(max(0, c.cfg.RetryFor))
+	var busy *node // that has just said that it cannot answer now
 	for tries := 0; ; tries++ {
-		n := c.pool.pick(time.Now())
+		n := c.pool.pick(time.Now(), busy)
+		busy = nil
 		r, err := c.once(ctx, n, q)
 		var wait time.Duration
 		if err == nil {
@@ -168,6 +234,9 @@ func (c *Client) do(ctx context.Context, q *request) (*response, error) {
 			e := decodeError(r)
 			if !e.comesBack() {
 				return nil, e
+			}
+			if e.Status != http.StatusConflict && e.Status != http.StatusGatewayTimeout {
+				busy = n
 			}
 			err, wait = e, time.Duration(e.RetryAfterMS)*time.Millisecond+pause(tries)
 		} else if ctx.Err() == nil && !c.pool.failed(n, time.Now()) {
@@ -205,7 +274,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // look learns which nodes there are. What goes wrong with it goes wrong with the request too, which then says so.
 func (c *Client) look(ctx context.Context) {
-	n := c.pool.pick(time.Now())
+	n := c.pool.pick(time.Now(), nil)
 	r, err := c.once(ctx, n, &request{method: http.MethodGet, path: nodesPath})
 	if err != nil {
 		if ctx.Err() == nil {
@@ -214,8 +283,8 @@ func (c *Client) look(ctx context.Context) {
 		return
 	}
 	c.pool.answered(n)
-	if page, err := decode[Overview](r); err == nil && r.status == http.StatusOK {
-		c.pool.learned(page.Nodes, time.Now())
+	if v, err := decode[Overview](r); err == nil && r.status == http.StatusOK {
+		c.learn(v)
 	}
 }
 

@@ -330,61 +330,174 @@ func TestItGivesUpInTime(t *testing.T) {
 	})
 }
 
-func TestItLearnsTheNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		nodes := `{"nodes":[{"id":1,"rest":"a:1","self":true,"healthy":true},{"id":2,"rest":"b:1","healthy":true},{"id":3,"rest":"c:1","healthy":false}]}`
-		serve := func(r *http.Request) (*http.Response, error) {
-			if r.URL.Path == "/v1/nodes" {
-				return answer(200, nodes)
-			}
+// member answers as node id of a cluster whose nodes are listed, with a row for each: rest address, state, health.
+func member(id int, cluster string, nodes *[][3]string) func(*http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path != nodesPath {
 			return healthy(r)
 		}
-		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": serve, "b:1": serve, "c:1": serve, "d:1": serve}}
-		c, err := New(Config{Addrs: []string{"a:1"}, Transport: n})
-		if err != nil {
-			t.Fatal(err)
+		v := Overview{Cluster: ClusterInfo{ID: cluster}}
+		for i, n := range *nodes {
+			v.Nodes = append(v.Nodes, Node{ID: uint64(i + 1), REST: n[0], State: n[1], Health: n[2], Self: i+1 == id})
 		}
-		ask := func() {
-			t.Helper()
+		body, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		return answer(200, string(body))
+	}
+}
+
+// unpinned returns a client that learns nodes, and a function that asks for an order so many times and says whom.
+func unpinned(t *testing.T, n *network, addrs ...string) (*Client, func(times int) string) {
+	t.Helper()
+	c, err := New(Config{Addrs: addrs, Transport: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pool.next = 0
+	return c, func(times int) string {
+		t.Helper()
+		n.asked = nil
+		for range times {
 			if _, err := c.Order(t.Context(), "ord_1", 0); err != nil {
 				t.Fatal(err)
 			}
+			synctest.Wait() // for probes
 		}
-		for range 3 {
-			ask()
+		return n.hosts()
+	}
+}
+
+func TestItLearnsTheNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := [][3]string{{"a:1", Active, Healthy}, {"b:1", Active, Healthy}, {"c:1", Active, Suspect}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){}}
+		for i, host := range []string{"a:1", "b:1", "c:1", "d:1"} {
+			n.nodes[host] = member(i+1, "hanse", &nodes)
+		}
+		c, ask := unpinned(t, n, "a:1")
+		ask(4)
+		if all := strings.Join(n.asked, "\n"); n.asked[0] != "a:1 GET /v1/nodes" || strings.Count(all, nodesPath) != 3 {
+			t.Errorf("asked %q, want a for the nodes at first, then each of the others once whether it answers", n.asked)
 		}
 		if got, want := c.Addrs(), []string{"a:1", "b:1", "c:1"}; !slices.Equal(got, want) {
-			t.Errorf("it uses %v, want %v: the third is up again", got, want)
+			t.Errorf("it uses %v, want %v", got, want)
 		}
-		if n.asked[0] != "a:1 GET /v1/nodes" || strings.Count(strings.Join(n.asked, "\n"), "/v1/nodes") != 1 {
-			t.Errorf("asked %q, want for the nodes once, at first", n.asked)
-		}
-		// A minute later node 2 has gone, and a fourth has come; what was given stays whatever the nodes say.
-		nodes = `{"nodes":[{"id":3,"rest":"c:1","healthy":true},{"id":4,"rest":"d:1","healthy":true}]}`
+		// Later node 2 has gone for good, and a fourth has come; what was given stays whatever the nodes say.
+		nodes = append(nodes, [3]string{"d:1", Active, Healthy})
+		nodes[1][1] = Decommissioned
 		time.Sleep(learnEvery)
-		ask()
+		ask(1)
 		if got, want := c.Addrs(), []string{"a:1", "c:1", "d:1"}; !slices.Equal(got, want) {
 			t.Errorf("it uses %v, want %v", got, want)
 		}
 		// Nodes that cannot be learned are not missed.
-		nodes = `a page of a proxy`
+		for host := range n.nodes {
+			n.nodes[host] = func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path == nodesPath {
+					return answer(200, "a page of a proxy")
+				}
+				return healthy(r)
+			}
+		}
 		time.Sleep(learnEvery)
-		ask()
+		ask(1)
 		if got, want := c.Addrs(), []string{"a:1", "c:1", "d:1"}; !slices.Equal(got, want) {
 			t.Errorf("it uses %v, want %v", got, want)
 		}
+		c.Close()
+	})
+}
+
+// The addresses that nodes tell of one another are those of their own network.
+func TestAddressesThatLeadNowhereAreNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := [][3]string{{"a:1", Active, Healthy}, {"lost:1", Active, Healthy}, {"silent:1", Active, Healthy}, {"other:1", Active, Healthy}, {"swapped:1", Active, Healthy}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){
+			"balancer:1": member(1, "hanse", &nodes), "a:1": dead, "lost:1": dead, "silent:1": hangs,
+			"other:1": member(4, "a cluster on this machine", &nodes), "swapped:1": member(1, "hanse", &nodes),
+		}}
+		c, ask := unpinned(t, n, "balancer:1")
+		began := time.Now()
+		for range 20 {
+			ask(3)
+			for _, asked := range n.asked {
+				if strings.Contains(asked, "ord_1") && !strings.HasPrefix(asked, "balancer:1 ") {
+					t.Fatalf("asked %s", asked)
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(began); took != 20*time.Second {
+			t.Errorf("it took %v, want no time at all besides the pauses", took)
+		}
+		if got := c.Addrs(); !slices.Equal(got, []string{"balancer:1"}) {
+			t.Errorf("it uses %v, want what answers as it should", got)
+		}
+		c.Close()
+	})
+}
+
+func TestNodesThatAreToBeStoppedAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := [][3]string{{"a:1", Draining, Healthy}, {"b:1", Active, Healthy}, {"c:1", Active, Unhealthy}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){}}
+		for i, host := range []string{"a:1", "b:1", "c:1"} {
+			n.nodes[host] = member(i+1, "hanse", &nodes)
+		}
+		_, ask := unpinned(t, n, "a:1", "b:1", "c:1")
+		if got, want := ask(4), "a b b b b"; got != want {
+			t.Errorf("asked %s, want %s", got, want)
+		}
+		// They are better than nobody.
+		n.nodes["b:1"] = dead
+		if got := ask(2); strings.Count(got, "b") != 1 || len(got) != len("b a c") {
+			t.Errorf("asked %s, want b once and then the others", got)
+		}
+	})
+}
+
+func TestABusyNodeIsNotAskedAgainFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": problem(503, "unavailable", true, 10), "b:1": healthy}}
+		c := pinned(t, n, nil, "a:1", "b:1")
+		for range 5 {
+			n.asked, n.keys, c.pool.next = nil, nil, 0
+			go func() { // another request in between, so that it would be the busy one's turn
+				time.Sleep(5 * time.Millisecond)
+				c.pool.pick(time.Now(), nil)
+			}()
+			if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{}); err != nil || n.hosts() != "a b" || n.keys[0] != n.keys[1] {
+				t.Errorf("asked %s with keys %q (%v), want a, then b with the same key", n.hosts(), n.keys, err)
+			}
+		}
+	})
+}
+
+func TestItLooksForOthersSoonAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := [][3]string{{"a:1", Active, Healthy}, {"b:1", Active, Healthy}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": member(1, "hanse", &nodes), "b:1": member(2, "hanse", &nodes), "c:1": member(3, "hanse", &nodes)}}
+		c, ask := unpinned(t, n, "a:1", "b:1")
+		ask(2)
+		nodes, n.nodes["a:1"] = append(nodes, [3]string{"c:1", Active, Healthy}), dead
+		ask(2)        // one of the two finds a gone
+		for range 2 { // the first may ask a which nodes there are
+			time.Sleep(learnSoon)
+			ask(1)
+		}
+		if got, want := c.Addrs(), []string{"b:1", "c:1"}; !slices.Equal(got, want) {
+			t.Errorf("it uses %v, want %v", got, want)
+		}
+		c.Close()
 	})
 }
 
 func TestGivenAddressesThatAreNoNodesComeLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		serve := func(r *http.Request) (*http.Response, error) {
-			if r.URL.Path == "/v1/nodes" {
-				return answer(200, `{"nodes":[{"id":1,"rest":"a:1","healthy":true},{"id":1,"rest":"a:1","healthy":true},{"id":2,"rest":"not an address"}]}`)
-			}
-			return healthy(r)
-		}
-		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": serve, "balancer:1": serve, "x:1": dead}}
+		nodes := [][3]string{{"a:1", Active, Healthy}, {"not an address", Active, Healthy}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": member(1, "hanse", &nodes), "balancer:1": member(2, "hanse", &nodes), "x:1": dead}}
 		c := pinned(t, n, nil, "http://a:1", "x:1")
 		if err := c.Discover(t.Context()); err != nil {
 			t.Fatal(err)
@@ -399,6 +512,10 @@ func TestGivenAddressesThatAreNoNodesComeLast(t *testing.T) {
 		}
 		if got := c.Addrs(); !slices.Equal(got, []string{"balancer:1", "a:1"}) {
 			t.Errorf("it uses %v, want the balancer and the node", got)
+		}
+		c.Close()
+		if err := c.Discover(t.Context()); err != nil {
+			t.Errorf("after Close: %v, want the nodes that it knows", err)
 		}
 	})
 }

@@ -4,9 +4,10 @@
 //	o, err := c.PlaceOrder(ctx, "", &client.PlaceOrder{CustomerID: "ann", Currency: "EUR",
 //		Lines: []client.NewLine{{SKU: "MUG", Quantity: 1, UnitPrice: 1250}}})
 //
-// Any node takes any request. The client spreads requests over the nodes it knows and learns the others from them, leaves
-// a node that does not answer at once, and repeats what was not answered, always with the same idempotency key: that of
-// the caller, or one it draws. So a method that returns has done its work once, however often it had to ask.
+// Any node takes any request. The client spreads requests over the nodes it knows and learns the others from them (see
+// Config.Pinned). It leaves a node that does not answer at once, chooses those that are to be stopped or do not fare well last,
+// and repeats what was not answered, always with the same idempotency key: that of the caller, or one it draws. So a method that
+// returns has done its work once, however often it had to ask.
 //
 //	request ──▶ a node ──▶ answer, or refusal: *Error
 //	   ▲          │ 429, 503, 504: after Retry-After and a random pause

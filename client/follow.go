@@ -54,7 +54,7 @@ func (c *Client) Follow(ctx context.Context, o FollowOptions) iter.Seq2[Followed
 			if !c.cfg.Pinned && c.pool.due(time.Now()) {
 				c.look(ctx)
 			}
-			n := c.pool.pick(time.Now())
+			n := c.pool.pick(time.Now(), nil)
 			before := o.After
 			goOn, err := c.stream(ctx, n, &o, yield)
 			if !goOn {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -14,8 +15,10 @@ const (
 	// request a dial every half minute.
 	minDown = 500 * time.Millisecond
 	maxDown = 30 * time.Second
-	// learnEvery is the time between two looks at which nodes there are: they change by hand.
-	learnEvery = time.Minute
+	// learnEvery is the time between two looks at which nodes there are, and how they fare; after a node has not answered it is
+	// learnSoon.
+	learnEvery = 5 * time.Second
+	learnSoon  = time.Second
 )
 
 // pool is the nodes a client knows.
@@ -23,16 +26,24 @@ type pool struct {
 	mu    sync.Mutex
 	nodes []*node
 	next  int
-	learn time.Time // when to look again
+	// looked is when it was last asked which nodes there are, learn when to do so again.
+	looked, learn time.Time
 }
 
 type node struct {
 	base  string // scheme and authority, to put before a path
 	given bool   // by the caller, who alone may take it away
-	heard bool   // it has answered before
+	heard bool   // it has answered before; one that was not given is not used until then
+	aside bool   // the cluster would rather not have it chosen
 
 	failures  int
 	downUntil time.Time
+}
+
+// newcomer is a node that the client has been told of, and its number.
+type newcomer struct {
+	n  *node
+	id uint64
 }
 
 // newNode takes host:port, or a URL with http or https.
@@ -51,39 +62,48 @@ func newNode(addr string, given bool) (*node, error) {
 	return &node{base: u.Scheme + "://" + u.Host, given: given}, nil
 }
 
-// pick returns the node for the next request, in turn. Those that are down are passed over; when one's time has come, one
-// request tries it and the others still pass it over. While all are down it is the one whose time comes first.
-func (p *pool) pick(now time.Time) *node {
+// pick returns the node for the next request, in turn, and another than not if there is one. Those that are down are passed over;
+// when one's time has come, one request tries it and the others still pass it over. Those that the cluster would rather not have
+// chosen come next, and while all are down it is the one whose time comes first.
+func (p *pool) pick(now time.Time, not *node) *node {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var first *node
+	var aside, first *node
 	for range p.nodes {
 		n := p.nodes[p.next%len(p.nodes)]
 		p.next++
-		if n.failures == 0 {
+		switch {
+		case n == not || !n.given && !n.heard:
+		case n.failures == 0 && !n.aside:
 			return n
-		}
-		if !n.downUntil.After(now) {
+		case n.failures == 0:
+			if aside == nil {
+				aside = n
+			}
+		case !n.downUntil.After(now):
 			n.downUntil = now.Add(n.down())
 			return n
-		}
-		if first == nil || n.downUntil.Before(first.downUntil) {
+		case first == nil || n.downUntil.Before(first.downUntil):
 			first = n
 		}
 	}
-	return first
+	p.next++ // the circle is closed: the next request begins with another one
+	return cmp.Or(aside, first, not)
 }
 
 func (n *node) down() time.Duration { return min(minDown<<min(n.failures, 10), maxDown) }
 
-// failed marks a node that did not answer, and reports whether another one may.
+// failed marks a node that did not answer, and reports whether another one may. It is a reason to look for others soon.
 func (p *pool) failed(n *node, now time.Time) (other bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.failures++
 	n.downUntil = now.Add(n.down())
+	if soon := p.looked.Add(learnSoon); (n.given || n.heard) && soon.Before(p.learn) {
+		p.learn = soon
+	}
 	for _, o := range p.nodes {
-		if o != n && o.failures == 0 {
+		if o != n && o.failures == 0 && (o.given || o.heard) {
 			return true
 		}
 	}
@@ -103,26 +123,34 @@ func (p *pool) due(now time.Time) bool {
 	if now.Before(p.learn) {
 		return false
 	}
-	p.learn = now.Add(learnEvery)
+	p.looked, p.learn = now, now.Add(learnEvery)
 	return true
 }
 
-// learned takes the nodes that the cluster has now. One that is gone is forgotten unless the caller gave it; a given one that
-// is no node and never answered comes last.
-func (p *pool) learned(nodes []Node, now time.Time) {
+// learned takes the nodes that the cluster has now, and returns those that are to be tried before they are used:
+// behind a NAT the addresses that nodes tell of one another lead nowhere, or to somebody else. A node that is
+// gone is forgotten unless the caller gave it; a given one that is no node and never answered comes last.
+func (p *pool) learned(nodes []Node, now time.Time) (unseen []newcomer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	listed := make(map[string]Node)
 	for _, info := range nodes {
-		listed[info.REST] = info
+		if info.State != Joining && info.State != Decommissioned {
+			listed[info.REST] = info
+		}
 	}
 	var kept []*node
 	for _, n := range p.nodes {
-		_, is := listed[n.addr()]
-		if !is && !n.given {
+		info, is := listed[n.addr()]
+		switch {
+		case is:
+			n.heed(info)
+			if !n.given && !n.heard && !n.downUntil.After(now) {
+				unseen = append(unseen, newcomer{n, info.ID})
+			}
+		case !n.given:
 			continue
-		}
-		if !is && !n.heard && n.failures == 0 {
+		case !n.heard && n.failures == 0:
 			n.failures, n.downUntil = 1, now
 		}
 		kept = append(kept, n)
@@ -132,17 +160,22 @@ func (p *pool) learned(nodes []Node, now time.Time) {
 		if _, isNew := listed[info.REST]; !isNew {
 			continue
 		}
+		delete(listed, info.REST)
 		n, err := newNode(info.REST, false)
 		if err != nil {
 			continue // of a later version, perhaps
 		}
-		if !info.Healthy {
-			n.failures, n.downUntil = 1, now
-		}
+		n.heed(info)
 		kept = append(kept, n)
-		delete(listed, info.REST)
+		unseen = append(unseen, newcomer{n, info.ID})
 	}
 	p.nodes = kept
+	return unseen
+}
+
+// heed notes whether the cluster would rather not have a node chosen: it is to be stopped, or does not fare well.
+func (n *node) heed(info Node) {
+	n.aside = info.State != "" && info.State != Active || info.Health == Unhealthy || info.Health == Dead
 }
 
 // addr is host:port, or the URL of one that does not speak plain HTTP.
@@ -155,7 +188,7 @@ func (p *pool) addrs() []string {
 	var up, all []string
 	for _, n := range p.nodes {
 		all = append(all, n.addr())
-		if n.failures == 0 {
+		if n.failures == 0 && (n.given || n.heard) {
 			up = append(up, n.addr())
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -193,54 +192,4 @@ func (a *app) eventsCmd() *cobra.Command {
 	cmd.Flags().StringVar(&after, "after", "", "a position to go on from, or start for all; from now on unless given")
 	cmd.Flags().StringSliceVar(&types, "types", nil, "event types separated by commas, or a prefix such as payment.*")
 	return cmd
-}
-
-func (a *app) nodeCmd() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List the nodes as the answering one sees them", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		nodes, err := c.Nodes(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(map[string]any{"nodes": nodes}, func(w io.Writer) {
-			table(w, "NODE\tREST\tPEERS\tHEALTH", func(row func(...any)) {
-				for _, n := range nodes {
-					health := "healthy"
-					if !n.Healthy {
-						health = "unhealthy: " + n.Reason
-					}
-					row(n.ID, n.REST, n.Peers, health)
-				}
-			})
-		})
-	}}
-	return group("node", "Show the nodes", list)
-}
-
-func (a *app) shardCmd() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List the shards with a replica at the answering node", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		s, err := c.Shards(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(s, func(w io.Writer) {
-			table(w, "SHARD\tLEADER\tTERM\tAPPLIED\tCOMMIT\tREPLICAS", func(row func(...any)) {
-				for _, sh := range s.Shards {
-					var replicas []string
-					for _, r := range sh.Replicas {
-						replicas = append(replicas, fmt.Sprintf("%d:%s", r.Node, r.State))
-					}
-					row(sh.ID, sh.Leader, sh.Term, sh.Applied, sh.Commit, strings.Join(replicas, " "))
-				}
-			})
-		})
-	}}
-	return group("shard", "Show the shards", list)
 }

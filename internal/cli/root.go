@@ -42,7 +42,9 @@ type app struct {
 	addr     string
 	retryFor time.Duration
 	json     bool
-	key      string // idempotency key of the change that the command makes; empty when it makes none
+	key      string        // idempotency key of the change that the command makes; empty when it makes none
+	poll     time.Duration // between two looks at what takes its time
+	now      func() time.Time
 }
 
 // usageError is a mistake on the command line.
@@ -53,17 +55,23 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// errDifferent ends a command that has found a difference and has said so.
-var errDifferent = errors.New("differences were found")
+// errDifferent ends a command that has found a difference, and errNotDone one that has not done its work; both have said so.
+var (
+	errDifferent = errors.New("differences were found")
+	errNotDone   = errors.New("nothing was done")
+)
 
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{in: in, out: out, err: errOut}
+	return (&app{in: in, out: out, err: errOut, poll: 500 * time.Millisecond, now: time.Now}).run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(negativesLast(args))
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errOut)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	return a.exit(ctx, root.ExecuteContext(ctx))
 }
 
@@ -96,7 +104,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	var wrong *usageError
 	var refused *client.Error
 	switch {
-	case errors.Is(err, errDifferent):
+	case errors.Is(err, errDifferent), errors.Is(err, errNotDone):
 		return exitRefused
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		a.complain("interrupted", "interrupted")

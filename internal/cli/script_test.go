@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -19,7 +20,7 @@ import (
 // door answers as a script says, and keeps what it was asked.
 type door struct {
 	mu      sync.Mutex
-	answers map[string]scripted // by method and path
+	answers map[string][]scripted // by method and path; the last one stays
 	asked   []string
 }
 
@@ -51,8 +52,13 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		line += " " + string(body)
 	}
 	d.asked = append(d.asked, line)
-	a, ok := d.answers[r.Method+" "+r.URL.Path]
-	if !ok {
+	var a scripted
+	if all := d.answers[r.Method+" "+r.URL.Path]; len(all) > 0 {
+		a = all[0]
+		if len(all) > 1 {
+			d.answers[r.Method+" "+r.URL.Path] = all[1:]
+		}
+	} else {
 		a = scripted{404, http.Header{}, `{"code":"not_found","status":404,"detail":"nothing is at ` + r.URL.Path + `"}`}
 	}
 	for name, values := range a.header {
@@ -67,19 +73,20 @@ var word = regexp.MustCompile(`'[^']*'|\S+`)
 // TestScripts runs the command lines of testdata against a door that answers as the script says:
 //
 //	answer: METHOD PATH STATUS [Header: value], then the body
+//	then: the same, for the request after that
 //	run: a command line, then its standard input; gives requests (>), output, errors (!) and exit code
 func TestScripts(t *testing.T) {
 	t.Setenv("HANSE_ADDR", "")
 	t.Setenv("USER", "ann")
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		d := &door{answers: make(map[string]scripted)}
+		d := &door{answers: make(map[string][]scripted)}
 		s := httptest.NewServer(d)
 		defer s.Close()
 		addr := strings.TrimPrefix(s.URL, "http://")
 		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
 			first, rest, _ := strings.Cut(td.Input, "\n")
 			switch td.Cmd {
-			case "answer":
+			case "answer", "then":
 				parts := strings.SplitN(first, " ", 4)
 				status, err := strconv.Atoi(parts[2])
 				if err != nil {
@@ -90,7 +97,10 @@ func TestScripts(t *testing.T) {
 					name, value, _ := strings.Cut(parts[3], ": ")
 					a.header.Set(name, value)
 				}
-				d.answers[parts[0]+" "+parts[1]] = a
+				if td.Cmd == "answer" {
+					d.answers[parts[0]+" "+parts[1]] = nil
+				}
+				d.answers[parts[0]+" "+parts[1]] = append(d.answers[parts[0]+" "+parts[1]], a)
 				return ""
 			case "run":
 				var args []string
@@ -102,7 +112,7 @@ func TestScripts(t *testing.T) {
 				}
 				d.asked = nil
 				var out, errOut bytes.Buffer
-				code := Run(t.Context(), args, strings.NewReader(rest), &out, &errOut)
+				code := (&app{in: strings.NewReader(rest), out: &out, err: &errOut, poll: time.Millisecond, now: func() time.Time { return time.Time{} }}).run(t.Context(), args)
 				var b strings.Builder
 				for _, line := range d.asked {
 					fmt.Fprintln(&b, line)
@@ -144,7 +154,8 @@ func TestEveryCommandIsHelped(t *testing.T) {
 		"dev", "dev kill", "dev stop", "dev start", "dev status", "serve", "psp",
 		"order place", "order get", "order list", "order cancel", "order fulfill", "order return", "order refund", "order events", "order explain",
 		"stock receive", "stock adjust", "stock get", "stock track", "payment get", "payment list",
-		"saga list", "saga show", "saga retry", "saga resolve", "node list", "shard list",
+		"saga list", "saga show", "saga retry", "saga resolve", "node list", "node show", "node drain", "node decommission", "node activate",
+		"node replace", "node forget", "node token", "node events", "node down-after", "shard list", "shard move", "shard recover",
 		"kv put", "kv get", "kv del", "kv cas", "replay", "audit", "bench", "version", "events",
 	} {
 		c, _, err := root.Find(strings.Fields(line))

@@ -58,56 +58,130 @@ names. Flags win over the environment, that over the file, that over the default
     - 2=10.0.0.2:7400/10.0.0.2:7402
     - 3=10.0.0.3:7400/10.0.0.3:7402
   shards: {order: 6, inventory: 6}
-  psp: https://payments.example`
+  psp: https://payments.example
+
+A cluster begins with one node that has --bootstrap, or with several that list one another in --peers. More join it:
+
+  hanse node token                                                        # at any node
+  HANSE_JOIN_TOKEN=... hanse serve --data DIR --host 10.0.0.4 --join 10.0.0.1:7400,10.0.0.2:7400 --zone b`
+
+// serveFlags are the settings of a node that are not fields of its Config as they stand.
+type serveFlags struct {
+	port                       int
+	host, peers, config        string
+	advertise, tokenFile       string
+	shards                     map[string]int
+	logFormat, logLevel, debug string
+}
+
+// complete finishes the configuration of a node from its settings.
+func (f *serveFlags) complete(cmd *cobra.Command, cfg *node.Config) (err error) {
+	if f.config == "" {
+		f.config = os.Getenv(envPrefix + "CONFIG")
+	}
+	if err := settings(cmd, f.config, os.Environ()); err != nil {
+		return err
+	}
+	if cfg.Dir == "" {
+		return usage("where is the node's data? --data DIR; with --bootstrap for the first node of a cluster, with --join ADDR for one more")
+	}
+	for i, addr := range []struct {
+		name string
+		to   *string
+	}{{"http", &cfg.HTTPAddr}, {"peer", &cfg.PeerAddr}, {"gossip", &cfg.GossipAddr}} {
+		if !cmd.Flags().Changed(addr.name) {
+			*addr.to = net.JoinHostPort(f.host, strconv.Itoa(f.port+[]int{0, 2, 3}[i]))
+		}
+	}
+	if cfg.Peers, err = parsePeers(f.peers); err != nil {
+		return err
+	}
+	if err := f.advertised(cfg); err != nil {
+		return err
+	}
+	for name, n := range f.shards {
+		known := false
+		for _, s := range shard.Services() {
+			if s.String() == name {
+				cfg.Layout[s], known = n, true
+			}
+		}
+		if !known {
+			return usage("--shards: there is no service %q", name)
+		}
+	}
+	if !cfg.Bootstrap { // the data directory says what is not stated, or the cluster that is joined
+		if !cmd.Flags().Changed("node-id") {
+			cfg.ID = 0
+		}
+		if !cmd.Flags().Changed("cluster") {
+			cfg.ClusterID = ""
+		}
+	}
+	if f.tokenFile != "" {
+		if cfg.JoinToken != "" {
+			return usage("--join-token and --join-token-file: want one of them")
+		}
+		data, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return usage("--join-token-file: %w", err)
+		}
+		cfg.JoinToken = strings.TrimSpace(string(data))
+	}
+	cfg.Version = Version
+	if err := cfg.Validate(); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+// advertised says where others reach a node that listens elsewhere, or on every address of the machine. Without --advertise those
+// know it by the machine's name.
+func (f *serveFlags) advertised(cfg *node.Config) error {
+	for _, a := range []struct {
+		listen string
+		to     *string
+	}{{cfg.HTTPAddr, &cfg.AdvertiseHTTP}, {cfg.PeerAddr, &cfg.AdvertisePeer}, {cfg.GossipAddr, &cfg.AdvertiseGossip}} {
+		host, port, err := net.SplitHostPort(a.listen)
+		if err != nil {
+			continue // Validate says so
+		}
+		everywhere := host == "" || net.ParseIP(host).IsUnspecified()
+		switch {
+		case f.advertise != "":
+			host = f.advertise
+		case everywhere && len(cfg.Peers) == 0:
+			if host, err = os.Hostname(); err != nil {
+				return usage("--advertise: where do others reach this machine? It does not know its name: %w", err)
+			}
+		default:
+			continue
+		}
+		*a.to = net.JoinHostPort(host, port)
+	}
+	return nil
+}
 
 func (a *app) serveCmd() *cobra.Command {
 	cfg := node.DefaultConfig()
-	var port int
-	var host, peers, logFormat, logLevel, config, debugAddr string
-	var shards map[string]int
+	return a.serveCmdOf(&cfg, new(serveFlags))
+}
+
+// serveCmdOf is the command with its settings in cfg and o.
+func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run a node", Args: cobra.NoArgs,
 		Long: serveLong,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if config == "" {
-				config = os.Getenv(envPrefix + "CONFIG")
-			}
-			if err := settings(cmd, config, os.Environ()); err != nil {
+			if err := o.complete(cmd, cfg); err != nil {
 				return err
 			}
-			if cfg.Dir == "" {
-				return usage("where is the node's data? --data DIR; with --bootstrap for a new node")
-			}
-			log, err := a.logger(logFormat, logLevel)
+			log, err := a.logger(o.logFormat, o.logLevel)
 			if err != nil {
 				return err
 			}
-			if !cmd.Flags().Changed("http") {
-				cfg.HTTPAddr = net.JoinHostPort(host, strconv.Itoa(port))
-			}
-			if !cmd.Flags().Changed("peer") {
-				cfg.PeerAddr = net.JoinHostPort(host, strconv.Itoa(port+2))
-			}
-			if cfg.Peers, err = parsePeers(peers); err != nil {
-				return err
-			}
-			for name, n := range shards {
-				known := false
-				for _, s := range shard.Services() {
-					if s.String() == name {
-						cfg.Layout[s], known = n, true
-					}
-				}
-				if !known {
-					return usage("--shards: there is no service %q", name)
-				}
-			}
 			if cfg.Now, err = testClock(log); err != nil {
 				return err
-			}
-			cfg.Version = Version
-			if err := cfg.Validate(); err != nil {
-				return &usageError{err}
 			}
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(nodeGOGC)
@@ -115,14 +189,14 @@ func (a *app) serveCmd() *cobra.Command {
 			if os.Getenv("GOMEMLIMIT") == "" {
 				debug.SetMemoryLimit(nodeMemoryLimit)
 			}
-			n, err := node.Open(cfg, log)
+			n, err := node.Open(*cfg, log)
 			if err != nil {
 				return err
 			}
-			if debugAddr != "" {
-				l, err := net.Listen("tcp", debugAddr)
+			if o.debug != "" {
+				l, err := net.Listen("tcp", o.debug)
 				if err != nil {
-					return fmt.Errorf("listen on %s for --debug: %w", debugAddr, err)
+					return fmt.Errorf("listen on %s for --debug: %w", o.debug, err)
 				}
 				defer l.Close()
 				go func() { _ = http.Serve(l, profiles()) }() // until the listener is closed
@@ -140,25 +214,34 @@ func (a *app) serveCmd() *cobra.Command {
 		}
 		return pflag.NormalizedName(name)
 	})
-	f.StringVar(&config, "config", "", "YAML file with settings")
+	f.StringVar(&o.config, "config", "", "YAML file with settings")
 	f.StringVar(&cfg.Dir, "data", "", "data directory")
 	f.BoolVar(&cfg.PublicWebhooks, "public-webhooks", false, "webhooks go to public addresses only")
 	f.BoolVar(&cfg.Bootstrap, "bootstrap", false, "create the node in an empty data directory; does nothing to one that has data")
-	f.Uint64Var(&cfg.ID, "node-id", cfg.ID, "the node's number, from 1")
+	f.StringSliceVar(&cfg.Join, "join", nil, "REST addresses of nodes, host:port, whose cluster an empty data directory joins; does nothing to one that has data")
+	f.StringVar(&cfg.JoinToken, "join-token", "", "the token that hanse node token made; rather in HANSE_JOIN_TOKEN or --join-token-file, where nobody sees it")
+	f.StringVar(&o.tokenFile, "join-token-file", "", "file with the token")
+	f.Uint64Var(&cfg.Replace, "replace", 0, "number of the node, lost for good, whose place the joining one takes")
+	f.StringVar(&cfg.Name, "name", "", "the node's name for people, unique in the cluster")
+	f.StringVar(&cfg.Zone, "zone", "", "failure domain: copies of a shard go to different zones while there are any")
+	f.StringSliceVar(&cfg.Roles, "roles", nil, "services that the node hosts, for example order,payment; all unless given")
+	f.Uint64Var(&cfg.ID, "node-id", cfg.ID, "the node's number, from 1; a node that joins gets it from the cluster")
 	f.StringVar(&cfg.ClusterID, "cluster", cfg.ClusterID, "the cluster's name, the same on all nodes")
-	f.StringVar(&host, "host", "127.0.0.1", "address to listen on")
-	f.IntVar(&port, "http-port", 7400, "first port: REST here, other nodes 2 above")
+	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&o.port, "http-port", 7400, "first port: REST here, other nodes 2 above, gossip 3 above")
 	f.StringVar(&cfg.HTTPAddr, "http", "", "host:port of REST, whatever --host and --http-port say")
 	f.StringVar(&cfg.PeerAddr, "peer", "", "host:port for other nodes, whatever --host and --http-port say")
-	f.StringVar(&peers, "peers", "", "all nodes of the cluster: id=http-address/peer-address, separated by commas")
+	f.StringVar(&cfg.GossipAddr, "gossip", "", "host:port of gossip, UDP and TCP, whatever --host and --http-port say")
+	f.StringVar(&o.advertise, "advertise", "", "name or address at which others reach this node; where it listens unless given, and the machine's name for one that listens everywhere")
+	f.StringVar(&o.peers, "peers", "", "all nodes of a cluster that is created at once: id=http-address/peer-address, separated by commas")
 	f.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "copies of each shard")
-	f.StringToIntVar(&shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
+	f.StringToIntVar(&o.shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
 	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant for one that accepts everything")
 	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
 	f.DurationVar(&cfg.SlowRequest, "slow-request", cfg.SlowRequest, "requests that take longer are in the log as warnings")
-	f.StringVar(&debugAddr, "debug", "", "host:port of profiles (net/http/pprof); nobody but you should reach it")
-	f.StringVar(&logFormat, "log-format", "text", "text or json")
-	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.debug, "debug", "", "host:port of profiles (net/http/pprof); nobody but you should reach it")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
 

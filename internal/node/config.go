@@ -26,7 +26,7 @@ type Config struct {
 	Dir string
 	// ID is the node's number, from 1. It belongs to the data directory for ever. With Join it is 0: the cluster gives the number.
 	ID uint64
-	// ClusterID names the cluster, alike on all nodes; a node of another cluster is refused.
+	// ClusterID names the cluster, alike on all nodes; a node of another cluster is refused. With Join it may be empty: whichever it is.
 	ClusterID string
 	// HTTPAddr and PeerAddr are the host:port addresses to listen on.
 	HTTPAddr, PeerAddr string
@@ -53,7 +53,8 @@ type Config struct {
 	// AdvertiseHTTP, AdvertisePeer and AdvertiseGossip are the addresses at which others reach the node, where they differ from those
 	// it listens on. Empty: those; see Advertised.
 	AdvertiseHTTP, AdvertisePeer, AdvertiseGossip string
-	// Layout is the number of shards of each service, alike on all nodes and fixed at bootstrap.
+	// Layout is the number of shards of each service, alike on all nodes and fixed at bootstrap. With Join it is the cluster's, as
+	// Replicas.
 	Layout shard.Layout
 	// Replicas is how many nodes keep a copy of each shard, at most; 3 unless there are fewer nodes.
 	Replicas int
@@ -103,7 +104,7 @@ func (c Config) Validate() error {
 	case len(c.Join) == 0 && c.ID == 0:
 		errs = append(errs, errors.New("node ID 0: IDs start at 1"))
 	}
-	if c.ClusterID == "" {
+	if c.ClusterID == "" && len(c.Join) == 0 {
 		errs = append(errs, errors.New("no cluster ID"))
 	}
 	for _, a := range []struct{ name, addr string }{{"HTTP", c.HTTPAddr}, {"peer", c.PeerAddr}} {

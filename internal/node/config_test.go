@@ -69,6 +69,7 @@ func TestValidate_of_a_node_that_joins(t *testing.T) {
 	}{
 		{"as it should be", func(*Config) {}, ""},
 		{"in another's place", func(c *Config) { c.Replace = 3 }, ""},
+		{"whatever the cluster", func(c *Config) { c.ClusterID = "" }, ""},
 		{"with a description", func(c *Config) {
 			c.Name, c.Zone, c.Roles = "shop-4.b", "b", []string{"order", "payment"}
 		}, ""},
