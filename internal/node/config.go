@@ -24,9 +24,10 @@ type Peer struct {
 type Config struct {
 	// Dir is the data directory; it is created when absent.
 	Dir string
-	// ID is the node's number, from 1. It belongs to the data directory for ever. With Join it is 0: the cluster gives the number.
+	// ID is the node's number, from 1. It belongs to the data directory for ever. 0: what the directory says, or the cluster that is joined.
 	ID uint64
-	// ClusterID names the cluster, alike on all nodes; a node of another cluster is refused. With Join it may be empty: whichever it is.
+	// ClusterID names the cluster, alike on all nodes; a node of another cluster is refused. Empty: what the directory says, or the
+	// cluster that is joined. With Join it may be empty: whichever it is.
 	ClusterID string
 	// HTTPAddr and PeerAddr are the host:port addresses to listen on.
 	HTTPAddr, PeerAddr string
@@ -101,10 +102,10 @@ func (c Config) Validate() error {
 	switch {
 	case len(c.Join) > 0 && c.ID != 0:
 		errs = append(errs, fmt.Errorf("node ID %d: the cluster gives a node that joins its number", c.ID))
-	case len(c.Join) == 0 && c.ID == 0:
+	case c.Bootstrap && c.ID == 0:
 		errs = append(errs, errors.New("node ID 0: IDs start at 1"))
 	}
-	if c.ClusterID == "" && len(c.Join) == 0 {
+	if c.ClusterID == "" && c.Bootstrap {
 		errs = append(errs, errors.New("no cluster ID"))
 	}
 	for _, a := range []struct{ name, addr string }{{"HTTP", c.HTTPAddr}, {"peer", c.PeerAddr}} {
@@ -127,7 +128,7 @@ func (c Config) Validate() error {
 		}
 		seen[p.ID] = true
 	}
-	if len(c.Peers) > 0 && len(c.Join) == 0 && !seen[c.ID] {
+	if len(c.Peers) > 0 && c.ID != 0 && !seen[c.ID] {
 		errs = append(errs, fmt.Errorf("node %d is not in its own list of peers", c.ID))
 	}
 	if c.PSP != "instant" {
