@@ -105,7 +105,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--data", dir, "--shards", "orders=3"}, `no service "orders"`},
 		{[]string{"--data", dir, "--log-level", "loud"}, "want debug, info, warn or error"},
 		{[]string{"--data", dir, "--log-format", "xml"}, "want text or json"},
-		{[]string{"--data", dir, "--id", "0", "--psp", "nowhere", "--replicas", "9"}, "node ID 0"},
+		{[]string{"--data", dir, "--bootstrap", "--id", "0", "--psp", "nowhere", "--replicas", "9"}, "node ID 0"},
 		{[]string{"--data", dir, "--config", filepath.Join(dir, "none.yaml")}, "none.yaml"},
 		{[]string{"--data", dir, "extra"}, "unknown command"},
 	} {

@@ -21,7 +21,7 @@ func TestValidate_accepts(t *testing.T) {
 
 func TestValidate_reports_every_problem(t *testing.T) {
 	c := DefaultConfig() // without a directory
-	c.ID, c.ClusterID = 0, ""
+	c.ID, c.ClusterID, c.Bootstrap = 0, "", true
 	c.HTTPAddr, c.PeerAddr = "nowhere", "7402"
 	c.Layout = shard.Layout{shard.Meta: 1}
 	c.Replicas = 8

@@ -82,10 +82,10 @@ func TestRegister_waits_for_a_leader_and_refuses_old_copies(t *testing.T) {
 		}
 		var list metapb.NodeList
 		r := meta.Query(encode(&metapb.Query{Body: &metapb.Query_ListNodes{ListNodes: &metapb.ListNodes{}}}))
-		if err := list.UnmarshalVT(r.Payload); err != nil || len(list.Nodes) != 1 {
+		if err := list.UnmarshalVT(r.Payload); err != nil || len(list.Nodes) != 3 {
 			t.Fatalf("%d nodes, %v", len(list.Nodes), err)
 		}
-		if n := list.Nodes[0]; n.Id != 2 || n.Http != "b:1" || n.Peers != "b:2" || n.Boot != 7 || n.Process != 70 {
+		if n := list.Nodes[1]; n.Id != 2 || n.Http != "b:1" || n.Peers != "b:2" || n.Boot != 7 || n.Process != 70 {
 			t.Errorf("registered as %v, want node 2 as its peers know it", n)
 		}
 		if err := starter(t, meta, 7, 70).register(t.Context()); err != nil {
