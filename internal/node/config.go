@@ -43,7 +43,8 @@ type Config struct {
 	JoinToken string
 	// Replace is the node whose place the joining one takes, which is gone for good; 0 for none.
 	Replace uint64
-	// Name tells the node apart for people, unique in the cluster: up to 63 letters, digits, '-', '_' and '.'. Empty: called by its number.
+	// Name tells the node apart for people, unique in the cluster: up to 63 letters, digits, '-', '_' and '.'. Empty: a node that joins is
+	// called by its REST address, a founder by its number.
 	Name string
 	// Zone is the failure domain, as Name in form; two replicas of a shard are not put into one while others are free. Empty for none.
 	Zone string

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -101,7 +102,7 @@ func (j *joiner) ask(ctx context.Context, address string, process uint64) (*rest
 	defer cancel()
 	httpAddr, peer, gossip := j.cfg.Advertised()
 	body, err := json.Marshal(rest.NodeJoin{
-		Cluster: j.cfg.ClusterID, Name: j.cfg.Name, HTTP: httpAddr, Peers: peer, Gossip: gossip, Zone: j.cfg.Zone, Roles: j.cfg.Roles,
+		Cluster: j.cfg.ClusterID, Name: cmp.Or(j.cfg.Name, strings.NewReplacer(":", "-", "[", "", "]", "").Replace(httpAddr)), HTTP: httpAddr, Peers: peer, Gossip: gossip, Zone: j.cfg.Zone, Roles: j.cfg.Roles,
 		Version: j.cfg.Version, Format: formatVersion, Features: cluster.FeatureLevel, Process: strconv.FormatUint(process, 10), Replaces: j.cfg.Replace,
 		Clock: j.now().UnixNano(),
 	})
