@@ -24,6 +24,9 @@ var viewKey = []byte("n/view")
 // lookInterval is how often the meta shard is asked whether anything is new, when no heartbeat has told so before.
 const lookInterval = time.Second
 
+// farewell is how long a decommissioned node is still answered, so that it learns of it and stops.
+const farewell = 10 * time.Second
+
 // directory is the node's copy of what the meta shard holds: who is where. It is kept on the disk, so that a node that starts finds
 // the others, and what gossip says of addresses is added to it. All methods may be used concurrently.
 type directory struct {
@@ -32,6 +35,7 @@ type directory struct {
 	log    *slog.Logger
 	// look reads the meta shard: an empty view when nothing is newer than a version.
 	look func(ctx context.Context, newerThan uint64) (*metapb.View, error)
+	wall func() time.Time
 
 	current atomic.Pointer[known]
 	stale   chan struct{} // has a token when something newer is known to exist
@@ -51,11 +55,12 @@ type known struct {
 	shards    map[shard.ID]*metapb.Shard
 	hosts     map[shard.ID][]transport.NodeID
 	addresses map[transport.NodeID]string
+	leaving   bool // addresses has nodes that were decommissioned a moment ago
 }
 
 // openDirectory starts from the view on the disk, or from the first one: that of the bootstrap.
-func openDirectory(self uint64, e store.Engine, first *metapb.View, log *slog.Logger) (*directory, error) {
-	d := &directory{self: self, engine: e, log: log, stale: make(chan struct{}, 1), gossip: make(map[uint64]gossip.Member)}
+func openDirectory(self uint64, e store.Engine, first *metapb.View, wall func() time.Time, log *slog.Logger) (*directory, error) {
+	d := &directory{self: self, engine: e, wall: wall, log: log, stale: make(chan struct{}, 1), gossip: make(map[uint64]gossip.Member)}
 	data, err := e.Get(viewKey)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -98,8 +103,14 @@ func (d *directory) know(v *metapb.View, confirmed bool) *known {
 	}
 	for _, n := range v.Nodes {
 		k.nodes[n.Id] = n
-		if n.State == metapb.NodeState_NODE_DECOMMISSIONED || n.Id == d.self {
+		if n.Id == d.self {
 			continue
+		}
+		if n.State == metapb.NodeState_NODE_DECOMMISSIONED {
+			if d.wall().Sub(time.UnixMilli(n.StateSince)) >= farewell {
+				continue
+			}
+			k.leaving = true // it is answered until it has heard that it is to go
 		}
 		address := n.Peers
 		if g, ok := d.gossip[n.Id]; ok && g.Boot >= n.Boot && g.Peers != "" {
@@ -176,11 +187,23 @@ func (d *directory) run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 		pause = lookInterval/2 + rand.N(lookInterval)
+		d.dismiss()
 		if err := d.refresh(ctx); err != nil {
 			if !d.now().confirmed {
 				pause = 50 * time.Millisecond // nothing is served before
 			}
 			d.log.Debug("meta shard not read", "err", err)
+		}
+	}
+}
+
+// dismiss forgets the addresses of nodes that have had time to go.
+func (d *directory) dismiss() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if k := d.now(); k.leaving {
+		if next := d.know(k.view, k.confirmed); len(next.addresses) != len(k.addresses) {
+			d.replace(next)
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (n *Node) openReplicas() error {
 	network.Log = n.log
 	network.Boot = n.boot
 	var err error
-	if n.directory, err = openDirectory(n.cfg.ID, n.engine, n.cfg.firstView(n.identity), n.log); err != nil {
+	if n.directory, err = openDirectory(n.cfg.ID, n.engine, n.cfg.firstView(n.identity), n.clock.Now, n.log); err != nil {
 		return err
 	}
 	network.Admit = n.directory.admit

@@ -52,7 +52,7 @@ func starter(t *testing.T, meta *soleShard, boot, process uint64) *Node {
 	e := memstore.NewDisk().Open()
 	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), boot: boot, process: process, identity: cfg.identity()}
 	var err error
-	if n.directory, err = openDirectory(cfg.ID, e, cfg.firstView(n.identity), n.log); err != nil {
+	if n.directory, err = openDirectory(cfg.ID, e, cfg.firstView(n.identity), time.Now, n.log); err != nil {
 		t.Fatal(err)
 	}
 	r := newRouter(transport.NodeID(cfg.ID), meta, nil, map[shard.ID][]transport.NodeID{id: {transport.NodeID(cfg.ID)}})
