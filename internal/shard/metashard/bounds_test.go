@@ -102,6 +102,11 @@ func TestUnsoundFoundings(t *testing.T) {
 		"two on a node":         func(f *metapb.Found) { f.Shards[2].Replicas[1].Node = 1 },
 		"replica 0":             func(f *metapb.Found) { f.Shards[2].Replicas[1].Id = 0 },
 		"node 0":                func(f *metapb.Found) { f.Shards[2].Replicas[1].Node = 0 },
+		"founder 0":             func(f *metapb.Found) { f.Nodes = []*metapb.Node{{}} },
+		"an absent founder":     func(f *metapb.Found) { f.Nodes = []*metapb.Node{{Id: 1}, nil} },
+		"a founder twice":       func(f *metapb.Found) { f.Nodes = []*metapb.Node{{Id: 1}, {Id: 1}} },
+		"a founder of long":     func(f *metapb.Found) { f.Nodes = []*metapb.Node{{Id: 1, Http: long}} },
+		"the last founder":      func(f *metapb.Found) { f.Nodes = []*metapb.Node{{Id: math.MaxUint64}} },
 		"the last node number":  func(f *metapb.Found) { f.Shards[2].Replicas[1].Node = math.MaxUint64 },
 		"the last replica ever": func(f *metapb.Found) { f.Shards[2].Replicas[1].Id = math.MaxUint64 },
 	} {

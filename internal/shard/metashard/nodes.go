@@ -95,7 +95,7 @@ func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
 	case n.Boot < old.GetBoot():
 		return refuse(reject.StaleNode, "node %d says that it has been started %d times, but the cluster has seen %d: "+
 			"its directory is an old copy", n.Id, n.Boot, old.Boot)
-	case known && old.State != Joining && n.Boot == old.Boot && n.Process != old.Process:
+	case old.GetRegisteredAt() != 0 && n.Boot == old.Boot && n.Process != old.Process:
 		return refuse(reject.StaleNode, "start %d of node %d was that of another process: "+
 			"its directory is a copy, or used twice", n.Boot, n.Id)
 	case n.Features < c.GetFeatures():
@@ -110,10 +110,13 @@ func (l *logic) register(tx *shard.Tx, n *metapb.Node) shard.Result {
 	}
 	now, event := tx.Now.Millis(), &metapb.Event{Node: n.Id}
 	n.State, n.StateSince, n.StateReason, n.Replaces = old.GetState(), old.GetStateSince(), old.GetStateReason(), old.GetReplaces()
+	if !known || old.State == Joining {
+		n.State, n.StateSince = Active, now
+	}
 	n.RegisteredAt, n.StartedAt = old.GetRegisteredAt(), now
 	switch {
-	case !known || old.State == Joining || old.RegisteredAt == 0:
-		n.State, n.StateSince, n.RegisteredAt = Active, now, now
+	case n.RegisteredAt == 0:
+		n.RegisteredAt = now
 		event.Type, event.Detail = "node.registered", describeNode(n)
 	case n.Boot == old.Boot:
 		n.StartedAt = old.StartedAt

@@ -141,8 +141,12 @@ func randomCommand(t *rapid.T, v *metapb.View) any {
 func TestRandomCommands(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m, twin := newMeta(t), newMeta(t) // the twin starts anew at other times
-		m.must(founding(2))
-		twin.must(founding(2))
+		first := founding(2)
+		if rapid.Bool().Draw(rt, "addresses") {
+			first.Nodes = []*metapb.Node{{Id: 1, Http: "a"}, {Id: 2, Http: "b"}, {Id: 3, Http: "c"}}
+		}
+		m.must(first)
+		twin.must(first)
 		w := &watch{t: rt, view: m.look(0), given: make(map[uint64]bool), gone: make(map[uint64]bool), events: 1}
 		for range rapid.IntRange(1, 60).Draw(rt, "commands") {
 			body := randomCommand(rt, w.view)

@@ -304,6 +304,9 @@ func (s script) run() string {
 			f.Cluster.Replicas = uint32(n)
 		}
 		f.Cluster.TokenHash, f.Cluster.NextNode = token(s.text("token")), s.number("next")
+		for id := range s.number("nodes") {
+			f.Nodes = append(f.Nodes, &metapb.Node{Id: id + 1, Http: fmt.Sprintf("h%d:7400", id+1), State: Decommissioned, Boot: 9, Name: "nobody"})
+		}
 		r, show = s.do(f), view
 	case "register":
 		r, show = s.register(s.node()), node

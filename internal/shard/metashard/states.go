@@ -47,6 +47,7 @@ type Input string
 
 // The inputs.
 const (
+	OnFound    Input = "found"
 	OnJoin     Input = "join"
 	OnRegister Input = "register"
 	OnSet      Input = "set state"         // by an operator, or the plan
@@ -71,8 +72,9 @@ func Transitions() []Transition { return transitions }
 var transitions = func() []Transition {
 	const dropped = "moves to it are given up; its replicas are rebuilt elsewhere"
 	rows := []Transition{
+		{None, OnFound, Active, false, "a founder, of which only the addresses are known until it registers"},
 		{None, OnJoin, Joining, false, "it has a number"},
-		{None, OnRegister, Active, false, "a founder, whose number is older than the first joined one's"},
+		{None, OnRegister, Active, false, "a founder, whose number is lower than that of the first one to join"},
 		{Joining, OnRegister, Active, false, "it takes replicas"},
 		{Active, OnSet, Draining, false, "it leads nothing, and takes no replicas"},
 		{Draining, OnSet, Active, false, "it takes replicas and leads again"},
@@ -83,7 +85,7 @@ var transitions = func() []Transition {
 		{Decommissioning, OnSet, Decommissioned, true, "for good"},
 	}
 	for _, s := range []State{Active, Draining, Decommissioning} {
-		rows = append(rows, Transition{s, OnRegister, s, false, "started again"})
+		rows = append(rows, Transition{s, OnRegister, s, false, "started, again or for the first time since the founding"})
 	}
 	for _, s := range States() {
 		if s != Decommissioned {
