@@ -498,6 +498,7 @@ type Move struct {
 	To            *Replica               `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // "repair", "decommission", "zone", "balance", "asked for"
 	StartedAt     int64                  `protobuf:"varint,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Ready         bool                   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"` // the new replica has caught up and gets its vote: from here on the move can only go forward
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +559,13 @@ func (x *Move) GetStartedAt() int64 {
 		return x.StartedAt
 	}
 	return 0
+}
+
+func (x *Move) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
 }
 
 // Shard says where a shard's replicas are, and where they are going.
@@ -754,6 +762,7 @@ type Command struct {
 	//	*Command_RecoverShard
 	//	*Command_Note
 	//	*Command_SetDownAfter
+	//	*Command_ReadyMove
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -904,6 +913,15 @@ func (x *Command) GetSetDownAfter() *SetDownAfter {
 	return nil
 }
 
+func (x *Command) GetReadyMove() *ReadyMove {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ReadyMove); ok {
+			return x.ReadyMove
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -956,6 +974,10 @@ type Command_SetDownAfter struct {
 	SetDownAfter *SetDownAfter `protobuf:"bytes,12,opt,name=set_down_after,json=setDownAfter,proto3,oneof"`
 }
 
+type Command_ReadyMove struct {
+	ReadyMove *ReadyMove `protobuf:"bytes,13,opt,name=ready_move,json=readyMove,proto3,oneof"`
+}
+
 func (*Command_Register) isCommand_Body() {}
 
 func (*Command_Found) isCommand_Body() {}
@@ -979,6 +1001,8 @@ func (*Command_RecoverShard) isCommand_Body() {}
 func (*Command_Note) isCommand_Body() {}
 
 func (*Command_SetDownAfter) isCommand_Body() {}
+
+func (*Command_ReadyMove) isCommand_Body() {}
 
 // Register notes a start of a node. Times and state are the shard's. Answer: Node.
 type Register struct {
@@ -1433,7 +1457,61 @@ func (x *PlannedMove) GetReason() string {
 	return ""
 }
 
-// FinishMove ends the move to a replica, done or given up. Again, it changes nothing. No answer.
+// ReadyMove notes that a new replica has caught up. Only then it is given a vote, and the move is not given up any more: so no replica
+// that is not in the plan has ever had one. Again, it changes nothing. No answer.
+type ReadyMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Replica       uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"` // move.to.id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadyMove) Reset() {
+	*x = ReadyMove{}
+	mi := &file_metapb_meta_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadyMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadyMove) ProtoMessage() {}
+
+func (x *ReadyMove) ProtoReflect() protoreflect.Message {
+	mi := &file_metapb_meta_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadyMove.ProtoReflect.Descriptor instead.
+func (*ReadyMove) Descriptor() ([]byte, []int) {
+	return file_metapb_meta_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReadyMove) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ReadyMove) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+// FinishMove ends the move to a replica, done, or given up unless it is ready. Again, it changes nothing. No answer.
 type FinishMove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -1446,7 +1524,7 @@ type FinishMove struct {
 
 func (x *FinishMove) Reset() {
 	*x = FinishMove{}
-	mi := &file_metapb_meta_proto_msgTypes[16]
+	mi := &file_metapb_meta_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1536,7 @@ func (x *FinishMove) String() string {
 func (*FinishMove) ProtoMessage() {}
 
 func (x *FinishMove) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[16]
+	mi := &file_metapb_meta_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1549,7 @@ func (x *FinishMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishMove.ProtoReflect.Descriptor instead.
 func (*FinishMove) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{16}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FinishMove) GetShard() uint32 {
@@ -1511,7 +1589,7 @@ type PreferLeaders struct {
 
 func (x *PreferLeaders) Reset() {
 	*x = PreferLeaders{}
-	mi := &file_metapb_meta_proto_msgTypes[17]
+	mi := &file_metapb_meta_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1601,7 @@ func (x *PreferLeaders) String() string {
 func (*PreferLeaders) ProtoMessage() {}
 
 func (x *PreferLeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[17]
+	mi := &file_metapb_meta_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1614,7 @@ func (x *PreferLeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreferLeaders.ProtoReflect.Descriptor instead.
 func (*PreferLeaders) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{17}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PreferLeaders) GetPreferences() []*Preference {
@@ -1556,7 +1634,7 @@ type Preference struct {
 
 func (x *Preference) Reset() {
 	*x = Preference{}
-	mi := &file_metapb_meta_proto_msgTypes[18]
+	mi := &file_metapb_meta_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1646,7 @@ func (x *Preference) String() string {
 func (*Preference) ProtoMessage() {}
 
 func (x *Preference) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[18]
+	mi := &file_metapb_meta_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1659,7 @@ func (x *Preference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preference.ProtoReflect.Descriptor instead.
 func (*Preference) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{18}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Preference) GetShard() uint32 {
@@ -1607,7 +1685,7 @@ type RaiseFeatures struct {
 
 func (x *RaiseFeatures) Reset() {
 	*x = RaiseFeatures{}
-	mi := &file_metapb_meta_proto_msgTypes[19]
+	mi := &file_metapb_meta_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1697,7 @@ func (x *RaiseFeatures) String() string {
 func (*RaiseFeatures) ProtoMessage() {}
 
 func (x *RaiseFeatures) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[19]
+	mi := &file_metapb_meta_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1710,7 @@ func (x *RaiseFeatures) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseFeatures.ProtoReflect.Descriptor instead.
 func (*RaiseFeatures) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{19}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RaiseFeatures) GetFeatures() uint32 {
@@ -1655,7 +1733,7 @@ type RecoverShard struct {
 
 func (x *RecoverShard) Reset() {
 	*x = RecoverShard{}
-	mi := &file_metapb_meta_proto_msgTypes[20]
+	mi := &file_metapb_meta_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1745,7 @@ func (x *RecoverShard) String() string {
 func (*RecoverShard) ProtoMessage() {}
 
 func (x *RecoverShard) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[20]
+	mi := &file_metapb_meta_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1758,7 @@ func (x *RecoverShard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverShard.ProtoReflect.Descriptor instead.
 func (*RecoverShard) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{20}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecoverShard) GetShard() uint32 {
@@ -1720,7 +1798,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_metapb_meta_proto_msgTypes[21]
+	mi := &file_metapb_meta_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1810,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[21]
+	mi := &file_metapb_meta_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1823,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{21}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Note) GetEvent() *Event {
@@ -1764,7 +1842,7 @@ type SetDownAfter struct {
 
 func (x *SetDownAfter) Reset() {
 	*x = SetDownAfter{}
-	mi := &file_metapb_meta_proto_msgTypes[22]
+	mi := &file_metapb_meta_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1854,7 @@ func (x *SetDownAfter) String() string {
 func (*SetDownAfter) ProtoMessage() {}
 
 func (x *SetDownAfter) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[22]
+	mi := &file_metapb_meta_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1867,7 @@ func (x *SetDownAfter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDownAfter.ProtoReflect.Descriptor instead.
 func (*SetDownAfter) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{22}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetDownAfter) GetMs() int64 {
@@ -1813,7 +1891,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_metapb_meta_proto_msgTypes[23]
+	mi := &file_metapb_meta_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1903,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[23]
+	mi := &file_metapb_meta_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1916,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{23}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Query) GetBody() isQuery_Body {
@@ -1905,7 +1983,7 @@ type ListNodes struct {
 
 func (x *ListNodes) Reset() {
 	*x = ListNodes{}
-	mi := &file_metapb_meta_proto_msgTypes[24]
+	mi := &file_metapb_meta_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +1995,7 @@ func (x *ListNodes) String() string {
 func (*ListNodes) ProtoMessage() {}
 
 func (x *ListNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[24]
+	mi := &file_metapb_meta_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2008,7 @@ func (x *ListNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodes.ProtoReflect.Descriptor instead.
 func (*ListNodes) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{24}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{25}
 }
 
 type NodeList struct {
@@ -1942,7 +2020,7 @@ type NodeList struct {
 
 func (x *NodeList) Reset() {
 	*x = NodeList{}
-	mi := &file_metapb_meta_proto_msgTypes[25]
+	mi := &file_metapb_meta_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2032,7 @@ func (x *NodeList) String() string {
 func (*NodeList) ProtoMessage() {}
 
 func (x *NodeList) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[25]
+	mi := &file_metapb_meta_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2045,7 @@ func (x *NodeList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeList.ProtoReflect.Descriptor instead.
 func (*NodeList) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{25}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeList) GetNodes() []*Node {
@@ -1987,7 +2065,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_metapb_meta_proto_msgTypes[26]
+	mi := &file_metapb_meta_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2077,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[26]
+	mi := &file_metapb_meta_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2090,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{26}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Look) GetNewerThan() uint64 {
@@ -2033,7 +2111,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_metapb_meta_proto_msgTypes[27]
+	mi := &file_metapb_meta_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2123,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[27]
+	mi := &file_metapb_meta_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2136,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{27}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *View) GetCluster() *Cluster {
@@ -2093,7 +2171,7 @@ type ListEvents struct {
 
 func (x *ListEvents) Reset() {
 	*x = ListEvents{}
-	mi := &file_metapb_meta_proto_msgTypes[28]
+	mi := &file_metapb_meta_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2183,7 @@ func (x *ListEvents) String() string {
 func (*ListEvents) ProtoMessage() {}
 
 func (x *ListEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[28]
+	mi := &file_metapb_meta_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2196,7 @@ func (x *ListEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvents.ProtoReflect.Descriptor instead.
 func (*ListEvents) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{28}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListEvents) GetAfter() uint64 {
@@ -2144,7 +2222,7 @@ type EventList struct {
 
 func (x *EventList) Reset() {
 	*x = EventList{}
-	mi := &file_metapb_meta_proto_msgTypes[29]
+	mi := &file_metapb_meta_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2234,7 @@ func (x *EventList) String() string {
 func (*EventList) ProtoMessage() {}
 
 func (x *EventList) ProtoReflect() protoreflect.Message {
-	mi := &file_metapb_meta_proto_msgTypes[29]
+	mi := &file_metapb_meta_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2247,7 @@ func (x *EventList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventList.ProtoReflect.Descriptor instead.
 func (*EventList) Descriptor() ([]byte, []int) {
-	return file_metapb_meta_proto_rawDescGZIP(), []int{29}
+	return file_metapb_meta_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventList) GetEvents() []*Event {
@@ -2227,13 +2305,14 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\x06shards\x18\x02 \x01(\rR\x06shards\"-\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\x04R\x04node\"\x91\x01\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\"\xa7\x01\n" +
 	"\x04Move\x12*\n" +
 	"\x04from\x18\x01 \x01(\v2\x16.hanse.meta.v1.ReplicaR\x04from\x12&\n" +
 	"\x02to\x18\x02 \x01(\v2\x16.hanse.meta.v1.ReplicaR\x02to\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"started_at\x18\x04 \x01(\x03R\tstartedAt\"\xe9\x01\n" +
+	"started_at\x18\x04 \x01(\x03R\tstartedAt\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\"\xe9\x01\n" +
 	"\x05Shard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x122\n" +
 	"\breplicas\x18\x02 \x03(\v2\x16.hanse.meta.v1.ReplicaR\breplicas\x12!\n" +
@@ -2250,7 +2329,7 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05shard\x18\x05 \x01(\rR\x05shard\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xd9\x05\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\x94\x06\n" +
 	"\aCommand\x125\n" +
 	"\bregister\x18\x01 \x01(\v2\x17.hanse.meta.v1.RegisterH\x00R\bregister\x12,\n" +
 	"\x05found\x18\x02 \x01(\v2\x14.hanse.meta.v1.FoundH\x00R\x05found\x12)\n" +
@@ -2266,7 +2345,9 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\rrecover_shard\x18\n" +
 	" \x01(\v2\x1b.hanse.meta.v1.RecoverShardH\x00R\frecoverShard\x12)\n" +
 	"\x04note\x18\v \x01(\v2\x13.hanse.meta.v1.NoteH\x00R\x04note\x12C\n" +
-	"\x0eset_down_after\x18\f \x01(\v2\x1b.hanse.meta.v1.SetDownAfterH\x00R\fsetDownAfterB\x06\n" +
+	"\x0eset_down_after\x18\f \x01(\v2\x1b.hanse.meta.v1.SetDownAfterH\x00R\fsetDownAfter\x129\n" +
+	"\n" +
+	"ready_move\x18\r \x01(\v2\x18.hanse.meta.v1.ReadyMoveH\x00R\treadyMoveB\x06\n" +
 	"\x04body\"3\n" +
 	"\bRegister\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.hanse.meta.v1.NodeR\x04node\"\x92\x01\n" +
@@ -2297,7 +2378,10 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"h\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\";\n" +
+	"\tReadyMove\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
+	"\areplica\x18\x02 \x01(\x04R\areplica\"h\n" +
 	"\n" +
 	"FinishMove\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
@@ -2364,7 +2448,7 @@ func file_metapb_meta_proto_rawDescGZIP() []byte {
 }
 
 var file_metapb_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_metapb_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_metapb_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_metapb_meta_proto_goTypes = []any{
 	(NodeState)(0),        // 0: hanse.meta.v1.NodeState
 	(*Node)(nil),          // 1: hanse.meta.v1.Node
@@ -2383,20 +2467,21 @@ var file_metapb_meta_proto_goTypes = []any{
 	(*SetNodeState)(nil),  // 14: hanse.meta.v1.SetNodeState
 	(*PlanMoves)(nil),     // 15: hanse.meta.v1.PlanMoves
 	(*PlannedMove)(nil),   // 16: hanse.meta.v1.PlannedMove
-	(*FinishMove)(nil),    // 17: hanse.meta.v1.FinishMove
-	(*PreferLeaders)(nil), // 18: hanse.meta.v1.PreferLeaders
-	(*Preference)(nil),    // 19: hanse.meta.v1.Preference
-	(*RaiseFeatures)(nil), // 20: hanse.meta.v1.RaiseFeatures
-	(*RecoverShard)(nil),  // 21: hanse.meta.v1.RecoverShard
-	(*Note)(nil),          // 22: hanse.meta.v1.Note
-	(*SetDownAfter)(nil),  // 23: hanse.meta.v1.SetDownAfter
-	(*Query)(nil),         // 24: hanse.meta.v1.Query
-	(*ListNodes)(nil),     // 25: hanse.meta.v1.ListNodes
-	(*NodeList)(nil),      // 26: hanse.meta.v1.NodeList
-	(*Look)(nil),          // 27: hanse.meta.v1.Look
-	(*View)(nil),          // 28: hanse.meta.v1.View
-	(*ListEvents)(nil),    // 29: hanse.meta.v1.ListEvents
-	(*EventList)(nil),     // 30: hanse.meta.v1.EventList
+	(*ReadyMove)(nil),     // 17: hanse.meta.v1.ReadyMove
+	(*FinishMove)(nil),    // 18: hanse.meta.v1.FinishMove
+	(*PreferLeaders)(nil), // 19: hanse.meta.v1.PreferLeaders
+	(*Preference)(nil),    // 20: hanse.meta.v1.Preference
+	(*RaiseFeatures)(nil), // 21: hanse.meta.v1.RaiseFeatures
+	(*RecoverShard)(nil),  // 22: hanse.meta.v1.RecoverShard
+	(*Note)(nil),          // 23: hanse.meta.v1.Note
+	(*SetDownAfter)(nil),  // 24: hanse.meta.v1.SetDownAfter
+	(*Query)(nil),         // 25: hanse.meta.v1.Query
+	(*ListNodes)(nil),     // 26: hanse.meta.v1.ListNodes
+	(*NodeList)(nil),      // 27: hanse.meta.v1.NodeList
+	(*Look)(nil),          // 28: hanse.meta.v1.Look
+	(*View)(nil),          // 29: hanse.meta.v1.View
+	(*ListEvents)(nil),    // 30: hanse.meta.v1.ListEvents
+	(*EventList)(nil),     // 31: hanse.meta.v1.EventList
 }
 var file_metapb_meta_proto_depIdxs = []int32{
 	0,  // 0: hanse.meta.v1.Node.state:type_name -> hanse.meta.v1.NodeState
@@ -2411,35 +2496,36 @@ var file_metapb_meta_proto_depIdxs = []int32{
 	13, // 9: hanse.meta.v1.Command.set_token:type_name -> hanse.meta.v1.SetToken
 	14, // 10: hanse.meta.v1.Command.set_node_state:type_name -> hanse.meta.v1.SetNodeState
 	15, // 11: hanse.meta.v1.Command.plan_moves:type_name -> hanse.meta.v1.PlanMoves
-	17, // 12: hanse.meta.v1.Command.finish_move:type_name -> hanse.meta.v1.FinishMove
-	18, // 13: hanse.meta.v1.Command.prefer_leaders:type_name -> hanse.meta.v1.PreferLeaders
-	20, // 14: hanse.meta.v1.Command.raise_features:type_name -> hanse.meta.v1.RaiseFeatures
-	21, // 15: hanse.meta.v1.Command.recover_shard:type_name -> hanse.meta.v1.RecoverShard
-	22, // 16: hanse.meta.v1.Command.note:type_name -> hanse.meta.v1.Note
-	23, // 17: hanse.meta.v1.Command.set_down_after:type_name -> hanse.meta.v1.SetDownAfter
-	1,  // 18: hanse.meta.v1.Register.node:type_name -> hanse.meta.v1.Node
-	2,  // 19: hanse.meta.v1.Found.cluster:type_name -> hanse.meta.v1.Cluster
-	6,  // 20: hanse.meta.v1.Found.shards:type_name -> hanse.meta.v1.Shard
-	1,  // 21: hanse.meta.v1.Found.nodes:type_name -> hanse.meta.v1.Node
-	1,  // 22: hanse.meta.v1.Join.node:type_name -> hanse.meta.v1.Node
-	28, // 23: hanse.meta.v1.JoinAnswer.view:type_name -> hanse.meta.v1.View
-	0,  // 24: hanse.meta.v1.SetNodeState.state:type_name -> hanse.meta.v1.NodeState
-	16, // 25: hanse.meta.v1.PlanMoves.moves:type_name -> hanse.meta.v1.PlannedMove
-	19, // 26: hanse.meta.v1.PreferLeaders.preferences:type_name -> hanse.meta.v1.Preference
-	7,  // 27: hanse.meta.v1.Note.event:type_name -> hanse.meta.v1.Event
-	25, // 28: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
-	27, // 29: hanse.meta.v1.Query.look:type_name -> hanse.meta.v1.Look
-	29, // 30: hanse.meta.v1.Query.list_events:type_name -> hanse.meta.v1.ListEvents
-	1,  // 31: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
-	2,  // 32: hanse.meta.v1.View.cluster:type_name -> hanse.meta.v1.Cluster
-	1,  // 33: hanse.meta.v1.View.nodes:type_name -> hanse.meta.v1.Node
-	6,  // 34: hanse.meta.v1.View.shards:type_name -> hanse.meta.v1.Shard
-	7,  // 35: hanse.meta.v1.EventList.events:type_name -> hanse.meta.v1.Event
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	18, // 12: hanse.meta.v1.Command.finish_move:type_name -> hanse.meta.v1.FinishMove
+	19, // 13: hanse.meta.v1.Command.prefer_leaders:type_name -> hanse.meta.v1.PreferLeaders
+	21, // 14: hanse.meta.v1.Command.raise_features:type_name -> hanse.meta.v1.RaiseFeatures
+	22, // 15: hanse.meta.v1.Command.recover_shard:type_name -> hanse.meta.v1.RecoverShard
+	23, // 16: hanse.meta.v1.Command.note:type_name -> hanse.meta.v1.Note
+	24, // 17: hanse.meta.v1.Command.set_down_after:type_name -> hanse.meta.v1.SetDownAfter
+	17, // 18: hanse.meta.v1.Command.ready_move:type_name -> hanse.meta.v1.ReadyMove
+	1,  // 19: hanse.meta.v1.Register.node:type_name -> hanse.meta.v1.Node
+	2,  // 20: hanse.meta.v1.Found.cluster:type_name -> hanse.meta.v1.Cluster
+	6,  // 21: hanse.meta.v1.Found.shards:type_name -> hanse.meta.v1.Shard
+	1,  // 22: hanse.meta.v1.Found.nodes:type_name -> hanse.meta.v1.Node
+	1,  // 23: hanse.meta.v1.Join.node:type_name -> hanse.meta.v1.Node
+	29, // 24: hanse.meta.v1.JoinAnswer.view:type_name -> hanse.meta.v1.View
+	0,  // 25: hanse.meta.v1.SetNodeState.state:type_name -> hanse.meta.v1.NodeState
+	16, // 26: hanse.meta.v1.PlanMoves.moves:type_name -> hanse.meta.v1.PlannedMove
+	20, // 27: hanse.meta.v1.PreferLeaders.preferences:type_name -> hanse.meta.v1.Preference
+	7,  // 28: hanse.meta.v1.Note.event:type_name -> hanse.meta.v1.Event
+	26, // 29: hanse.meta.v1.Query.list_nodes:type_name -> hanse.meta.v1.ListNodes
+	28, // 30: hanse.meta.v1.Query.look:type_name -> hanse.meta.v1.Look
+	30, // 31: hanse.meta.v1.Query.list_events:type_name -> hanse.meta.v1.ListEvents
+	1,  // 32: hanse.meta.v1.NodeList.nodes:type_name -> hanse.meta.v1.Node
+	2,  // 33: hanse.meta.v1.View.cluster:type_name -> hanse.meta.v1.Cluster
+	1,  // 34: hanse.meta.v1.View.nodes:type_name -> hanse.meta.v1.Node
+	6,  // 35: hanse.meta.v1.View.shards:type_name -> hanse.meta.v1.Shard
+	7,  // 36: hanse.meta.v1.EventList.events:type_name -> hanse.meta.v1.Event
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_metapb_meta_proto_init() }
@@ -2460,8 +2546,9 @@ func file_metapb_meta_proto_init() {
 		(*Command_RecoverShard)(nil),
 		(*Command_Note)(nil),
 		(*Command_SetDownAfter)(nil),
+		(*Command_ReadyMove)(nil),
 	}
-	file_metapb_meta_proto_msgTypes[23].OneofWrappers = []any{
+	file_metapb_meta_proto_msgTypes[24].OneofWrappers = []any{
 		(*Query_ListNodes)(nil),
 		(*Query_Look)(nil),
 		(*Query_ListEvents)(nil),
@@ -2472,7 +2559,7 @@ func file_metapb_meta_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metapb_meta_proto_rawDesc), len(file_metapb_meta_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,8 +25,6 @@ func CheckState(v *metapb.View, health map[uint64]Observed, node uint64, to meta
 		return fmt.Errorf("node %d is decommissioned for good: join it anew", node)
 	case from == metapb.NodeState_NODE_JOINING && to != metapb.NodeState_NODE_DECOMMISSIONED, to == metapb.NodeState_NODE_JOINING:
 		return fmt.Errorf("node %d is %s, and %s is left by registering alone", node, stateName(from), stateName(metapb.NodeState_NODE_JOINING))
-	case from == metapb.NodeState_NODE_DECOMMISSIONING && to == metapb.NodeState_NODE_DRAINING:
-		return fmt.Errorf("node %d is being decommissioned: make it active again first", node)
 	}
 	switch to {
 	case metapb.NodeState_NODE_DRAINING:

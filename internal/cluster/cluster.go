@@ -52,6 +52,7 @@ func DefaultConfig() Config {
 type Actions struct {
 	States   []*metapb.SetNodeState
 	Moves    []*metapb.PlannedMove
+	GiveUp   []*metapb.FinishMove
 	Leaders  []*metapb.Preference
 	Features uint32 // to be raised to, 0: as it is
 	// Blocked says what ought to be done and cannot be, for people, in a fixed order:
@@ -90,8 +91,8 @@ const (
 	Destroy           // remove this node's replica Replica for good; its successor has a number of at least Next
 	Change            // change the members: Changes, at once
 	HandOver          // give the leadership to node To
+	Ready             // tell the meta shard that replica Replica has caught up
 	Finish            // tell the meta shard that the move to replica Replica is done
-	GiveUp            // tell the meta shard that the move to replica Replica has been given up
 )
 
 // ChangeKind is what happens to a member.

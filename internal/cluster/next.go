@@ -9,9 +9,9 @@ import (
 )
 
 // Next says what node self has to do for a shard, given the plan s (read from the meta shard after this node's start: proof that a
-// replica is to go, where silence would be none), its own facts, and why the move had better be given up, which is what [Hopeless]
-// says. A plan that is older than the facts brings nothing about.
-func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
+// replica is to go, where silence would be none) and its own facts. A plan that is older than the facts brings nothing about, and one
+// that is merely old nothing that could not be undone: a replica gets a vote when the meta shard has said so, and never else.
+func Next(s *metapb.Shard, self uint64, g Group) Step {
 	if g.Replica >= s.NextReplica || slices.ContainsFunc(g.Members, func(m Member) bool { return m.ID >= s.NextReplica }) {
 		return Step{} // somebody has a number that this plan has not given out yet
 	}
@@ -22,7 +22,7 @@ func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
 		// That the plan has a replica here changes nothing: its disk was lost, and an empty one under its number would vote against
 		// what it has promised. The node has to be replaced.
 		return Step{}
-	case !g.Leads && obsolete(s, self, g):
+	case !planned(s, g.Replica) && replicaOn(s, self) == 0 && !g.Leads:
 		next := s.NextReplica
 		if to.GetNode() == self {
 			next = to.Id
@@ -35,10 +35,10 @@ func Next(s *metapb.Shard, self uint64, g Group, giveUp string) Step {
 	if i := slices.IndexFunc(g.Members, func(m Member) bool { return m.Learner && !planned(s, m.ID) }); i >= 0 {
 		return l.change(removal(g.Members[i])) // left by a move that was given up
 	}
-	if s.Move != nil {
-		return l.move(giveUp)
+	if s.Move == nil {
+		return Step{}
 	}
-	return l.replace(l.stray(), l.missing())
+	return l.move()
 }
 
 // planned reports whether a replica is one of the shard's, or will be.
@@ -46,7 +46,9 @@ func planned(s *metapb.Shard, replica uint64) bool {
 	return s.Move.GetTo().GetId() == replica || slices.ContainsFunc(s.Replicas, func(r *metapb.Replica) bool { return r.Id == replica })
 }
 
-// replicaOn returns the number of the replica that the plan has on a node, 0 for none. One that is on its way there does not count.
+// replicaOn returns the number of the replica that the plan has on a node, 0 for none; one that is on its way there does not count. Where
+// it is another one than the node has, that is the survivor of an unsafe recovery, which has yet to get its new number: a move ends
+// on a node only after the older replica has gone from there.
 func replicaOn(s *metapb.Shard, node uint64) uint64 {
 	for _, r := range s.Replicas {
 		if r.Node == node {
@@ -54,19 +56,6 @@ func replicaOn(s *metapb.Shard, node uint64) uint64 {
 		}
 	}
 	return 0
-}
-
-// obsolete reports whether the replica on node self is to go.
-func obsolete(s *metapb.Shard, self uint64, g Group) bool {
-	if planned(s, g.Replica) || replicaOn(s, self) != 0 {
-		// When the plan has another one here, this is the survivor of an unsafe recovery, which has not got its new number yet. A move
-		// ends here only after the older replica has gone, so there is no other way to this.
-		return false
-	}
-	// A number above all of the plan's never was in it: its move was given up, and it is a learner at most. One that has a vote
-	// nevertheless has got it from a leader that did not know yet; the group's next leader replaces it, see stray.
-	givenUp := !slices.ContainsFunc(s.Replicas, func(r *metapb.Replica) bool { return r.Id > g.Replica })
-	return !givenUp || !g.member(g.Replica).Voter
 }
 
 // member returns a member, one without number when there is none.
@@ -93,72 +82,33 @@ func removal(m Member) MemberChange   { return MemberChange{Remove, m.ID, m.Node
 func promotion(m Member) MemberChange { return MemberChange{Promote, m.ID, m.Node} }
 
 // move does the next step of the planned move.
-func (l leader) move(giveUp string) Step {
-	to := l.g.member(l.s.Move.To.Id)
-	if giveUp != "" && !to.Voter {
-		if to.ID != 0 {
-			return l.change(removal(to))
-		}
-		return Step{Kind: GiveUp, Shard: shard.ID(l.s.Id), Replica: l.s.Move.To.Id}
-	}
-	from, stray, missing := l.g.member(l.s.Move.From.GetId()), l.stray(), l.missing()
+func (l leader) move() Step {
+	to, from := l.g.member(l.s.Move.To.Id), l.g.member(l.s.Move.From.GetId())
 	switch {
-	case missing != nil || stray.ID != 0 && from.ID != 0:
-		return l.replace(stray, missing) // the group is not what the move was planned for
-	case from.ID == 0:
-		from = stray
-	}
-	if to.Voter && from.ID == 0 {
+	case to.ID == 0:
+		return l.change(MemberChange{AddLearner, l.s.Move.To.Id, l.s.Move.To.Node})
+	case to.Voter && from.ID == 0:
 		return Step{Kind: Finish, Shard: shard.ID(l.s.Id), Replica: to.ID}
-	}
-	return l.replace(from, l.s.Move.To)
-}
-
-// stray returns a voter that is not in the plan, one without number when there is none. That is so only when a leader that did not know
-// yet that a move had been given up has gone on with it. The plan stays right then: the replica that was to be replaced still is on
-// its node, under a number that votes as it always did, and takes its place again.
-func (l leader) stray() Member {
-	for _, m := range l.g.Members {
-		if m.Voter && !planned(l.s, m.ID) {
-			return m
+	case to.Learner && !to.CaughtUp && (to.Active || !l.s.Move.Ready):
+		return Step{} // one that was ready and died does not hold the others up: it can only be replaced once it is a voter
+	case to.Learner && !l.s.Move.Ready:
+		if !l.carried(to, from) {
+			return Step{}
 		}
-	}
-	return Member{}
-}
-
-// missing returns a replica that should have a vote and has none, nil when there is none; those that the move is about are not meant.
-func (l leader) missing() *metapb.Replica {
-	for _, r := range l.s.Replicas {
-		if r.Id != l.s.Move.GetFrom().GetId() && !l.g.member(r.Id).Voter {
-			return r
-		}
-	}
-	return nil
-}
-
-// replace does the next step of replacing member from, if it has a number, by replica to, if there is one.
-func (l leader) replace(from Member, to *metapb.Replica) Step {
-	added := l.g.member(to.GetId())
-	switch {
-	case to == nil && from.ID == 0:
-		return Step{}
-	case to != nil && added.ID == 0:
-		return l.change(MemberChange{AddLearner, to.Id, to.Node})
-	case added.Learner && !added.CaughtUp:
-		return Step{}
+		return Step{Kind: Ready, Shard: shard.ID(l.s.Id), Replica: to.ID}
 	case from.ID == l.g.Replica && l.others() > 0:
 		return l.handOver()
-	case from.ID == l.g.Replica && added.Learner:
-		from = Member{} // the only voter: the new one has to get a vote before it can be handed the leadership
+	case from.ID == l.g.Replica:
+		from = Member{} // the only voter: the new one has to get its vote before it can be handed the leadership
 	}
 	var changes []MemberChange
-	if added.Learner {
-		changes = append(changes, promotion(added))
+	if to.Learner {
+		changes = append(changes, promotion(to))
 	}
 	if from.ID != 0 {
 		changes = append(changes, removal(from))
 	}
-	if !l.carried(added, from) {
+	if !l.carried(to, from) {
 		return Step{}
 	}
 	return l.change(changes...)
@@ -208,47 +158,6 @@ func (l leader) carried(added, from Member) bool {
 		}
 	}
 	return heard > voters/2 && ready > next/2
-}
-
-// Hopeless says why the move of a shard had better be given up: its target cannot take the replica or takes too long, or there is
-// no need for it any more. It is empty when the move should go on, when there is none, and off the shard's leader. Only the leader
-// knows whether a move can still be given up, so the planner has no say in it: Next goes forward once the new replica has a vote.
-func Hopeless(cfg Config, v *metapb.View, s *metapb.Shard, g Group, health map[uint64]Observed, now int64) string {
-	if s.Move == nil || !g.Leads {
-		return ""
-	}
-	if to := s.Move.To.GetNode(); node(v, to) == nil {
-		return fmt.Sprintf("node %d is unknown", to)
-	} else if n := node(v, to); n.State != metapb.NodeState_NODE_ACTIVE {
-		return fmt.Sprintf("node %d is %s", to, stateName(n.State))
-	} else if health[to].Health == Dead {
-		return fmt.Sprintf("node %d is dead", to)
-	}
-	if from := s.Move.From; from != nil {
-		n := node(v, from.Node)
-		switch {
-		case s.Move.Reason == "repair" && isActive(n) && health[from.Node].Health == Healthy && g.member(from.Id).Active:
-			return fmt.Sprintf("node %d is back", from.Node)
-		case s.Move.Reason == "decommission" && isActive(n):
-			return fmt.Sprintf("node %d stays", from.Node)
-		}
-	}
-	if ready := g.member(s.Move.To.Id).CaughtUp && (leader{s, g}).missing() == nil; !ready && now-s.Move.StartedAt > cfg.GiveUpAfter {
-		return fmt.Sprintf("node %d has not caught up after %d s", s.Move.To.Node, (now-s.Move.StartedAt)/1000)
-	}
-	return ""
-}
-
-func isActive(n *metapb.Node) bool { return n != nil && n.State == metapb.NodeState_NODE_ACTIVE }
-
-// node returns a node of a view, nil when it is unknown.
-func node(v *metapb.View, id uint64) *metapb.Node {
-	for _, n := range v.GetNodes() {
-		if n.Id == id {
-			return n
-		}
-	}
-	return nil
 }
 
 // MoveProgress describes a move for people: "learner is catching up", with how much of the way is done in percent. G is of the leader.

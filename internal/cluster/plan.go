@@ -16,6 +16,7 @@ func Plan(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) Act
 		return Actions{}
 	}
 	p := newPlanner(cfg, v, health, now)
+	p.giveUp()
 	p.repair()
 	p.empty()
 	if p.calm() {
@@ -81,6 +82,7 @@ type group struct {
 	live    int
 	moving  bool
 	leaving *host // by the move, nil for none
+	coming  *host
 }
 
 func newPlanner(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) *planner {
@@ -157,7 +159,7 @@ func odd(n int) int { return n - (n+1)%2 }
 // begun takes a move into account that is under way or has just been planned. Pos is -1 when a replica is added. One that cannot go
 // on for now, because a majority is not up or the target is dead, does not count against the limits: others would wait for it.
 func (p *planner) begun(g *group, pos int, to *host) {
-	g.moving = true
+	g.moving, g.coming = true, to
 	var from *host
 	if pos >= 0 {
 		from = g.at[pos]
@@ -293,6 +295,46 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// giveUp ends moves that lead nowhere, or that nobody needs any more, unless they are so far that they can only go forward. What is
+// still to be done is planned anew when they have ended.
+func (p *planner) giveUp() {
+	for _, g := range p.groups {
+		if g.Move == nil {
+			continue
+		}
+		why := p.hopeless(g)
+		switch {
+		case why == "":
+		case !g.Move.Ready:
+			p.actions.GiveUp = append(p.actions.GiveUp, &metapb.FinishMove{Shard: g.Id, Replica: g.Move.To.Id, Reason: why})
+		case len(g.Replicas) == 1 && (g.coming == nil || !g.coming.member()):
+			p.block("%s waits for a second vote, and %s: it has to be recovered", g.id, why)
+		}
+	}
+}
+
+// hopeless says why a move should be given up, empty when it should go on.
+func (p *planner) hopeless(g *group) string {
+	to, from := g.coming, g.leaving
+	switch took := p.now - g.Move.StartedAt; {
+	case to == nil:
+		return fmt.Sprintf("node %d is unknown", g.Move.To.Node)
+	case to.State != metapb.NodeState_NODE_ACTIVE:
+		return fmt.Sprintf("node %d is %s", to.Id, stateName(to.State))
+	case !to.alive():
+		return fmt.Sprintf("node %d is dead", to.Id)
+	case took > p.cfg.GiveUpAfter:
+		return fmt.Sprintf("node %d has not caught up after %d s", to.Id, took/1000)
+	case from == nil || from.State != metapb.NodeState_NODE_ACTIVE:
+		return ""
+	case g.Move.Reason == "decommission":
+		return fmt.Sprintf("node %d stays", from.Id)
+	case g.Move.Reason == "repair" && from.health.Health == Healthy:
+		return fmt.Sprintf("node %d is back", from.Id)
+	}
+	return ""
+}
+
 // repair replaces replicas that are lost and adds those that are missing, the shards with the fewest live replicas first.
 func (p *planner) repair() {
 	order := slices.Clone(p.groups)
@@ -315,9 +357,9 @@ func (p *planner) repair() {
 		if g.moving {
 			continue
 		}
-		lost := g.oneOf(func(h *host) bool { return h == nil || h.State == metapb.NodeState_NODE_DECOMMISSIONED })
+		lost := slices.IndexFunc(g.at, func(h *host) bool { return h == nil || h.State == metapb.NodeState_NODE_DECOMMISSIONED })
 		if lost < 0 {
-			lost = g.oneOf(p.overdue)
+			lost = slices.IndexFunc(g.at, p.overdue)
 		}
 		switch {
 		case lost >= 0:
@@ -330,21 +372,6 @@ func (p *planner) repair() {
 		p.block("%d of %d nodes %s dead, and nothing is rebuilt, for that is rather the network or the power: decommission those that are gone for good",
 			dead, members, plural(dead, "looks", "look"))
 	}
-}
-
-// oneOf returns the place of a replica whose node ok holds for, -1 when there is none; of several another one after each attempt, for
-// one may have to go before the group can do without another.
-func (g *group) oneOf(ok func(*host) bool) int {
-	var all []int
-	for pos, h := range g.at {
-		if ok(h) {
-			all = append(all, pos)
-		}
-	}
-	if len(all) == 0 {
-		return -1
-	}
-	return all[g.NextReplica%uint64(len(all))]
 }
 
 // overdue reports whether a node has been dead for so long that its replicas are to be rebuilt.

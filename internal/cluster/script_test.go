@@ -29,7 +29,7 @@ func newSituation() *situation {
 //	replicas 3
 //	nodes 1-3 zone=a
 //	node 4 dead=600 state=draining roles=order,payment features=2 replaces=3
-//	order/0 on 1 2 3 leader=1 next=7 move=3>4:repair since=100
+//	order/0 on 1 2 3 leader=1 next=7 move=3>4:repair since=100 ready
 //
 // A replica is a node, its number is that of the node unless written number@node.
 func (s *situation) describe(d *datadriven.TestData) {
@@ -116,10 +116,12 @@ func (s *situation) shard(d *datadriven.TestData, words []string) {
 	for _, w := range words[2:] {
 		key, value, option := strings.Cut(w, "=")
 		switch {
-		case !option:
+		case !option && w != "ready":
 			r := replicaOf(d, w)
 			sh.Replicas = append(sh.Replicas, r)
 			sh.NextReplica = max(sh.NextReplica, r.Id+1)
+		case w == "ready":
+			sh.Move.Ready = true
 		case key == "leader":
 			sh.Leader = number(d, value)
 		case key == "next":
@@ -162,6 +164,9 @@ func (a Actions) String() string {
 		}
 		fmt.Fprintf(&b, "%s: %s to node %d (%s)\n", shard.ID(m.Shard), from, m.To, m.Reason)
 	}
+	for _, f := range a.GiveUp {
+		fmt.Fprintf(&b, "%s: the move to replica %d is given up: %s\n", shard.ID(f.Shard), f.Replica, f.Reason)
+	}
 	for _, l := range a.Leaders {
 		fmt.Fprintf(&b, "%s: node %d should lead\n", shard.ID(l.Shard), l.Node)
 	}
@@ -193,10 +198,10 @@ func (s Step) String() string {
 		return strings.Join(all, " and ")
 	case HandOver:
 		return fmt.Sprintf("hand the leadership to node %d", s.To)
+	case Ready:
+		return fmt.Sprintf("let replica %d have its vote", s.Replica)
 	case Finish:
 		return fmt.Sprintf("finish the move to replica %d", s.Replica)
-	case GiveUp:
-		return fmt.Sprintf("give up the move to replica %d", s.Replica)
 	}
 	return fmt.Sprintf("step %d", s.Kind)
 }
@@ -257,12 +262,7 @@ func TestScripts(t *testing.T) {
 					words := strings.Fields(line)
 					self, replica := number(d, words[0]), number(d, words[1])
 					g := facts(d, strings.Join(words[2:], " "), replica)
-					giveUp := Hopeless(DefaultConfig(), &s.view, s.view.Shards[0], g, s.health, s.now)
-					fmt.Fprintf(&b, "%s", Next(s.view.Shards[0], self, g, giveUp))
-					if giveUp != "" {
-						fmt.Fprintf(&b, " (%s)", giveUp)
-					}
-					b.WriteString("\n")
+					fmt.Fprintln(&b, Next(s.view.Shards[0], self, g))
 				}
 				return b.String()
 			case "progress":
@@ -317,6 +317,9 @@ func carryOut(v *metapb.View, a Actions) bool {
 		s.NextReplica++
 		s.Version++
 	}
+	for _, f := range a.GiveUp {
+		v.Shards[slices.IndexFunc(v.Shards, func(s *metapb.Shard) bool { return s.Id == f.Shard })].Move = nil
+	}
 	for _, l := range a.Leaders {
 		v.Shards[slices.IndexFunc(v.Shards, func(s *metapb.Shard) bool { return s.Id == l.Shard })].Leader = l.Node
 	}
@@ -326,5 +329,5 @@ func carryOut(v *metapb.View, a Actions) bool {
 	if a.Features != 0 {
 		v.Cluster.Features = a.Features
 	}
-	return len(a.Moves)+len(a.Leaders)+len(a.States) > 0 || a.Features != 0
+	return len(a.Moves)+len(a.GiveUp)+len(a.Leaders)+len(a.States) > 0 || a.Features != 0
 }

@@ -127,7 +127,6 @@ func facts(r replica.Status, self uint64) cluster.Group {
 
 // step begins what this node has to do for each shard, one thing at a time.
 func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, status []replica.Status) {
-	seen := s.heart.seen.Load().health
 	own := make(map[shard.ID]replica.Status, len(status))
 	for _, r := range status {
 		own[r.Shard] = r
@@ -141,9 +140,7 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 		if here {
 			s.replicas.Prefer(id, transport.NodeID(sh.Leader))
 		}
-		g := facts(r, s.self)
-		hopeless := cluster.Hopeless(s.limits(k), k.view, sh, g, seen, s.now().UnixMilli())
-		step := cluster.Next(sh, s.self, g, hopeless)
+		step := cluster.Next(sh, s.self, facts(r, s.self))
 		if step.Kind == cluster.Nothing || !s.begin(id) {
 			continue
 		}
@@ -151,7 +148,7 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 			defer s.end(id)
 			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 			defer cancel()
-			if err := s.do(ctx, step, hopeless); err != nil && ctx.Err() == nil {
+			if err := s.do(ctx, step); err != nil && ctx.Err() == nil {
 				s.log.Info("step of a move not done, looking again", "shard", id.String(), "step", describeStep(step), "err", err)
 			}
 		})
@@ -174,7 +171,7 @@ func (s *steward) end(id shard.ID) {
 	delete(s.busy, id)
 }
 
-func (s *steward) do(ctx context.Context, step cluster.Step, hopeless string) error {
+func (s *steward) do(ctx context.Context, step cluster.Step) error {
 	log := s.log.With("shard", step.Shard.String(), "step", describeStep(step))
 	switch step.Kind {
 	case cluster.Create:
@@ -195,13 +192,14 @@ func (s *steward) do(ctx context.Context, step cluster.Step, hopeless string) er
 			changes[i] = replica.MemberChange{Kind: kinds[c.Kind], Replica: replica.Replica{ID: c.ID, Node: transport.NodeID(c.Node)}}
 		}
 		return s.replicas.ChangeMembers(ctx, step.Shard, changes)
-	case cluster.Finish, cluster.GiveUp:
-		done := step.Kind == cluster.Finish
+	case cluster.Ready:
+		return s.tell(ctx, &metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: &metapb.ReadyMove{Shard: uint32(step.Shard), Replica: step.Replica}}})
+	case cluster.Finish:
 		err := s.tell(ctx, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
-			Shard: uint32(step.Shard), Replica: step.Replica, Done: done, Reason: hopeless,
+			Shard: uint32(step.Shard), Replica: step.Replica, Done: true,
 		}}})
 		if err == nil {
-			log.Info("move finished", "done", done)
+			log.Info("move finished")
 		}
 		return err
 	}
@@ -226,10 +224,10 @@ func describeStep(step cluster.Step) string {
 			}
 		}
 		return text
+	case cluster.Ready:
+		return fmt.Sprintf("let replica %d have its vote", step.Replica)
 	case cluster.Finish:
 		return fmt.Sprintf("finish the move to replica %d", step.Replica)
-	case cluster.GiveUp:
-		return fmt.Sprintf("give the move to replica %d up", step.Replica)
 	}
 	return "nothing"
 }
@@ -304,6 +302,9 @@ func (s *steward) plan(ctx context.Context, k *known) {
 	var commands []*metapb.Command
 	for _, c := range a.States {
 		commands = append(commands, &metapb.Command{Body: &metapb.Command_SetNodeState{SetNodeState: c}})
+	}
+	for _, c := range a.GiveUp {
+		commands = append(commands, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: c}})
 	}
 	if len(a.Moves) > 0 {
 		commands = append(commands, &metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: &metapb.PlanMoves{Moves: a.Moves}}})

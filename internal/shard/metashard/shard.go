@@ -61,6 +61,8 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 		return l.setNodeState(tx, c.SetNodeState)
 	case *metapb.Command_PlanMoves:
 		return l.planMoves(tx, c.PlanMoves)
+	case *metapb.Command_ReadyMove:
+		return l.readyMove(c.ReadyMove)
 	case *metapb.Command_FinishMove:
 		return l.finishMove(tx, c.FinishMove)
 	case *metapb.Command_PreferLeaders:

@@ -123,7 +123,18 @@ func (l *logic) begin(tx *shard.Tx, m *metapb.PlannedMove) *metapb.Shard {
 	return s
 }
 
-// finishMove ends a move. A move that is not under way any more has ended before.
+// readyMove lets a move's new replica have its vote.
+func (l *logic) readyMove(r *metapb.ReadyMove) shard.Result {
+	s, ok := l.shards.Find(shardKey(r.Shard))
+	if ok && s.Move != nil && s.Move.To.Id == r.Replica && !s.Move.Ready {
+		s.Move.Ready = true
+		s.Version++
+		l.putShard(s)
+	}
+	return shard.Result{}
+}
+
+// finishMove ends a move. A move that is not under way any more has ended before, and one whose new replica may have a vote is not given up.
 func (l *logic) finishMove(tx *shard.Tx, f *metapb.FinishMove) shard.Result {
 	if !fit(f.Reason) {
 		return malformed("a reason that is not UTF-8 of at most %d bytes", maxTextBytes)
@@ -133,7 +144,7 @@ func (l *logic) finishMove(tx *shard.Tx, f *metapb.FinishMove) shard.Result {
 	case !ok || s.Move == nil || s.Move.To.Id != f.Replica:
 	case f.Done:
 		l.complete(tx, s)
-	default:
+	case !s.Move.Ready:
 		l.giveUp(tx, s, f.Reason)
 	}
 	return shard.Result{}
@@ -164,7 +175,7 @@ func (l *logic) giveUp(tx *shard.Tx, s *metapb.Shard, why string) {
 func (l *logic) dropMovesTo(tx *shard.Tx, node uint64) {
 	var moving []*metapb.Shard
 	l.shards.Scan("", "", func(_ string, s *metapb.Shard) bool {
-		if s.Move != nil && s.Move.To.Node == node {
+		if s.Move != nil && s.Move.To.Node == node && !s.Move.Ready {
 			moving = append(moving, s)
 		}
 		return true
