@@ -44,14 +44,18 @@ type Config struct {
 	// it crashed and came back for alive for 2.5 to 15 s. Default 30 s.
 	Linger time.Duration
 	// Known returns gossip addresses (host:port; names are looked up, all their addresses are tried) of nodes that ought to be there.
-	// It may be nil.
+	// Nil: none.
 	Known func() []string
-	Log   *slog.Logger
+	// Log of nil: nothing is logged.
+	Log *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
 	c.Rejoin = cmp.Or(c.Rejoin, 3*time.Second)
 	c.Linger = cmp.Or(c.Linger, 30*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Known == nil {
 		c.Known = func() []string { return nil }
 	}

@@ -313,7 +313,6 @@ func TestOpenRefuses(t *testing.T) {
 		"this node's addresses, name, zone and version take 583 bytes as": func(c *Config) { c.Self.Name = strings.Repeat("x", 513) },
 	} {
 		cfg := config(1, 1, nil)
-		cfg.Log = slog.New(slog.DiscardHandler)
 		change(&cfg)
 		g, err := Open(cfg)
 		if err == nil {
@@ -328,7 +327,6 @@ func TestOpenRefuses(t *testing.T) {
 // Who connects before Run does not keep Close from giving the port back.
 func TestCloseWithoutRun(t *testing.T) {
 	cfg := config(1, 1, nil)
-	cfg.Log = slog.New(slog.DiscardHandler)
 	g, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)

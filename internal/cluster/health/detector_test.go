@@ -224,6 +224,71 @@ func TestOwnPauseAccusesNobody(t *testing.T) {
 	}
 }
 
+// What is told as missed right after a pause was sent before it.
+func TestMissesOfAPauseDoNotCount(t *testing.T) {
+	now := epoch
+	d := New(DefaultConfig(), 1, now)
+	d.SetPeers([]uint64{2, 3}, now)
+	for range 20 {
+		now += int64(tickTime)
+		d.Tick(now)
+	}
+	now += int64(2 * time.Second)
+	for range 5 {
+		d.Missed(2, "timeout", now)
+	}
+	now += int64(d.cfg.Interval) - 1
+	d.Missed(2, "timeout", now)
+	if changes := d.Tick(now); len(changes) > 0 {
+		t.Errorf("misses within an interval after a pause: %+v, want no change", changes)
+	}
+	now++
+	d.Missed(2, "timeout", now)
+	if changes := d.Tick(now); len(changes) != 1 || changes[0].Reason != "a heartbeat is missing: timeout" {
+		t.Errorf("a miss an interval after a pause: %+v, want node 2 suspect", changes)
+	}
+}
+
+// It takes misses as well as time: a silence in which nothing was asked is none.
+func TestUnreached(t *testing.T) {
+	for _, test := range []struct {
+		misses  int
+		silence time.Duration
+		reached bool
+	}{
+		{misses: 3, silence: 1200 * time.Millisecond, reached: false},
+		{misses: 3, silence: 1199 * time.Millisecond, reached: true},
+		{misses: 2, silence: time.Hour, reached: true},
+		{misses: 100, silence: time.Second, reached: true},
+	} {
+		l := newLink(DefaultConfig(), epoch)
+		for range test.misses {
+			l.missed("", epoch+int64(time.Second))
+		}
+		if l.judge(DefaultConfig(), epoch+int64(test.silence)); l.reached != test.reached {
+			t.Errorf("after %d misses and %s: reached is %t, want %t", test.misses, test.silence, l.reached, test.reached)
+		}
+	}
+}
+
+// What one peer says of another, whom this node has not yet asked, is one voice.
+func TestOneVoiceIsNotEnough(t *testing.T) {
+	d := New(DefaultConfig(), 1, epoch)
+	d.SetPeers([]uint64{2, 3, 4}, epoch)
+	says := func(peer uint64) {
+		d.Answered(peer, Heartbeat{Sent: epoch, PeerReceived: epoch + 1, PeerSent: epoch + 1, Received: epoch + 2, Row: []Link{{To: 4}}})
+		d.Tick(epoch + 2)
+	}
+	says(2)
+	if o := d.Observed()[4]; o.Health != cluster.Suspect || o.Reason != "not reached from node 2" {
+		t.Errorf("one peer does not reach node 4: %+v, want suspect", o)
+	}
+	says(3)
+	if o := d.Observed()[4]; o.Health != cluster.Unhealthy || o.Reason != "not reached from node 2, 3" {
+		t.Errorf("two peers do not reach node 4: %+v, want unhealthy", o)
+	}
+}
+
 // The time in which nobody watched does not count towards how long a node has been dead, and a dead node is not alive because of it.
 func TestPauseMovesSince(t *testing.T) {
 	w := newWorld(3, 1)
@@ -369,7 +434,7 @@ func TestNothingWithoutACause(t *testing.T) {
 				d.Self(stalled, now)
 			},
 			"time": func(t *rapid.T) {
-				now += int64(rapid.SampledFrom([]time.Duration{10, 50, 100, 200, 400}).Draw(t, "step")) * int64(time.Millisecond)
+				now += int64(rapid.SampledFrom([]time.Duration{10, 50, 100, 200, 200, 200, 400}).Draw(t, "step")) * int64(time.Millisecond)
 			},
 			"": func(t *rapid.T) {
 				skewed := false
