@@ -23,8 +23,8 @@ func (w *World) placement(id shard.ID) (replicas []replica.Replica) {
 	return replicas
 }
 
-// order has some node bring a command to the meta shard, as the request of an operator would.
-func (w *World) order(m *metapb.Command, done replica.Done) {
+// instruct has some node bring a command to the meta shard, as the request of an operator would.
+func (w *World) instruct(m *metapb.Command, done replica.Done) {
 	live := w.live()
 	if len(live) == 0 {
 		done(shard.Result{}, errUnavailable)
@@ -50,35 +50,23 @@ func (w *World) found() {
 		}
 		f.Shards = append(f.Shards, row)
 	}
-	w.insist("found", &metapb.Command{Body: &metapb.Command_Found{Found: f}}, nil)
-}
-
-// insist orders something until it is accepted, then calls done with the answer.
-func (w *World) insist(what string, m *metapb.Command, done func(shard.Result)) {
-	accepted := false
+	founded := false
 	var again func()
 	again = func() {
-		if accepted || w.failure != nil {
+		if founded || w.failure != nil {
 			return
 		}
-		w.order(m, func(r shard.Result, err error) {
-			switch {
-			case accepted || err != nil:
-			case r.OK():
-				accepted = true
-				if done != nil {
-					done(r)
-				}
-			default:
-				w.fail("operator", "%s is refused: %s %s", what, r.Code, r.Detail)
+		w.instruct(&metapb.Command{Body: &metapb.Command_Found{Found: f}}, func(r shard.Result, err error) {
+			if founded = founded || err == nil && r.OK(); err == nil && !r.OK() {
+				w.fail("operator", "the cluster cannot be founded: %s %s", r.Code, r.Detail)
 			}
 		})
-		w.after(stepPatience+second, nil, what, again)
+		w.after(stepPatience+second, nil, "found", again)
 	}
 	again()
 }
 
-// plan returns what the meta shard says on its leader, nil when that cannot be known just now.
+// view returns what the meta shard says on its leader, nil when that cannot be known just now.
 func (w *World) view() *metapb.View {
 	leader := w.leader(metaShard)
 	if leader == nil {
@@ -128,7 +116,7 @@ func (w *World) moveAny() {
 	}
 	m := &metapb.PlannedMove{Shard: s.Id, Version: s.Version, From: pick(w.faults, s.Replicas).Id, To: pick(w.faults, free), Reason: "asked for"}
 	w.tell("%s: replica %d is to move to node %d", shard.ID(s.Id), m.From, m.To)
-	w.order(&metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: &metapb.PlanMoves{Moves: []*metapb.PlannedMove{m}}}}, ignore)
+	w.instruct(&metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: &metapb.PlanMoves{Moves: []*metapb.PlannedMove{m}}}}, ignore)
 }
 
 // operatorActs drains a node, has its replicas moved away, takes it back, or wants another node to lead a shard.
@@ -141,7 +129,7 @@ func (w *World) operatorActs() {
 		s := pick(w.faults, v.Shards)
 		p := &metapb.Preference{Shard: s.Id, Node: pick(w.faults, s.Replicas).Node}
 		w.tell("%s is to be led by node %d", shard.ID(s.Id), p.Node)
-		w.order(&metapb.Command{Body: &metapb.Command_PreferLeaders{PreferLeaders: &metapb.PreferLeaders{Preferences: []*metapb.Preference{p}}}}, ignore)
+		w.instruct(&metapb.Command{Body: &metapb.Command_PreferLeaders{PreferLeaders: &metapb.PreferLeaders{Preferences: []*metapb.Preference{p}}}}, ignore)
 		return
 	}
 	n := pick(w.faults, v.Nodes)
@@ -155,7 +143,7 @@ func (w *World) operatorActs() {
 
 func (w *World) setState(id uint64, to metapb.NodeState) {
 	w.tell("node %d is to be %v", id, to)
-	w.order(&metapb.Command{Body: &metapb.Command_SetNodeState{SetNodeState: &metapb.SetNodeState{Node: id, State: to, Reason: "asked for"}}}, ignore)
+	w.instruct(&metapb.Command{Body: &metapb.Command_SetNodeState{SetNodeState: &metapb.SetNodeState{Node: id, State: to, Reason: "asked for"}}}, ignore)
 }
 
 // takeBack makes all nodes active again.
@@ -211,7 +199,7 @@ func (w *World) replace(n *node) {
 		if !n.waiting || w.failure != nil {
 			return
 		}
-		w.order(m, func(r shard.Result, err error) {
+		w.instruct(m, func(r shard.Result, err error) {
 			switch {
 			case !n.waiting || err != nil:
 			case r.OK():
