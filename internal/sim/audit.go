@@ -54,8 +54,8 @@ func (w *World) unrest() string {
 			return fmt.Sprintf("client %d waits for the answer to %s", c.id, c.busy.what)
 		}
 	}
-	if len(w.moves) > 0 {
-		return w.moves[0].String()
+	if why := w.unsettled(); why != "" {
+		return why
 	}
 	for _, id := range w.groups {
 		leader := w.leader(id)
@@ -92,6 +92,7 @@ func (w *World) unrest() string {
 func (w *World) operate() {
 	w.after(second, nil, "operator", func() {
 		w.operate()
+		w.takeBack()
 		live := w.live()
 		if len(live) == 0 {
 			return

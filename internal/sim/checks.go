@@ -32,9 +32,7 @@ type groupChecks struct {
 	leading map[transport.NodeID]uint64
 	// proposed has the term of what leaders have sent, by index.
 	proposed map[uint64]uint64
-	// numbers is how many replicas have been made after the first ones.
-	numbers uint64
-	applied map[transport.NodeID]uint64
+	applied  map[transport.NodeID]uint64
 }
 
 type committed struct {

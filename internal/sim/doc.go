@@ -8,8 +8,8 @@
 //	           ▲                  └────────────────────────────────┘◀── clients
 //	           └── faults: cut, crash, stall, skew, kill, move, ...
 //
-// The replicas, the reactor and the state machines are those of production; this package is their executor, in the place of
-// package node's goroutines. The router follows package node's rules. Clock, network, disks (memstore), provider and randomness are
+// The replicas, the reactor, the state machines and the decisions about where replicas belong are those of production; this package
+// is their executor, in the place of package node's goroutines. The router follows package node's rules. Clock, network, disks (memstore), provider and randomness are
 // simulated, elections included: a run takes over crypto/rand's reader, from which Raft draws its timeouts.
 //
 // A run has two phases. For a minute anything may fail (safety). Then the faults end, and within five minutes everything has

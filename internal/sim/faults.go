@@ -17,7 +17,7 @@ func (w *World) startFaults() {
 		{Crash, func() { w.anyNode().crash("power lost") }},
 		{DiskError, func() { w.anyNode().failing = true }},
 		{StalledDisk, w.stall}, {Pause, w.pause}, {Jump, w.jump}, {Transfer, w.transfer},
-		{Moves, w.moveAny}, {LostDisk, w.loseDisk}, {OldDisk, w.copyDisk}, {ProviderOutage, w.outage},
+		{Moves, w.moveAny}, {LostDisk, w.loseDisk}, {OldDisk, w.copyDisk}, {Operator, w.operatorActs}, {ProviderOutage, w.outage},
 	} {
 		if w.plan.On[k.fault] && (k.fault != LostDisk && k.fault != OldDisk || w.plan.Nodes >= 3) {
 			w.every(k.fault, k.do)
@@ -166,7 +166,7 @@ func (w *World) heal() {
 		switch {
 		case out && n.life != 0:
 			n.crash("left out for good")
-		case !out && n.life == 0 && !n.waiting:
+		case !out && n.life == 0 && !n.gone:
 			n.start()
 		}
 	}

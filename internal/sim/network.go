@@ -28,7 +28,7 @@ type network struct {
 
 func newNetwork(w *World) *network {
 	n := &network{w: w, rng: newRandom(w.plan.Seed, "network")}
-	size := w.plan.Nodes + 1
+	size := w.plan.Nodes + 1 + maxReplacements
 	n.known = make([]start, size)
 	for range size {
 		base := make([]int64, size)
@@ -144,6 +144,7 @@ func (n *network) arrive(f frame, what string) {
 	if f.start.life > n.known[f.from.id].life {
 		n.known[f.from.id] = f.start
 	}
+	to.control.heard[f.from.id] = n.w.now
 	if to.pausedUntil > n.w.now {
 		n.w.push(event{at: to.pausedUntil, node: to, life: to.life, what: what, fn: func() { to.receive(f) }})
 		return

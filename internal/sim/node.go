@@ -37,9 +37,10 @@ type node struct {
 	stalledUntil, pausedUntil int64
 	// failing says that the next write fails.
 	failing bool
-	// boot counts the starts, on disk. Stale says that the disk is an old copy, waiting that the node is down until it is replaced.
-	boot           uint64
-	stale, waiting bool
+	// boot counts the starts, on disk. Stale says that the disk is an old copy; gone that the node never comes back, and waiting that
+	// none has come in its place yet.
+	boot                 uint64
+	stale, gone, waiting bool
 
 	life     uint64
 	engine   store.Engine
@@ -48,6 +49,7 @@ type node struct {
 	receiver *replica.Receiver
 	reactor  *reactor.Reactor
 	router   *router
+	control  *control
 	writing  *replica.Write
 	sending  []*stream
 	awake    bool
@@ -129,6 +131,7 @@ func (n *node) start() {
 	rc.MaxBackoff, rc.StuckRetry = 2*time.Second, 5*time.Second // as much happens in a minute as in a day
 	n.reactor = reactor.New(rc, n.rng.next)
 	n.router = newRouter(n)
+	n.control = newControl(n)
 	n.writing, n.sending, n.awake, n.dying, n.leading = nil, nil, false, false, make(map[shard.ID]uint64)
 	n.tasks, n.applying = make([][]*replica.Task, len(n.appliers)), make([]bool, len(n.appliers))
 	n.w.after(n.rng.between(0, tickInterval), n, "tick", n.tick)
@@ -139,6 +142,9 @@ func (n *node) open(id shard.ID, r store.Reader, prefix []byte) (shard.Machine, 
 	m, err := openShard(n.w.plan.Layout, n.w.mutant)(id, r, prefix)
 	if err != nil {
 		return nil, err
+	}
+	if n.host != nil && id.Service() == shard.Order && len(m.Outbox()) > 0 { // opened while the node runs: what came with a snapshot
+		n.w.hit(probeSnapshotDuringSaga)
 	}
 	return &watched{Machine: n.w.mutant.machine(id, n, m), id: id, node: n}, nil
 }
@@ -162,13 +168,13 @@ func (n *node) crash(why string) {
 	keep := n.rng.below(unsynced + 1)
 	n.w.tell("node %d dies: %s (%d of %d unsynced batches lost)", n.id, why, unsynced-keep, unsynced)
 	n.disk.Crash(keep)
-	n.life, n.host, n.appliers, n.reactor, n.router, n.writing, n.sending = 0, nil, nil, nil, nil, nil, nil
+	n.life, n.host, n.appliers, n.reactor, n.router, n.control, n.writing, n.sending = 0, nil, nil, nil, nil, nil, nil, nil
 	n.pausedUntil, n.stalledUntil, n.failing = 0, 0, false
 	n.w.checks.died(n)
 	n.w.hit(probeCrash)
 	delay := n.rng.exponential(2 * second)
 	n.w.after(delay, nil, "restart", func() {
-		if n.life == 0 && !n.waiting && !(n.w.calm && int(n.id) == n.w.plan.LeaveOut) {
+		if n.life == 0 && !n.gone && !(n.w.calm && int(n.id) == n.w.plan.LeaveOut) {
 			n.w.tell("node %d starts", n.id)
 			n.start()
 		}
@@ -326,6 +332,9 @@ func (n *node) receive(f frame) {
 			n.bulk(f.from, &f.messages[i])
 		}
 	default:
+		if len(f.messages) == 0 {
+			return // a heartbeat
+		}
 		n.host.Receive(f.from.id, f.messages)
 	}
 	n.wake()
@@ -437,9 +446,6 @@ func (n *node) end(st *stream, ok bool) {
 	if ok {
 		n.w.tell("node %d has sent node %d a snapshot of %s", n.id, st.s.To, st.s.Group)
 		n.w.hit(probeSnapshot)
-		if m, _ := n.machine(st.s.Group); m != nil && st.s.Group.Service() == shard.Order && len(m.Outbox()) > 0 {
-			n.w.hit(probeSnapshotDuringSaga)
-		}
 	}
 	n.wake()
 }

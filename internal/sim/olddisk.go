@@ -40,7 +40,7 @@ func (w *World) copyDisk() {
 // putBack has a node come back with an old copy of its disk. One whose peers have heard of no start since the copy was made is
 // started once more instead: that is the case in which a boot number says nothing.
 func (w *World) putBack(n *node, c oldCopy) {
-	if w.calm || w.repairing() || len(w.moves) > 0 || n.life == 0 {
+	if w.calm || w.repairing() || len(w.nodes) >= w.plan.Nodes+maxReplacements || n.life == 0 {
 		return
 	}
 	if w.net.known[n.id].boot <= c.boot {
@@ -61,25 +61,8 @@ func (n *network) refuses(id transport.NodeID, s start) bool {
 
 // refused has a node that nobody listens to stop, and be replaced.
 func (n *node) refused(why string) {
-	if !n.stale || n.life == 0 {
-		return
+	if n.stale && n.life != 0 {
+		n.crash(why)
+		n.w.replace(n)
 	}
-	n.crash(why)
-	n.waiting = true
-	n.w.replaceSoon(n)
-}
-
-// replaceSoon replaces a node as soon as it is known which replicas it had.
-func (w *World) replaceSoon(n *node) {
-	w.after(second/2, nil, "replace", func() {
-		moves, known := w.replacements(n)
-		if !known || w.failure != nil {
-			w.replaceSoon(n)
-			return
-		}
-		w.tell("node %d is replaced", n.id)
-		n.disk, n.boot, n.stale, n.waiting = memstore.NewDisk(), w.net.known[n.id].boot, false, false
-		n.start()
-		w.begin(moves)
-	})
 }

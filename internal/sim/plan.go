@@ -44,6 +44,7 @@ const (
 	ProviderDuplicate
 	ProviderOutage
 	OldDisk
+	Operator
 	faults
 )
 
@@ -78,7 +79,7 @@ var catalog = [faults]struct {
 	KillDelivering:    {"kill-delivering", 0.0005, 0.02, "of the deliveries from an outbox find the node dead"},
 	Snapshots:         {"snapshots", 5, 100, "entries are kept in the log, so that those who were away need snapshots"},
 	Transfer:          {"transfer", 2, 20, "s between transfers of a leadership"},
-	Moves:             {"moves", 5, 20, "s between moves of a replica to another node"},
+	Moves:             {"moves", 5, 20, "s between moves of a replica to another node, as asked for"},
 	LostDisk:          {"lost-disk", 15, 40, "s between disks that are lost for good"},
 	SlowApply:         {"slow-apply", 0.01, 0.3, "of the entries wait before they are applied"},
 	ClientLoss:        {"client-loss", 0.01, 0.2, "of the requests and answers of clients are lost"},
@@ -88,6 +89,7 @@ var catalog = [faults]struct {
 	ProviderDuplicate: {"provider-duplicate", 0.05, 0.5, "of the calls reach the provider twice and are called back"},
 	ProviderOutage:    {"provider-outage", 10, 40, "s between outages of the provider"},
 	OldDisk:           {"old-disk", 6, 25, "s between copies of a disk, each put back some time later"},
+	Operator:          {"operator", 4, 20, "s between orders of an operator: drain, decommission, take back, another leader"},
 }
 
 func (f Fault) String() string { return catalog[f].name }

@@ -36,6 +36,8 @@ const (
 	probeLostDisk
 	probeMoved
 	probeOldDisk
+	probeGivenUp
+	probeDrained
 	probes
 )
 
@@ -44,7 +46,7 @@ var probeNames = [probes]string{
 	probeKilled:                  "a node was killed at a chosen moment",
 	probeLeaderChange:            "another leader took over",
 	probeTwoLeaders:              "two nodes believed to lead at once, in different terms",
-	probeSnapshot:                "a snapshot was installed",
+	probeSnapshot:                "a snapshot arrived",
 	probeSnapshotDuringSaga:      "a snapshot was installed while orders were under way",
 	probeReplayed:                "a retry was answered from the idempotency record",
 	probeDeclined:                "the provider declined",
@@ -70,6 +72,8 @@ var probeNames = [probes]string{
 	probeLostDisk:                "a node lost its disk",
 	probeMoved:                   "a replica was moved to another node",
 	probeOldDisk:                 "an old copy of a disk was put back",
+	probeGivenUp:                 "a move was given up",
+	probeDrained:                 "a node was drained, decommissioned or taken back",
 	probeUndecided:               "a history was too long to be decided",
 }
 

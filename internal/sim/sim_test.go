@@ -27,6 +27,7 @@ const fixedSeeds = 16
 
 func TestFixedSeedsKeepEveryPromise(t *testing.T) {
 	var virtual float64
+	var hits [probes]int
 	orders := 0
 	for seed := uint64(1); seed <= fixedSeeds; seed++ {
 		r := Run(Draw(seed, 0), nil, nil)
@@ -35,6 +36,14 @@ func TestFixedSeedsKeepEveryPromise(t *testing.T) {
 		}
 		virtual += r.VirtualSeconds
 		orders += r.Orders
+		for p, n := range r.Probes {
+			hits[p] += n
+		}
+	}
+	for _, p := range []probe{probeCrash, probeLeaderChange, probeSnapshot, probeMoved, probeGivenUp, probeLostDisk, probeOldDisk, probeDrained, probeOutboxTakenOver} {
+		if hits[p] == 0 {
+			t.Errorf("never in %d seeds: %s", fixedSeeds, probeNames[p])
+		}
 	}
 	if virtual < fixedSeeds*60 || orders < 10*fixedSeeds {
 		t.Errorf("%d seeds had %.0f virtual seconds and %d orders: too little to show anything", fixedSeeds, virtual, orders)
@@ -43,7 +52,7 @@ func TestFixedSeedsKeepEveryPromise(t *testing.T) {
 
 // failedSeeds failed once, of the program or of the simulator. What they showed has its own test where it was mended; the seeds
 // stay because they have proved to lead to rare places.
-var failedSeeds = []uint64{119, 121, 2001, 2050, 2088, 2097, 2117, 3026, 3446, 3454, 4113, 5311, 5548, 11726, 20924, 21342, 7041, 9505, 9518}
+var failedSeeds = []uint64{119, 121, 2001, 2050, 2088, 2097, 2117, 3026, 3446, 3454, 4113, 5311, 5548, 11726, 20924, 21342, 7041, 9505, 9518, 500401, 500438, 700031, 700185, 700332}
 
 func TestSeedsThatFailedOnceKeepEveryPromise(t *testing.T) {
 	for _, seed := range failedSeeds {
@@ -181,12 +190,31 @@ func TestBatchReportsWhatItSaw(t *testing.T) {
 	}
 }
 
+func TestLargeBatchHasToReachEveryRareSituation(t *testing.T) {
+	s := &Summary{Seeds: coverageSeeds, Probes: make(map[string]int)}
+	for _, name := range probeNames {
+		s.Probes[name] = 1
+	}
+	s.Probes[probeNames[probeUndecided]] = 0
+	if missed := s.uncovered(); len(missed) > 0 {
+		t.Errorf("all were reached, but %v", missed)
+	}
+	s.Probes[probeNames[probeStuck]] = 0
+	if missed := s.uncovered(); len(missed) != 1 || !strings.Contains(missed[0].Message, probeNames[probeStuck]) {
+		t.Errorf("missed are %v, want that a step was stuck", missed)
+	}
+	s.Seeds--
+	if missed := s.uncovered(); len(missed) > 0 {
+		t.Errorf("a small batch has to reach %v", missed)
+	}
+}
+
 func TestFailureSaysHowToReplayIt(t *testing.T) {
 	var out, errs bytes.Buffer
 	code := Main(t.Context(), []string{"-seed", "1", "-nodes", "3", "-mutant", "compensation-skipped", "-no-shrink"}, nil, &out, &errs)
 	text := out.String()
 	_, replay, ok := strings.Cut(text, "go run ./cmd/hanse-sim ")
-	if code != 1 || !ok || !strings.Contains(text, "FAILED") {
+	if code != 1 || !ok || !strings.Contains(text, "FAILED") || !strings.Contains(text, "revision ") {
 		t.Fatalf("code %d:\n%s%s", code, text, &errs)
 	}
 	var again bytes.Buffer

@@ -36,7 +36,6 @@ type World struct {
 	provider *provider
 	clients  []*client
 	orders   []*knownOrder // that clients know of
-	moves    []*move       // under way
 	history  *history
 	checks   *checks
 	faults   *random
@@ -255,6 +254,7 @@ func newWorld(p Plan, m *Mutant, trace func(string)) *World {
 		n.format()
 		n.start()
 	}
+	w.found()
 	w.startFaults()
 	w.startClients()
 	return w
