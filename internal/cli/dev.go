@@ -37,6 +37,8 @@ const (
 // devOptions are what `dev` and `replay --dev` start.
 type devOptions struct {
 	nodes int
+	// zones are given to the nodes in turn; none: no zones.
+	zones []string
 	// shards of the services that an order goes through. One keeps their leaders on one node: on a machine that runs all
 	// nodes, spreading them costs hops and syncs and brings nothing.
 	shards int
@@ -66,10 +68,12 @@ func (a *app) devCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, 1 to 9")
+	f.StringSliceVar(&o.zones, "zones", nil, "zones of the nodes, given to them in turn, for example a,b,c")
 	f.IntVar(&o.shards, "shards", 1, "shards of orders, stock and payments; fixed with the data in --dir")
 	f.StringVar(&o.dir, "dir", "", "keep the data here; without it everything is gone at the end")
 	cmd.PersistentFlags().IntVar(&o.port, "http-port", dev.DefaultPort, "first port; node n listens 10 further on for each")
 	f.StringVar(&o.psp, "psp", "sim", "payment provider: sim (a process with a ledger), instant (accepts everything), or a URL")
+	cmd.AddCommand(a.devAddCmd(&o.port))
 	for _, act := range []struct{ use, short string }{
 		{"kill", "Kill a process with SIGKILL: a node by its number, or psp"},
 		{"stop", "Stop a process in order: a node by its number, or psp"},
@@ -130,10 +134,14 @@ type devRun struct {
 	temp  bool
 	addrs []string
 	psp   string // URL, empty without a simulated provider
-	c     *client.Client
-	start time.Time
+	// provider is what the nodes are told of it.
+	provider string
+	c        *client.Client
+	start    time.Time
 	// program is how one types this program's name.
 	program string
+	// added are the nodes that joined after the first start; the supervisor's goroutine owns them once it runs.
+	added []addedNode
 }
 
 // withDev runs a development cluster for as long as use takes, and leaves nothing behind.
@@ -162,8 +170,15 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	if strings.Contains(program, "go-build") { // built by go run, for this run alone
 		d.program = "go run ./cmd/hanse"
 	}
+	if d.added, err = readAdded(d.dir); err != nil {
+		return err
+	}
+	if len(d.added) > 0 && d.added[0].Node <= o.nodes {
+		return usage("--nodes %d: node %d of the cluster in %s was added later; want at most %d", o.nodes, d.added[0].Node, d.dir, d.added[0].Node-1)
+	}
 	cfg := dev.DefaultConfig()
 	cfg.Dir, cfg.Temporary, cfg.Name = d.dir, d.temp, strconv.Itoa(o.port)
+	cfg.Add = func(n dev.Addition) (dev.Process, error) { return d.add(program, n) }
 	cfg.Report = func(s dev.Status) {
 		if s.State == dev.Crashed {
 			fmt.Fprintf(a.err, "%s crashed (%s):\n%s\n", s.Name, s.Exit, dev.Tail(s.Log, 12))
@@ -233,21 +248,50 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 			"--callback-url", "http://" + dev.Loopback(o.port) + "/v1/callbacks/psp",
 		}})
 	}
+	d.provider = psp
 	var peers []string
 	for n := 1; n <= o.nodes; n++ {
 		p := dev.NodePorts(o.port, n)
 		d.addrs = append(d.addrs, dev.Loopback(p.HTTP))
 		peers = append(peers, fmt.Sprintf("%d=%s/%s", n, dev.Loopback(p.HTTP), dev.Loopback(p.Peer)))
-		addrs = append(addrs, dev.Loopback(p.HTTP), dev.Loopback(p.Peer))
+		addrs = append(addrs, nodeAddrs(p)...)
 	}
 	for n := 1; n <= o.nodes; n++ {
-		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: []string{
-			program, "serve", "--bootstrap", "--cluster", devName, "--shards", fmt.Sprintf("order=%d,inventory=%d,payment=%d", o.shards, o.shards, o.shards), "--node-id", strconv.Itoa(n), "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)),
-			"--http-port", strconv.Itoa(dev.NodePorts(o.port, n).HTTP), "--peers", strings.Join(peers, ","), "--psp", psp,
-			"--debug", dev.Loopback(dev.NodePorts(o.port, n).Debug),
-		}})
+		command := d.serve(program, n, d.zone(n), "--bootstrap", "--cluster", devName, "--node-id", strconv.Itoa(n), "--peers", strings.Join(peers, ","),
+			"--shards", fmt.Sprintf("order=%d,inventory=%d,payment=%d", o.shards, o.shards, o.shards))
+		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: command})
+	}
+	for _, n := range d.added {
+		cfg.Processes = append(cfg.Processes, d.joining(program, n))
+		addrs = append(addrs, nodeAddrs(dev.NodePorts(o.port, n.Node))...)
 	}
 	return provider, addrs
+}
+
+// nodeAddrs are the addresses that a node listens on.
+func nodeAddrs(p dev.Ports) []string {
+	return []string{dev.Loopback(p.HTTP), dev.Loopback(p.Peer), dev.Loopback(p.Gossip)}
+}
+
+// zone is what --zones has for node n.
+func (d *devRun) zone(n int) string {
+	if len(d.opts.zones) == 0 {
+		return ""
+	}
+	return d.opts.zones[(n-1)%len(d.opts.zones)]
+}
+
+// serve is the command line of node n, with what the nodes differ in by how they come into the cluster.
+func (d *devRun) serve(program string, n int, zone string, more ...string) []string {
+	p := dev.NodePorts(d.opts.port, n)
+	command := []string{
+		program, "serve", "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)), "--http-port", strconv.Itoa(p.HTTP), "--name", fmt.Sprintf("node%d", n),
+		"--psp", d.provider, "--debug", dev.Loopback(p.Debug),
+	}
+	if zone != "" {
+		command = append(command, "--zone", zone)
+	}
+	return append(command, more...)
 }
 
 // stockShop receives the demo shop's stock, once: idempotency keys are kept for a week only, a shop with --dir for as
@@ -297,9 +341,15 @@ func (d *devRun) welcome(w io.Writer) {
 		with = "a payment provider, " + with
 	}
 	nodes := plural(d.opts.nodes, "node")
+	if len(d.added) > 0 {
+		nodes += fmt.Sprintf(" and %d added", len(d.added))
+	}
 	fmt.Fprintf(w, "Hanse is ready after %.1f s: %s, %s.\n\n", time.Since(d.start).Seconds(), nodes, with)
 	for i, addr := range d.addrs {
 		fmt.Fprintf(w, "  node %d    http://%s\n", i+1, addr)
+	}
+	for _, n := range d.added {
+		fmt.Fprintf(w, "  node %d    http://%s\n", n.Node, dev.Loopback(dev.NodePorts(d.opts.port, n.Node).HTTP))
 	}
 	if d.psp != "" {
 		fmt.Fprintf(w, "  provider  %s/v1/ledger\n", d.psp)
@@ -321,6 +371,9 @@ Then try:
 `, d.addrs[0])
 	table(w, "", func(row func(...any)) {
 		try := func(command, then string) { row("  "+d.program+" "+command, "# "+then) }
+		if d.opts.nodes+len(d.added) < dev.MaxNodes {
+			try("dev add"+port, "one more node joins, and takes its share")
+		}
 		if d.opts.nodes > 2 { // fewer cannot lose one
 			try("dev kill 2"+port, "and order again, with another Idempotency-Key")
 			try("dev start 2"+port, "it catches up")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +27,7 @@ func TestADevelopmentClusterIsPlanned(t *testing.T) {
 	if got, want := strings.Join(d.addrs, " "), "127.0.0.1:7400 127.0.0.1:7410 127.0.0.1:7420"; got != want {
 		t.Errorf("nodes at %s, want %s", got, want)
 	}
-	if got, want := strings.Join(addrs, " "), "127.0.0.1:7490 127.0.0.1:7400 127.0.0.1:7402 127.0.0.1:7410 127.0.0.1:7412 127.0.0.1:7420 127.0.0.1:7422"; got != want {
+	if got, want := strings.Join(addrs, " "), "127.0.0.1:7490 127.0.0.1:7400 127.0.0.1:7402 127.0.0.1:7403 127.0.0.1:7410 127.0.0.1:7412 127.0.0.1:7413 127.0.0.1:7420 127.0.0.1:7422 127.0.0.1:7423"; got != want {
 		t.Errorf("it needs %s, want %s", got, want)
 	}
 	var names []string
@@ -53,7 +55,7 @@ func TestADevelopmentClusterIsPlanned(t *testing.T) {
 		}
 	}
 	d = &devRun{opts: devOptions{nodes: 1, port: 7400, psp: "instant"}}
-	if provider, addrs := d.plan(&cfg, "hanse"); provider != "" || len(addrs) != 2 {
+	if provider, addrs := d.plan(&cfg, "hanse"); provider != "" || len(addrs) != 3 {
 		t.Errorf("without a process for it the provider is %q, and %v are needed", provider, addrs)
 	}
 }
@@ -67,7 +69,7 @@ func TestTheWelcomeTellsWhatToType(t *testing.T) {
 	d.welcome(&out)
 	for _, want := range []string{
 		"3 nodes, a payment provider, a small shop", "http://127.0.0.1:7420", "gone when this ends", "curl -s http://127.0.0.1:7400/v1/orders",
-		"hanse dev kill 2  ", "hanse audit  ", "Ctrl-C",
+		"hanse dev kill 2  ", "hanse dev add  ", "hanse audit  ", "Ctrl-C",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, out.String())
@@ -86,6 +88,141 @@ func TestTheWelcomeTellsWhatToType(t *testing.T) {
 		if strings.Contains(out.String(), no) {
 			t.Errorf("it says %q:\n%s", no, out.String())
 		}
+	}
+}
+
+func TestZonesAreGivenInTurn(t *testing.T) {
+	d := &devRun{opts: devOptions{nodes: 3, port: 7400, psp: "instant", zones: []string{"a", "b"}}, dir: t.TempDir()}
+	var cfg dev.Config
+	d.plan(&cfg, "hanse")
+	for i, want := range []string{"a", "b", "a"} {
+		if got := strings.Join(cfg.Processes[i].Command, " "); !strings.Contains(got, " --zone "+want+" ") {
+			t.Errorf("node %d runs as %s, want it in zone %s", i+1, got, want)
+		}
+	}
+	p, err := d.add("hanse", dev.Addition{})
+	if err != nil || !strings.Contains(strings.Join(p.Command, " ")+" ", " --zone b ") {
+		t.Errorf("the fourth runs as %v (%v), want it in zone b", p.Command, err)
+	}
+}
+
+// An added node joins; when the cluster starts again with its directory, the node comes back.
+func TestAddedNodesComeBack(t *testing.T) {
+	dir := t.TempDir()
+	d := &devRun{opts: devOptions{nodes: 3, port: 21400, psp: "sim"}, dir: dir}
+	var cfg dev.Config
+	d.plan(&cfg, "hanse")
+	p, err := d.add("hanse", dev.Addition{Zone: "b", Roles: []string{"order", "payment"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Join(p.Command, " ")
+	for _, want := range []string{
+		"--data " + dir + "/node4", "--http-port 21430", "--name node4", "--zone b", "--roles order,payment", "--psp http://127.0.0.1:21490",
+		"--join 127.0.0.1:21400,127.0.0.1:21410,127.0.0.1:21420", "--join-token-file " + dir + "/join-token",
+	} {
+		if !strings.Contains(line, want) {
+			t.Errorf("it runs as %s, without %s", line, want)
+		}
+	}
+	if p.Name != "node 4" || strings.Contains(line, "--bootstrap") || strings.Contains(line, "--peers") || strings.Contains(line, "--node-id") {
+		t.Errorf("%s runs as %s, want a node that joins", p.Name, line)
+	}
+	if err := os.WriteFile(filepath.Join(dir, tokenFile), []byte("hjt_1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if joined, err := configured(t, p.Command[2:]...); err != nil || joined.JoinToken != "hjt_1" || joined.ID != 0 {
+		t.Errorf("hanse serve takes it as %+v, %v", joined, err)
+	}
+	if p, err = d.add("hanse", dev.Addition{}); err != nil || p.Name != "node 5" {
+		t.Errorf("the next is %s, %v", p.Name, err)
+	}
+
+	again := &devRun{opts: devOptions{nodes: 3, port: 21400, psp: "sim"}, dir: dir}
+	if again.added, err = readAdded(dir); err != nil {
+		t.Fatal(err)
+	}
+	cfg = dev.Config{}
+	_, addrs := again.plan(&cfg, "hanse")
+	if n := len(cfg.Processes); n != 6 || cfg.Processes[4].Name != "node 4" || strings.Join(cfg.Processes[4].Command, " ") != line {
+		t.Errorf("started again it runs %+v, want the same node 4, and node 5", cfg.Processes)
+	}
+	if all := strings.Join(addrs, " "); !strings.Contains(all, "127.0.0.1:21443") {
+		t.Errorf("it needs %s, want the addresses of node 5 too", all)
+	}
+	// There is an end to it.
+	for range 4 {
+		if _, err = again.add("hanse", dev.Addition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err = again.add("hanse", dev.Addition{}); err == nil || !strings.Contains(err.Error(), "at most 9") {
+		t.Errorf("a tenth node: %v", err)
+	}
+	var out, errOut strings.Builder
+	if code := Run(t.Context(), []string{"dev", "--dir", dir, "--nodes", "5", "--http-port", "21400"}, nil, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), "added later; want at most 3") {
+		t.Errorf("with more nodes than it began with: exit %d, %s", code, errOut.String())
+	}
+}
+
+// What dev add shows, with a control and a cluster that are told.
+func TestAnAddedNodeIsWatchedUntilNothingMoves(t *testing.T) {
+	runtime := t.TempDir()
+	cfg := dev.DefaultConfig()
+	cfg.Dir, cfg.Runtime, cfg.Name = t.TempDir(), runtime, "1"
+	cfg.Add = func(dev.Addition) (dev.Process, error) {
+		return dev.Process{Name: "node 4", Command: []string{"sleep", "600"}}, nil
+	}
+	s := dev.New(cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	<-s.Started()
+	control, err := dev.Find(runtime, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.Add(ctx, dev.Addition{}); err != nil {
+		t.Fatal(err)
+	}
+	var looks atomic.Int64
+	addr := operated(t, func(n *client.Node, sh *client.Shard) {
+		n.ID, n.REST = 4, "127.0.0.1:31" // node 4 of a cluster whose first port is 1
+		switch at := looks.Add(1); {
+		case at < 4:
+			n.State = client.Joining
+		case at < 10:
+			sh.Move = &client.Move{From: 1, To: 4, Reason: "balance", Doing: "learner is catching up", Share: 0.5}
+		default:
+			n.Replicas = 3
+		}
+	})
+	c, err := client.New(client.Config{Addrs: []string{addr}, Pinned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	a := &app{err: &told, poll: time.Millisecond}
+	n, err := a.watchAdded(ctx, control, c, "node 4", 1)
+	if err != nil || n.Replicas != 3 {
+		t.Fatalf("watchAdded = %+v, %v", n, err)
+	}
+	want := "node 4 joins\nnode 4 is active, healthy, and has 0 replicas; moving: order/0 1→4 balance: learner is catching up, 50 %\nnode 4 is active, healthy, and has 3 replicas\n"
+	if told.String() != want {
+		t.Errorf("it tells\n%s, want\n%s", told.String(), want)
+	}
+	// One that ends is not waited for.
+	if _, err := control.Do(ctx, "kill", "node 4"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.watchAdded(ctx, control, c, "node 4", 1); err == nil || !strings.Contains(err.Error(), "node 4 is killed") {
+		t.Errorf("watchAdded of a killed node: %v", err)
 	}
 }
 

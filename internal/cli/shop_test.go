@@ -35,7 +35,7 @@ func startCluster(t *testing.T) *cluster {
 	cfg := node.DefaultConfig()
 	cfg.Dir, cfg.Bootstrap, cfg.PSP = t.TempDir(), true, ledger.URL
 	var listeners []net.Listener
-	for _, addr := range []*string{&cfg.HTTPAddr, &cfg.PeerAddr} {
+	for _, addr := range []*string{&cfg.HTTPAddr, &cfg.PeerAddr, &cfg.GossipAddr} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

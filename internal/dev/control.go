@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,9 +60,18 @@ func (s *Supervisor) serveControl() (func() error, error) {
 	}
 	ended := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /processes", func(w http.ResponseWriter, r *http.Request) { s.ask(w, r, ended, "status", "") })
+	mux.HandleFunc("GET /processes", func(w http.ResponseWriter, r *http.Request) { s.ask(w, r, ended, request{act: "status"}) })
 	mux.HandleFunc("POST /processes/{name}/{act}", func(w http.ResponseWriter, r *http.Request) {
-		s.ask(w, r, ended, r.PathValue("act"), r.PathValue("name"))
+		s.ask(w, r, ended, request{act: r.PathValue("act"), name: r.PathValue("name")})
+	})
+	mux.HandleFunc("POST /processes", func(w http.ResponseWriter, r *http.Request) {
+		q := request{act: "add"}
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&q.add); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			_ = json.NewEncoder(w).Encode(controlAnswer{Error: "what is to be added: " + err.Error()})
+			return
+		}
+		s.ask(w, r, ended, q)
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan struct{})
@@ -101,11 +111,12 @@ func (s *Supervisor) removeLeftover() error {
 }
 
 // ask hands a request to Run's goroutine, which alone touches processes, and waits for its answer.
-func (s *Supervisor) ask(w http.ResponseWriter, r *http.Request, ended <-chan struct{}, act, name string) {
+func (s *Supervisor) ask(w http.ResponseWriter, r *http.Request, ended <-chan struct{}, q request) {
 	got := make(chan answer, 1)
+	q.answer = got
 	var a answer
 	select {
-	case s.requests <- request{act, name, got}:
+	case s.requests <- q:
 		select {
 		case a = <-got:
 		case <-ended:
@@ -167,23 +178,37 @@ func Find(runtime, name string) (*Control, error) {
 
 // Status lists the processes in the order of their start.
 func (c *Control) Status(ctx context.Context) ([]Status, error) {
-	return c.do(ctx, http.MethodGet, "/processes")
+	return c.do(ctx, http.MethodGet, "/processes", nil)
+}
+
+// Add starts one more node. It returns when the process has started.
+func (c *Control) Add(ctx context.Context, a Addition) (Status, error) {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return Status{}, fmt.Errorf("add a node: %w", err)
+	}
+	return c.one(ctx, "add a node", "/processes", body)
 }
 
 // Do does "kill", "stop" or "start" to the process called name. It returns when the process has ended or started.
 func (c *Control) Do(ctx context.Context, act, name string) (Status, error) {
-	all, err := c.do(ctx, http.MethodPost, "/processes/"+url.PathEscape(name)+"/"+url.PathEscape(act))
+	return c.one(ctx, act+" "+name, "/processes/"+url.PathEscape(name)+"/"+url.PathEscape(act), nil)
+}
+
+// one asks for what is about one process.
+func (c *Control) one(ctx context.Context, what, path string, body []byte) (Status, error) {
+	all, err := c.do(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return Status{}, err
 	}
 	if len(all) != 1 {
-		return Status{}, fmt.Errorf("%s %s: %d processes in the answer, want 1", act, name, len(all))
+		return Status{}, fmt.Errorf("%s: %d processes in the answer, want 1", what, len(all))
 	}
 	return all[0], nil
 }
 
-func (c *Control) do(ctx context.Context, method, path string) ([]Status, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://dev"+path, nil)
+func (c *Control) do(ctx context.Context, method, path string, body []byte) ([]Status, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://dev"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@
 //	                  ▲
 //	hanse dev kill 2 ─┘ control socket in the temporary directory, found by the cluster's first port
 //
-// The supervisor starts processes, does to them what it is told and says what becomes of them. It restarts
+// One more node can be added while it runs (hanse dev add). The supervisor starts processes, does to them what it is told and says what becomes of them. It restarts
 // nothing by itself: a crash is what one wants to look at.
 //
 // Invariants: when Run has returned no child is left, and neither is one when the supervisor was

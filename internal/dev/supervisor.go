@@ -62,8 +62,16 @@ type Config struct {
 	Grace time.Duration
 	// Processes in the order of their start.
 	Processes []Process
+	// Add says how one more process is started that is asked for over the control socket; nil: none can be. Run calls it.
+	Add func(Addition) (Process, error)
 	// Report is told each change of state, one at a time; nil for no one.
 	Report func(Status)
+}
+
+// Addition is a node to add.
+type Addition struct {
+	Zone  string   `json:"zone,omitempty"`
+	Roles []string `json:"roles,omitempty"`
 }
 
 // DefaultConfig returns the defaults.
@@ -92,6 +100,7 @@ type proc struct {
 
 type request struct {
 	act, name string
+	add       Addition // for the act "add"
 	answer    chan<- answer
 }
 
@@ -112,10 +121,14 @@ func New(cfg Config) *Supervisor {
 		started: make(chan struct{}), done: make(chan struct{}),
 	}
 	for _, p := range cfg.Processes {
-		log := filepath.Join(cfg.Dir, strings.ReplaceAll(p.Name, " ", "")+".log")
-		s.procs = append(s.procs, &proc{Process: p, status: Status{Name: p.Name, State: Stopped, Log: log}})
+		s.procs = append(s.procs, s.newProc(p))
 	}
 	return s
+}
+
+func (s *Supervisor) newProc(p Process) *proc {
+	log := filepath.Join(s.cfg.Dir, strings.ReplaceAll(p.Name, " ", "")+".log")
+	return &proc{Process: p, status: Status{Name: p.Name, State: Stopped, Log: log}}
 }
 
 // Started is closed when every process has been started.
@@ -164,6 +177,15 @@ func (s *Supervisor) handle(r request) {
 		r.answer <- answer{status: all}
 		return
 	}
+	if r.act == "add" {
+		p, err := s.add(r.add)
+		if err != nil {
+			r.answer <- answer{err: err}
+			return
+		}
+		r.answer <- answer{status: []Status{p.status}}
+		return
+	}
 	i := slices.IndexFunc(s.procs, func(p *proc) bool { return p.Name == r.name })
 	if i < 0 {
 		r.answer <- answer{err: fmt.Errorf("there is no %s here", r.name)}
@@ -187,6 +209,20 @@ func (s *Supervisor) handle(r request) {
 	default:
 		r.answer <- answer{err: fmt.Errorf("%q is nothing to do to a process", r.act)}
 	}
+}
+
+// add starts one more process. One that could not be started stays, and can be once more.
+func (s *Supervisor) add(a Addition) (*proc, error) {
+	if s.cfg.Add == nil {
+		return nil, errors.New("nothing can be added here")
+	}
+	added, err := s.cfg.Add(a)
+	if err != nil {
+		return nil, err
+	}
+	p := s.newProc(added)
+	s.procs = append(s.procs, p)
+	return p, s.start(p)
 }
 
 func (s *Supervisor) start(p *proc) error {

@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(name, role string) Process {
-	return Process{Name: name, Command: []string{os.Args[0]}, Env: []string{roleEnv + "=" + role}}
+	return Process{Name: name, Command: []string{os.Args[0]}, Env: []string{roleEnv + "=" + role, "GORACE=atexit_sleep_ms=0"}} // which would outlast Grace
 }
 
 // births accepts the connections that children open when they are up and keep until they die.
@@ -102,7 +102,7 @@ func (b births) next() (int, io.Reader) {
 func run(t *testing.T, procs ...Process) (*Supervisor, chan Status, func() error) {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.Dir, cfg.Runtime, cfg.Name, cfg.Grace = t.TempDir(), t.TempDir(), "7400", 20*time.Millisecond
+	cfg.Dir, cfg.Runtime, cfg.Name, cfg.Grace = t.TempDir(), t.TempDir(), "7400", time.Second // the obedient end in it on a busy machine too
 	cfg.Processes = procs
 	reports := make(chan Status, 100)
 	cfg.Report = func(s Status) { reports <- s }
@@ -134,6 +134,58 @@ func dead(t *testing.T, lifeLine io.Reader) {
 	t.Helper()
 	if n, err := lifeLine.Read(make([]byte, 1)); err == nil {
 		t.Errorf("read %d bytes from a child that should be dead", n)
+	}
+}
+
+func TestANodeIsAdded(t *testing.T) {
+	b := newBirths(t)
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.Runtime, cfg.Name = t.TempDir(), t.TempDir(), "7400"
+	cfg.Processes = []Process{child("node 1", "obedient")}
+	asked := make(chan Addition, 1)
+	cfg.Add = func(a Addition) (Process, error) {
+		asked <- a
+		if a.Zone == "full" {
+			return Process{}, errors.New("there is no room")
+		}
+		return child("node 2", "obedient"), nil
+	}
+	s := New(cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	c := control(t, s)
+	b.next()
+	if _, err := c.Add(ctx, Addition{Zone: "full"}); err == nil || err.Error() != "there is no room" {
+		t.Errorf("Add = %v, want what is in the way", err)
+	}
+	<-asked
+	got, err := c.Add(ctx, Addition{Zone: "b", Roles: []string{"order"}})
+	if a := <-asked; err != nil || got.Name != "node 2" || got.State != Running || a.Zone != "b" || len(a.Roles) != 1 {
+		t.Fatalf("Add = %+v, %v, having asked for %+v", got, err, a)
+	}
+	_, line := b.next()
+	// It is a process like the others.
+	if got, err := c.Do(ctx, "kill", "node 2"); err != nil || got.State != Killed {
+		t.Errorf("kill = %+v, %v", got, err)
+	}
+	dead(t, line)
+	if got, err := c.Do(ctx, "start", "node 2"); err != nil || got.State != Running {
+		t.Errorf("start = %+v, %v", got, err)
+	}
+	_, line = b.next()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	dead(t, line)
+}
+
+func TestNothingIsAddedWhereNothingCanBe(t *testing.T) {
+	newBirths(t)
+	s, _, _ := run(t)
+	if _, err := control(t, s).Add(t.Context(), Addition{}); err == nil || !strings.Contains(err.Error(), "nothing can be added") {
+		t.Errorf("Add = %v", err)
 	}
 }
 
