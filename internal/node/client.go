@@ -8,6 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +151,7 @@ func rejection(r shard.Result) *reject.Rejection {
 }
 
 func mark(to shard.ID, index uint64) rest.Mark {
-	return rest.Mark(fmt.Sprintf("%s:%d", to, index))
+	return rest.Mark(strconv.AppendUint(append(append(make([]byte, 0, 40), to.String()...), ':'), index, 10))
 }
 
 // markIndex returns the index that m has for shard to.

@@ -60,7 +60,7 @@ type Node struct {
 	courier   *courier
 	webhooks  *webhooks
 	client    *Client
-	http      *http.Server
+	http      *rest.Server
 	boot      uint64          // number of this start
 	process   uint64          // drawn at this start
 	drain     chan struct{}   // closed to end the event streams

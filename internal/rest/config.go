@@ -3,7 +3,6 @@ package rest
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -66,17 +65,4 @@ func (c Config) Validate() error {
 	check(c.Heartbeat >= time.Millisecond, "Heartbeat is %v, want at least 1 ms", c.Heartbeat)
 	check(c.SlowRequest > 0, "SlowRequest is %v, want more than 0", c.SlowRequest)
 	return errors.Join(problems...)
-}
-
-// Server returns an HTTP server for the handler with timeouts that no slow client outlasts. There is no
-// ReadTimeout: net/http would end the context of a request that waits for its saga; bodies have their own deadline.
-func (c Config) Server(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      c.MaxWait + c.RequestTimeout + 20*time.Second, // streams move their own deadline
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }

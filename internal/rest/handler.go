@@ -54,6 +54,12 @@ type route struct {
 // param is a query parameter or header of a route; path parameters are read off the path.
 type param struct{ name, in, kind, doc string }
 
+// door is the API as a handler.
+type door struct {
+	http.Handler
+	place http.Handler // of POST /v1/orders alone
+}
+
 // New returns the API as a handler. It starts nothing; streams end with their requests.
 func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 	s := &server{cfg: cfg, backend: b, log: log, access: newAccessLog(log, cfg.SlowRequest), metrics: newMetrics(cfg.Registerer)}
@@ -61,8 +67,13 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 	s.description = sync.OnceValues(s.describe)
 	mux := http.NewServeMux()
 	methods := map[string][]string{}
+	d := new(door)
 	for _, rt := range s.routes() {
-		mux.Handle(rt.method+" "+rt.path, s.serve(rt))
+		h := s.serve(rt)
+		if rt.method == http.MethodPost && rt.path == placePath {
+			d.place = h
+		}
+		mux.Handle(rt.method+" "+rt.path, h)
 		methods[rt.path] = append(methods[rt.path], rt.method)
 	}
 	// A path without its method is more general than with it, and so catches the other methods.
@@ -90,7 +101,7 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 	unclean := s.serve(route{path: "404", free: true, handle: func(c *call) error {
 		return refuse(reject.NotFound, "", "the path has an empty or dot segment; in a SKU or key write / as %2F and . as %2E")
 	}})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	d.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The mux would redirect to what the path looks like to it, which is another key, and turn a PUT into a GET.
 		if path := r.URL.EscapedPath(); strings.HasPrefix(path, "/v1/") && !isClean(path) {
 			unclean.ServeHTTP(w, r)
@@ -98,6 +109,7 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+	return d
 }
 
 // isClean says whether no segment of a path but the last is empty, and none is a dot or two.

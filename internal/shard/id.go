@@ -53,7 +53,7 @@ func (id ID) Service() Service { return Service(id >> 16) }
 func (id ID) Index() int { return int(id & 0xffff) }
 
 // String returns for example "order/3".
-func (id ID) String() string { return fmt.Sprintf("%s/%d", id.Service(), id.Index()) }
+func (id ID) String() string { return id.Service().String() + "/" + strconv.Itoa(id.Index()) }
 
 // ParseID reads what String wrote.
 func ParseID(s string) (ID, error) {

@@ -52,9 +52,13 @@ type Table[V any] struct {
 	prefix []byte
 	codec  Codec[V]
 	rows   map[string]*row[V]
-	dirty  []string // keys of changed rows, each once
-	clock  []string // keys in order of arrival, for eviction
-	keep   int      // clean rows kept in memory
+	// recent are the rows that were looked up last, for nearly every Put follows a Find, and a lookup in a map of many rows is a miss
+	// of the processor's cache or two.
+	recent [4]*row[V]
+	next   uint      // the place in recent that is taken next
+	dirty  []*row[V] // changed rows, each once
+	clock  []*row[V] // in order of arrival, for eviction
+	keep   int       // clean rows kept in memory
 	// floor is at or above every key that the store has and memory does not. Keys that grow with time, as IDs do, are
 	// looked up once before they exist: above the floor that costs no read.
 	floor  string
@@ -65,11 +69,13 @@ type Table[V any] struct {
 }
 
 type row[V any] struct {
+	key     string
 	value   V
 	dirty   bool
 	deleted bool
 	stored  bool // the store has a row of this key, maybe an older one
 	used    bool // second chance for eviction
+	gone    bool // not in memory any more
 }
 
 // NewTable adds a table to s. Tag, one letter, keeps its keys apart from other tables' and is part of
@@ -85,7 +91,7 @@ func NewTable[V any](s *State, tag byte, codec Codec[V], keep int) *Table[V] {
 
 // Find returns the object at key, and false when there is none.
 func (t *Table[V]) Find(key string) (V, bool) {
-	if r, ok := t.rows[key]; ok {
+	if r := t.row(key); r != nil {
 		r.used = true
 		return r.value, !r.deleted
 	}
@@ -104,8 +110,27 @@ func (t *Table[V]) Find(key string) (V, bool) {
 		panic(&StoreFault{err})
 	}
 	v := t.decode(data)
-	t.insert(key, &row[V]{value: v, stored: true})
+	t.insert(&row[V]{key: key, value: v, stored: true})
 	return v, true
+}
+
+// row returns the row of a key, nil when it is not in memory.
+func (t *Table[V]) row(key string) *row[V] {
+	for _, r := range t.recent {
+		if r != nil && r.key == key && !r.gone {
+			return r
+		}
+	}
+	r := t.rows[key]
+	if r != nil {
+		t.remember(r)
+	}
+	return r
+}
+
+func (t *Table[V]) remember(r *row[V]) {
+	t.recent[t.next%uint(len(t.recent))] = r
+	t.next++
 }
 
 // open finds the floor: the last key of the store.
@@ -128,38 +153,38 @@ func (t *Table[V]) open() {
 
 // Put sets the object at key.
 func (t *Table[V]) Put(key string, v V) {
-	r, ok := t.rows[key]
-	if !ok {
+	r := t.row(key)
+	if r == nil {
 		// Whether the store has this key is not known without a read; assume it, which costs at most a tombstone.
-		r = &row[V]{stored: true}
-		t.insert(key, r)
+		r = &row[V]{key: key, stored: true}
+		t.insert(r)
 	}
 	r.value, r.deleted = v, false
-	t.markDirty(key, r)
+	t.markDirty(r)
 }
 
 // Insert sets the object at a key that has never been used. It saves the tombstone of an object that is
 // deleted again before it was ever written back.
 func (t *Table[V]) Insert(key string, v V) {
-	r, ok := t.rows[key]
-	if !ok {
-		r = &row[V]{}
-		t.insert(key, r)
+	r := t.row(key)
+	if r == nil {
+		r = &row[V]{key: key}
+		t.insert(r)
 	}
 	r.value, r.deleted = v, false
-	t.markDirty(key, r)
+	t.markDirty(r)
 }
 
 // Delete removes the object at key, if there is one.
 func (t *Table[V]) Delete(key string) {
-	r, ok := t.rows[key]
-	if !ok {
-		r = &row[V]{stored: true}
-		t.insert(key, r)
+	r := t.row(key)
+	if r == nil {
+		r = &row[V]{key: key, stored: true}
+		t.insert(r)
 	}
 	var zero V
 	r.value, r.deleted = zero, true
-	t.markDirty(key, r)
+	t.markDirty(r)
 }
 
 // Scan calls fn for the objects with the given key prefix, in key order from the first key at or after
@@ -167,9 +192,9 @@ func (t *Table[V]) Delete(key string) {
 func (t *Table[V]) Scan(prefix, from string, fn func(key string, v V) bool) {
 	from = max(from, prefix)
 	var changed []string // dirty rows override or add to what the store has
-	for _, key := range t.dirty {
-		if key >= from && strings.HasPrefix(key, prefix) {
-			changed = append(changed, key)
+	for _, r := range t.dirty {
+		if r.key >= from && strings.HasPrefix(r.key, prefix) {
+			changed = append(changed, r.key)
 		}
 	}
 	slices.Sort(changed)
@@ -217,24 +242,31 @@ func (t *Table[V]) cached(key string) (v V, ok bool) {
 	return r.value, true
 }
 
-func (t *Table[V]) insert(key string, r *row[V]) {
+func (t *Table[V]) insert(r *row[V]) {
 	if t.known != nil {
 		if !t.opened {
 			t.open()
 		}
-		t.known.add(key)
+		t.known.add(r.key)
 	}
-	t.rows[key] = r
-	t.clock = append(t.clock, key)
+	t.rows[r.key] = r
+	t.clock = append(t.clock, r)
+	t.remember(r)
 }
 
-func (t *Table[V]) markDirty(key string, r *row[V]) {
+// drop takes a row out of memory.
+func (t *Table[V]) drop(r *row[V]) {
+	r.gone = true
+	delete(t.rows, r.key)
+}
+
+func (t *Table[V]) markDirty(r *row[V]) {
 	if r.dirty {
 		return
 	}
 	r.dirty = true
-	t.dirty = append(t.dirty, key)
-	t.bytes += len(key) + 32
+	t.dirty = append(t.dirty, r)
+	t.bytes += len(r.key) + 32
 	if !r.deleted {
 		t.bytes += t.codec.Size(r.value)
 	}
@@ -258,12 +290,11 @@ func (t *Table[V]) decode(data []byte) V {
 func (t *Table[V]) dirtyBytes() int { return t.bytes }
 
 func (t *Table[V]) flush(b store.Batch) {
-	slices.Sort(t.dirty)
+	slices.SortFunc(t.dirty, func(a, b *row[V]) int { return strings.Compare(a.key, b.key) })
 	var key, value []byte
-	for _, k := range t.dirty {
-		r := t.rows[k]
+	for _, r := range t.dirty {
 		r.dirty = false
-		key = append(append(key[:0], t.prefix...), k...)
+		key = append(append(key[:0], t.prefix...), r.key...)
 		if !r.deleted {
 			value = t.codec.Append(value[:0], r.value)
 			b.Set(key, value)
@@ -273,8 +304,9 @@ func (t *Table[V]) flush(b store.Batch) {
 		if r.stored {
 			b.Delete(key)
 		}
-		delete(t.rows, k) // its entry in clock is skipped when eviction comes to it
+		t.drop(r) // its entry in clock is skipped when eviction comes to it
 	}
+	clear(t.dirty)
 	t.dirty, t.bytes = t.dirty[:0], 0
 	t.evict()
 }
@@ -285,20 +317,21 @@ func (t *Table[V]) evict() {
 	budget := 2 * len(t.clock)
 	i := 0
 	for ; budget > 0 && i < len(t.clock) && (len(t.rows) > t.keep || len(t.clock)-i > 2*len(t.rows)+16); budget-- {
-		key := t.clock[i]
+		r := t.clock[i]
 		i++
-		r, ok := t.rows[key]
 		switch {
-		case !ok:
+		case r.gone:
 		case r.dirty || r.used || len(t.rows) <= t.keep:
 			r.used = false
-			t.clock = append(t.clock, key)
+			t.clock = append(t.clock, r)
 		default:
-			delete(t.rows, key)
-			t.floor = max(t.floor, key)
+			t.drop(r)
+			t.floor = max(t.floor, r.key)
 		}
 	}
-	t.clock = append(t.clock[:0:cap(t.clock)], t.clock[i:]...)
+	left := append(t.clock[:0], t.clock[i:]...)
+	clear(t.clock[len(left):]) // lets go of rows
+	t.clock = left
 }
 
 func (t *Table[V]) digest(sum func(key, value []byte)) {

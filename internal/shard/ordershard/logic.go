@@ -458,7 +458,11 @@ var fileCodec = shard.Codec[*file]{
 		}
 		return f, nil
 	},
-	Size: func(f *file) int { return 2 + 3*len(f.positions) + f.order.SizeVT() },
+	// Counting exactly would visit every field. An order without lines has some 300 bytes.
+	Size: func(f *file) int {
+		o := &f.order
+		return 300 + 3*len(f.positions) + 40*len(o.Lines) + 80*(len(o.Fulfillments)+len(o.Returns)+len(o.Refunds)+len(o.Stuck))
+	},
 }
 
 var orderCodec = shard.ProtoCodec[orderpb.Order]()
