@@ -1458,7 +1458,7 @@ func (x *PlannedMove) GetReason() string {
 }
 
 // ReadyMove notes that a new replica has caught up. Only then it is given a vote, and the move is not given up any more: so no replica
-// that is not in the plan has ever had one. Again, it changes nothing. No answer.
+// that is not in the plan has a vote, unless its node is gone for good. Again, it changes nothing. No answer.
 type ReadyMove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`

@@ -36,7 +36,7 @@ func Next(s *metapb.Shard, self uint64, g Group) Step {
 		return l.change(removal(g.Members[i])) // left by a move that was given up
 	}
 	if s.Move == nil {
-		return Step{}
+		return l.settle()
 	}
 	return l.move()
 }
@@ -84,22 +84,66 @@ func promotion(m Member) MemberChange { return MemberChange{Promote, m.ID, m.Nod
 // move does the next step of the planned move.
 func (l leader) move() Step {
 	to, from := l.g.member(l.s.Move.To.Id), l.g.member(l.s.Move.From.GetId())
+	if stray := l.stray(); stray.ID != 0 && !from.Voter {
+		from = stray
+	}
 	switch {
 	case to.ID == 0:
 		return l.change(MemberChange{AddLearner, l.s.Move.To.Id, l.s.Move.To.Node})
 	case to.Voter && from.ID == 0:
 		return Step{Kind: Finish, Shard: shard.ID(l.s.Id), Replica: to.ID}
 	case to.Learner && !to.CaughtUp && (to.Active || !l.s.Move.Ready):
-		return Step{} // one that was ready and died does not hold the others up: it can only be replaced once it is a voter
+		return Step{} // one that was ready and died does not hold the others up: it is replaced like any dead voter
 	case to.Learner && !l.s.Move.Ready:
 		if !l.carried(to, from) {
 			return Step{}
 		}
 		return Step{Kind: Ready, Shard: shard.ID(l.s.Id), Replica: to.ID}
+	}
+	return l.swap(to, from)
+}
+
+// settle brings a group to the plan when there is no move. They differ only where a node was gone for good in the moment in which its replica
+// got its vote, and the move was given up because of that: then the one that should have been replaced takes its place again, under
+// the number and with the votes that it has.
+func (l leader) settle() Step {
+	stray := l.stray()
+	for _, r := range l.s.Replicas {
+		switch m := l.g.member(r.Id); {
+		case m.ID == 0:
+			return l.change(MemberChange{AddLearner, r.Id, r.Node})
+		case m.Learner && !m.CaughtUp:
+			return Step{}
+		case m.Learner:
+			return l.swap(m, stray)
+		}
+	}
+	if stray.ID == 0 {
+		return Step{}
+	}
+	return l.swap(Member{}, stray)
+}
+
+// stray returns a voter that is not in the plan, one without number when there is none.
+func (l leader) stray() Member {
+	for _, m := range l.g.Members {
+		if m.Voter && !planned(l.s, m.ID) {
+			return m
+		}
+	}
+	return Member{}
+}
+
+// swap gives one member its vote and removes another, both at once; either may be without number.
+func (l leader) swap(to, from Member) Step {
+	switch {
 	case from.ID == l.g.Replica && l.others() > 0:
 		return l.handOver()
 	case from.ID == l.g.Replica:
 		from = Member{} // the only voter: the new one has to get its vote before it can be handed the leadership
+	}
+	if !l.carried(to, from) {
+		return Step{}
 	}
 	var changes []MemberChange
 	if to.Learner {
@@ -108,7 +152,7 @@ func (l leader) move() Step {
 	if from.ID != 0 {
 		changes = append(changes, removal(from))
 	}
-	if !l.carried(to, from) {
+	if len(changes) == 0 {
 		return Step{}
 	}
 	return l.change(changes...)

@@ -299,16 +299,11 @@ func mix(x uint64) uint64 {
 // still to be done is planned anew when they have ended.
 func (p *planner) giveUp() {
 	for _, g := range p.groups {
-		if g.Move == nil {
+		if g.Move == nil || g.Move.Ready {
 			continue
 		}
-		why := p.hopeless(g)
-		switch {
-		case why == "":
-		case !g.Move.Ready:
+		if why := p.hopeless(g); why != "" {
 			p.actions.GiveUp = append(p.actions.GiveUp, &metapb.FinishMove{Shard: g.Id, Replica: g.Move.To.Id, Reason: why})
-		case len(g.Replicas) == 1 && (g.coming == nil || !g.coming.member()):
-			p.block("%s waits for a second vote, and %s: it has to be recovered", g.id, why)
 		}
 	}
 }

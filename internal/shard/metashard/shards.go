@@ -172,10 +172,12 @@ func (l *logic) giveUp(tx *shard.Tx, s *metapb.Shard, why string) {
 	l.putShard(s)
 }
 
+// dropMovesTo gives up the moves to a node that is gone for good, ready or not: if it has got its vote, it will never use it, and the
+// shard's leader puts the replica that is planned in its place.
 func (l *logic) dropMovesTo(tx *shard.Tx, node uint64) {
 	var moving []*metapb.Shard
 	l.shards.Scan("", "", func(_ string, s *metapb.Shard) bool {
-		if s.Move != nil && s.Move.To.Node == node && !s.Move.Ready {
+		if s.Move != nil && s.Move.To.Node == node {
 			moving = append(moving, s)
 		}
 		return true
