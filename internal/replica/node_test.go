@@ -19,6 +19,8 @@ import (
 	"hanse/internal/store/pebblestore"
 	"hanse/internal/transport"
 	"hanse/internal/transport/memtransport"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // counter is a shard that adds up what it is told.
@@ -239,5 +241,27 @@ func BenchmarkNode(b *testing.B) {
 			b.StopTimer()
 			n.stop()
 		})
+	}
+}
+
+func TestNode_on_an_old_copy_of_its_directory_stops(t *testing.T) {
+	id := shard.NewID(shard.Keyspace, 0)
+	e := memstore.NewDisk().Open()
+	groups := map[shard.ID][]replica.Replica{id: {{ID: 1, Node: 1}, {ID: 2, Node: 2}, {ID: 3, Node: 3}}}
+	if err := replica.Bootstrap(e, groups, 1); err != nil {
+		t.Fatal(err)
+	}
+	cfg := replica.DefaultConfig()
+	cfg.Node, cfg.Process = 1, 1
+	tr := memtransport.NewNetwork(memtransport.Config{}).Attach(1, "node1", func(transport.NodeID, transport.Class, []transport.Message) {})
+	node, err := replica.Open(cfg, clock.New(time.Now), e, tr, openCounter, silent{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.Receive(2, []transport.Message{{Kind: transport.KindRaft, Group: uint32(id), FromReplica: 2, ToReplica: 1, Raft: &pb.Message{
+		Type: pb.MsgHeartbeat.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(7)), Commit: new(uint64(50)),
+	}}})
+	if err := node.Run(t.Context()); !errors.As(err, new(*replica.OldCopyError)) {
+		t.Errorf("Run = %v, want an OldCopyError", err)
 	}
 }

@@ -18,13 +18,18 @@ func (c *cluster) recoverOn(n *testNode, number uint64) error {
 	return result
 }
 
-// lose makes a cluster of three that has values, of which two are lost for good, and returns the survivor once it knows.
+// lose makes a cluster of three that has values, of which two are lost for good, and returns the survivor once it knows. It is the
+// leader when there is a tail to be written, else a follower.
 func lose(t *testing.T, tail func(c *cluster, survivor *testNode)) (*cluster, *testNode) {
 	c := newCluster(t, 3, 1, func(cfg *Config) { cfg.RetainEntries, cfg.RetainBytes, cfg.TruncateEntries = 20, 2<<10, 5 })
 	for i := range 60 {
 		c.must(reg, fmt.Sprintf("=k v%d", i))
 	}
 	survivor := c.leader(reg)
+	if tail == nil {
+		c.agree()
+		survivor = c.node(survivor.id%3 + 1)
+	}
 	for _, n := range c.nodes {
 		if n != survivor {
 			n.crash()

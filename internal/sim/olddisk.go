@@ -40,7 +40,7 @@ func (w *World) copyDisk() {
 // putBack has a node come back with an old copy of its disk. One whose peers have heard of no start since the copy was made is
 // started once more instead: that is the case in which a boot number says nothing.
 func (w *World) putBack(n *node, c oldCopy) {
-	if w.calm || w.repairing() || len(w.nodes) >= w.plan.Nodes+maxReplacements || n.life == 0 {
+	if w.calm || w.repairing() || !w.room() || n.life == 0 {
 		return
 	}
 	if w.net.known[n.id].boot <= c.boot {

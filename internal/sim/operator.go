@@ -158,7 +158,7 @@ func (w *World) takeBack() {
 // loseDisk takes a node's disk away for good.
 func (w *World) loseDisk() {
 	n := w.anyNode()
-	if w.repairing() || len(w.nodes) >= w.plan.Nodes+maxReplacements || n.gone || int(n.id) == w.plan.LeaveOut {
+	if w.repairing() || !w.room() || n.gone || int(n.id) == w.plan.LeaveOut {
 		return
 	}
 	n.crash("its disk is lost")
@@ -175,7 +175,7 @@ func (w *World) loseDisk() {
 func (n *node) leave() {
 	n.crash("it is decommissioned")
 	n.gone = true
-	if len(n.w.nodes) < n.w.plan.Nodes+maxReplacements {
+	if n.w.room() {
 		n.w.replace(n)
 	}
 }
@@ -183,30 +183,35 @@ func (n *node) leave() {
 // maxReplacements bounds the machines that take the place of others.
 const maxReplacements = 8
 
+func (w *World) room() bool {
+	coming := 0
+	for _, n := range w.nodes {
+		if n.stale || n.waiting {
+			coming++
+		}
+	}
+	return len(w.nodes)+len(w.joining)+coming < w.plan.Nodes+maxReplacements
+}
+
 // replace has a new machine join in the place of one that is lost for good.
 func (w *World) replace(n *node) {
 	n.gone, n.stale, n.waiting = true, false, true
 	w.lives++
-	join := func(replaces uint64) *metapb.Command {
-		return &metapb.Command{Body: &metapb.Command_Join{Join: &metapb.Join{
-			Node:      &metapb.Node{Name: fmt.Sprintf("in the place of %d", n.id), Process: w.lives, Replaces: replaces, Features: cluster.FeatureLevel},
-			TokenHash: make([]byte, 32),
-		}}}
-	}
-	m := join(uint64(n.id))
+	newcomer := &metapb.Node{Name: fmt.Sprintf("in the place of %d", n.id), Process: w.lives, Replaces: uint64(n.id), Features: cluster.FeatureLevel}
 	var again func()
 	again = func() {
 		if !n.waiting || w.failure != nil {
 			return
 		}
-		w.instruct(m, func(r shard.Result, err error) {
+		m := &metapb.Join{Node: newcomer.CloneVT(), TokenHash: make([]byte, 32)}
+		w.instruct(&metapb.Command{Body: &metapb.Command_Join{Join: m}}, func(r shard.Result, err error) {
 			switch {
 			case !n.waiting || err != nil:
 			case r.OK():
 				n.waiting = false
 				w.admit(n, r)
 			case r.Code == reject.NodeNotFound: // it was lost before it could register
-				m = join(0)
+				newcomer.Replaces = 0
 			default:
 				w.fail("operator", "a machine in the place of node %d cannot join: %s %s", n.id, r.Code, r.Detail)
 			}
@@ -216,17 +221,26 @@ func (w *World) replace(n *node) {
 	again()
 }
 
-// admit starts a machine that has been given a number.
+// admit starts a machine that has been given a number, and those with later numbers that were told theirs before.
 func (w *World) admit(old *node, r shard.Result) {
 	a := new(metapb.JoinAnswer)
-	if err := a.UnmarshalVT(r.Payload); err != nil || a.Node != uint64(len(w.nodes)+1) {
+	if err := a.UnmarshalVT(r.Payload); err != nil || a.Node <= uint64(len(w.nodes)) || w.joining[a.Node] != nil {
 		w.fail("operator", "a machine in the place of node %d has number %d: %v", old.id, a.Node, err)
 		return
 	}
-	n := newNode(w, transport.NodeID(a.Node))
-	w.nodes = append(w.nodes, n)
-	w.tell("node %d joins in the place of node %d", n.id, old.id)
-	n.start()
+	w.joining[a.Node] = old
+	for {
+		number := uint64(len(w.nodes) + 1)
+		old := w.joining[number]
+		if old == nil {
+			return
+		}
+		delete(w.joining, number)
+		n := newNode(w, transport.NodeID(number))
+		w.nodes = append(w.nodes, n)
+		w.tell("node %d joins in the place of node %d", number, old.id)
+		n.start()
+	}
 }
 
 // unsettled says what of the plan has not been carried out; empty when all has, and the planner wants no more.

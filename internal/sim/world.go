@@ -30,6 +30,7 @@ type World struct {
 	calm bool
 
 	nodes    []*node
+	joining  map[uint64]*node // those in whose place others come, by the numbers of these, until all earlier ones are there
 	lives    uint64
 	groups   []shard.ID
 	net      *network
@@ -239,7 +240,7 @@ func (w *World) run() {
 // newWorld builds the cluster of a plan and has everything begin.
 func newWorld(p Plan, m *Mutant, trace func(string)) *World {
 	w := &World{
-		plan: p, mutant: m, trace: trace, hash: p.Seed,
+		plan: p, mutant: m, trace: trace, hash: p.Seed, joining: make(map[uint64]*node),
 		faults: newRandom(p.Seed, "faults"), ids: newRandom(p.Seed, "ids"),
 	}
 	w.groups = p.Layout.All()
