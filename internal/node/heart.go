@@ -74,12 +74,21 @@ func (h *heart) setPeers(peers []uint64) {
 	h.detect.SetPeers(peers, h.now().UnixNano())
 }
 
+// judgeInterval is how often the detector judges. It has to be called well within health.Config.Pause, for it takes a gap for a
+// standstill of this process.
+const judgeInterval = 50 * time.Millisecond
+
 // run beats until ctx ends.
 func (h *heart) run(ctx context.Context) error {
-	t := time.NewTicker(h.cfg.Interval)
+	t := time.NewTicker(judgeInterval)
 	defer t.Stop()
+	var sent time.Time
 	for {
-		h.beat()
+		due := time.Since(sent) >= h.cfg.Interval-judgeInterval/2
+		if due {
+			sent = time.Now()
+		}
+		h.beat(due)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -88,18 +97,21 @@ func (h *heart) run(ctx context.Context) error {
 	}
 }
 
-// beat counts what was not answered since the last one, asks all again, and judges.
-func (h *heart) beat() {
+// beat counts what was not answered in time, asks all again when that is due, and judges.
+func (h *heart) beat(due bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now().UnixNano()
 	for id, b := range h.pending {
-		if time.Since(b.sent) >= h.cfg.Interval*9/10 { // the ticker's own pace varies
+		if time.Since(b.sent) >= h.cfg.Interval {
 			h.detect.Missed(b.peer, "no answer to heartbeats", now)
 			delete(h.pending, id)
 		}
 	}
 	for _, p := range h.peers {
+		if !due {
+			break
+		}
 		id := h.nextID.Add(1)
 		body := encodeBeat(h.now().UnixNano(), h.version())
 		if h.network.Send(transport.NodeID(p), transport.Call, transport.Message{Kind: transport.KindHeartbeat, ID: id, Body: body}) {

@@ -76,8 +76,11 @@ func (w *World) view() *metapb.View {
 	if m == nil {
 		return nil
 	}
-	v := ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}})
-	if v.Cluster == nil {
+	var v *metapb.View
+	leader.guard(func() { // its disk may fail just then, which ends the process
+		v = ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}})
+	})
+	if v.GetCluster() == nil {
 		return nil
 	}
 	return v
