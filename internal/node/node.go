@@ -223,7 +223,7 @@ func (n *Node) openDoors() {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics)
+		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics, newClusterCollector(n.directory, n.heart, n.steward))
 	cfg := rest.DefaultConfig()
 	cfg.MaxInFlight, cfg.SlowRequest = n.cfg.MaxInFlight, n.cfg.SlowRequest
 	cfg.Registerer, cfg.Gatherer = registry, registry

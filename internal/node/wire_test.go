@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"hanse/internal/cluster/health"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/trace"
@@ -14,6 +15,8 @@ import (
 
 func sampleRequests() []request {
 	return []request{
+		{op: opStatus, timeout: time.Second, payload: []byte{}},
+		{op: opRecover, shard: shard.NewID(shard.Order, 1), payload: []byte{0, 0, 0, 0, 0, 0, 0, 9}},
 		{op: opPropose, shard: shard.NewID(shard.Order, 2), timeout: 1500 * time.Millisecond, wait: true, command: shard.Command{
 			Kind: shard.KindLogic, Tag: 9, Caller: "shop", Key: "k", RequestHash: 77, Payload: []byte("place"),
 		}},
@@ -143,4 +146,40 @@ func TestRequest_without_a_trace_is_of_version_1(t *testing.T) {
 	if got := q.append(nil); !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x", got, want)
 	}
+}
+
+func TestHeartbeat_survives_the_wire(t *testing.T) {
+	sent, version, err := decodeBeat(encodeBeat(-7, 9))
+	if sent != -7 || version != 9 || err != nil {
+		t.Errorf("decodeBeat = %d, %d, %v, want -7, 9", sent, version, err)
+	}
+	want := answeredBeat{sent: 1, received: 2, answered: 3, stalled: 40 * time.Millisecond, version: 5, row: []health.Link{
+		{To: 2, Reached: true, RTT: 300 * time.Microsecond, Offset: -time.Second, Since: 8}, {To: 3, Since: 9},
+	}}
+	got, err := decodeAnsweredBeat(want.encode())
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("decodeAnsweredBeat = %+v, %v, want %+v", got, err, want)
+	}
+	if later, err := decodeAnsweredBeat(append(want.encode(), "of a later version"...)); err != nil || !reflect.DeepEqual(later, want) {
+		t.Errorf("with an addition: %+v, %v", later, err)
+	}
+}
+
+// Garbage is an error, never a panic, and what decodes encodes back to the same bytes.
+func FuzzDecodeHeartbeat(f *testing.F) {
+	a := answeredBeat{sent: 1, received: 2, answered: 3, version: 5, row: []health.Link{{To: 2, Reached: true}, {To: 3}}}
+	f.Add(encodeBeat(1, 2))
+	f.Add(a.encode())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if sent, version, err := decodeBeat(data); err == nil {
+			if again := encodeBeat(sent, version); !bytes.HasPrefix(data, again) {
+				t.Errorf("heartbeat %x encodes as %x", data, again)
+			}
+		}
+		if a, err := decodeAnsweredBeat(data); err == nil {
+			if again := a.encode(); !bytes.HasPrefix(data, again) {
+				t.Errorf("answer %x encodes as %x", data, again)
+			}
+		}
+	})
 }
