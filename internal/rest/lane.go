@@ -121,7 +121,7 @@ const (
 )
 
 // laneFields are the header fields that placing an order reads; all others say nothing to it, or are in hopFields.
-var laneFields = [...]string{"Idempotency-Key", "X-Request-Id", "Authorization", "Prefer"}
+var laneFields = [...]string{"Idempotency-Key", "X-Request-Id", "Authorization", "Prefer", "Traceparent"}
 
 // hopFields are about the connection or the body's form. What they ask for, net/http knows.
 var hopFields = [...]string{"Transfer-Encoding", "Trailer", "Expect", "Upgrade"}

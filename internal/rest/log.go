@@ -89,7 +89,7 @@ func newAccessLog(log *slog.Logger, slow time.Duration) *accessLog {
 func (a *accessLog) record(c *call, rt *route, label string, took time.Duration) {
 	level, message := slog.LevelDebug, "request served"
 	switch {
-	case c.status > http.StatusInternalServerError:
+	case c.status > http.StatusInternalServerError && !rt.free: // a probe that is told "not yet" is no failure
 		level, message = slog.LevelWarn, "request not answered"
 	case took > a.slow && !rt.stream:
 		level, message = slog.LevelWarn, "request slow"

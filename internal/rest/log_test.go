@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -107,7 +108,10 @@ func TestAccessLog_warns_of_what_the_node_could_not_answer(t *testing.T) {
 			t.Errorf("%s is %v in the log, want %v", key, all[0][key], want)
 		}
 	}
-	f.err = nil
+	f.err, f.notReady = nil, errors.New("no leader for order/1")
+	if w := ask(door, "GET", "/readyz", ""); w.Code != http.StatusServiceUnavailable || len(lines()) > 0 {
+		t.Errorf("%d: a probe is in the log", w.Code)
+	}
 	if w := ask(door, "GET", "/v1/orders/"+orderID, ""); w.Code != http.StatusOK || len(lines()) > 0 {
 		t.Errorf("%d: an answered request is in the log", w.Code)
 	}
