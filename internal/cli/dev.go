@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -138,6 +140,9 @@ type devRun struct {
 	provider string
 	c        *client.Client
 	start    time.Time
+	// alive are the addresses of the nodes that got ready, and resumed the nodes that had data before they were started.
+	alive   []string
+	resumed map[int]bool
 	// program is how one types this program's name.
 	program string
 	// added are the nodes that joined after the first start; the supervisor's goroutine owns them once it runs.
@@ -179,8 +184,10 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	cfg := dev.DefaultConfig()
 	cfg.Dir, cfg.Temporary, cfg.Name = d.dir, d.temp, strconv.Itoa(o.port)
 	cfg.Add = func(n dev.Addition) (dev.Process, error) { return d.add(program, n) }
+	crashed := newEnds()
 	cfg.Report = func(s dev.Status) {
 		if s.State == dev.Crashed {
+			crashed.end(s.Name)
 			fmt.Fprintf(a.err, "%s crashed (%s):\n%s\n", s.Name, s.Exit, dev.Tail(s.Log, 12))
 		} else if !o.quiet && time.Since(d.start) > 2*time.Second && ctx.Err() == nil {
 			fmt.Fprintf(a.err, "%s: %s\n", s.Name, s.State)
@@ -198,27 +205,96 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 		defer stop()
 		ready, cancel := context.WithTimeout(inner, readyPatience)
 		defer cancel()
-		var probes []string
-		if provider != "" {
-			probes = append(probes, provider+"/readyz")
-		}
-		for _, addr := range d.addrs {
-			probes = append(probes, "http://"+addr+"/readyz")
-		}
-		if err := dev.WaitReady(ready, probes...); err != nil {
+		if err := d.await(ready, provider, crashed); err != nil {
 			if inner.Err() != nil {
 				return nil
 			}
 			return d.notReady(err)
 		}
 		var err error
-		if d.c, err = client.New(client.Config{Addrs: d.addrs, Pinned: true}); err != nil {
+		if d.c, err = client.New(client.Config{Addrs: d.alive, Pinned: true}); err != nil {
 			return err
 		}
 		defer d.c.Close()
 		return use(inner, d)
 	})
 	return g.Wait()
+}
+
+// errEnded is why a process that has ended by itself is not waited for.
+var errEnded = errors.New("its process has ended")
+
+// ends knows which processes have ended by themselves.
+type ends struct {
+	mu  sync.Mutex
+	all map[string]chan struct{}
+}
+
+func newEnds() *ends { return &ends{all: make(map[string]chan struct{})} }
+
+// of returns a channel that is closed when the process called name ends.
+func (e *ends) of(name string) chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all[name] == nil {
+		e.all[name] = make(chan struct{})
+	}
+	return e.all[name]
+}
+
+func (e *ends) end(name string) {
+	c := e.of(name)
+	select {
+	case <-c: // again
+	default:
+		close(c)
+	}
+}
+
+// await waits until the nodes that the cluster began with are ready. One that ended by itself is left out if it had data when it
+// was started: it has been decommissioned, perhaps, and what has become of it was reported. When none is left, the added ones count.
+func (d *devRun) await(ctx context.Context, provider string, crashed *ends) error {
+	if provider != "" {
+		if err := dev.WaitReady(ctx, provider+"/readyz"); err != nil {
+			return err
+		}
+	}
+	wait := func(number int) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		end := crashed.of(fmt.Sprintf("node %d", number))
+		go func() {
+			select {
+			case <-end:
+				cancel(errEnded)
+			case <-ctx.Done():
+			}
+		}()
+		addr := dev.Loopback(dev.NodePorts(d.opts.port, number).HTTP)
+		err := dev.WaitReady(ctx, "http://"+addr+"/readyz")
+		if err == nil {
+			d.alive = append(d.alive, addr)
+		} else if errors.Is(err, errEnded) && d.resumed[number] {
+			err = nil
+		}
+		return err
+	}
+	for n := 1; n <= d.opts.nodes; n++ {
+		if err := wait(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range d.added {
+		if len(d.alive) == 0 {
+			if err := wait(n.Node); err != nil {
+				return err
+			}
+		}
+	}
+	if len(d.alive) == 0 {
+		return errEnded
+	}
+	return nil
 }
 
 // notReady tells why a cluster did not start: its logs are shown when they are gone in a moment.
@@ -249,10 +325,12 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 		}})
 	}
 	d.provider = psp
+	d.resumed = make(map[int]bool)
 	var peers []string
 	for n := 1; n <= o.nodes; n++ {
 		p := dev.NodePorts(o.port, n)
 		d.addrs = append(d.addrs, dev.Loopback(p.HTTP))
+		d.notice(n)
 		peers = append(peers, fmt.Sprintf("%d=%s/%s", n, dev.Loopback(p.HTTP), dev.Loopback(p.Peer)))
 		addrs = append(addrs, nodeAddrs(p)...)
 	}
@@ -262,6 +340,7 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: command})
 	}
 	for _, n := range d.added {
+		d.notice(n.Node)
 		cfg.Processes = append(cfg.Processes, d.joining(program, n))
 		addrs = append(addrs, nodeAddrs(dev.NodePorts(o.port, n.Node))...)
 	}
@@ -271,6 +350,14 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 // nodeAddrs are the addresses that a node listens on.
 func nodeAddrs(p dev.Ports) []string {
 	return []string{dev.Loopback(p.HTTP), dev.Loopback(p.Peer), dev.Loopback(p.Gossip)}
+}
+
+func (d *devRun) nodeDir(n int) string { return filepath.Join(d.dir, fmt.Sprintf("node%d", n)) }
+
+// notice notes whether node n has data already.
+func (d *devRun) notice(n int) {
+	_, err := os.Stat(d.nodeDir(n))
+	d.resumed[n] = err == nil
 }
 
 // zone is what --zones has for node n.
@@ -285,7 +372,7 @@ func (d *devRun) zone(n int) string {
 func (d *devRun) serve(program string, n int, zone string, more ...string) []string {
 	p := dev.NodePorts(d.opts.port, n)
 	command := []string{
-		program, "serve", "--data", filepath.Join(d.dir, fmt.Sprintf("node%d", n)), "--http-port", strconv.Itoa(p.HTTP), "--name", fmt.Sprintf("node%d", n),
+		program, "serve", "--data", d.nodeDir(n), "--http-port", strconv.Itoa(p.HTTP), "--name", fmt.Sprintf("node%d", n),
 		"--psp", d.provider, "--debug", dev.Loopback(p.Debug),
 	}
 	if zone != "" {
@@ -324,7 +411,7 @@ type devReport struct {
 
 func (d *devRun) report() devReport {
 	r := devReport{Provider: d.psp, Dir: d.dir, Seconds: time.Since(d.start).Seconds()}
-	for _, addr := range d.addrs {
+	for _, addr := range d.alive {
 		r.Nodes = append(r.Nodes, "http://"+addr)
 	}
 	return r
@@ -332,9 +419,9 @@ func (d *devRun) report() devReport {
 
 // welcome says where everything is, and what to try. Other ports than the usual are part of what to type.
 func (d *devRun) welcome(w io.Writer) {
-	port, addr := "", ""
+	port, addr, first := "", "", d.alive[0]
 	if d.opts.port != dev.DefaultPort {
-		port, addr = fmt.Sprintf(" --http-port %d", d.opts.port), " --addr "+d.addrs[0]
+		port, addr = fmt.Sprintf(" --http-port %d", d.opts.port), " --addr "+first
 	}
 	with := "a small shop"
 	if d.psp != "" {
@@ -346,7 +433,11 @@ func (d *devRun) welcome(w io.Writer) {
 	}
 	fmt.Fprintf(w, "Hanse is ready after %.1f s: %s, %s.\n\n", time.Since(d.start).Seconds(), nodes, with)
 	for i, addr := range d.addrs {
-		fmt.Fprintf(w, "  node %d    http://%s\n", i+1, addr)
+		if slices.Contains(d.alive, addr) {
+			fmt.Fprintf(w, "  node %d    http://%s\n", i+1, addr)
+		} else {
+			fmt.Fprintf(w, "  node %d    has ended\n", i+1)
+		}
 	}
 	for _, n := range d.added {
 		fmt.Fprintf(w, "  node %d    http://%s\n", n.Node, dev.Loopback(dev.NodePorts(d.opts.port, n.Node).HTTP))
@@ -354,7 +445,7 @@ func (d *devRun) welcome(w io.Writer) {
 	if d.psp != "" {
 		fmt.Fprintf(w, "  provider  %s/v1/ledger\n", d.psp)
 	}
-	fmt.Fprintf(w, "  API       http://%s/docs, http://%s/openapi.json\n", d.addrs[0], d.addrs[0])
+	fmt.Fprintf(w, "  API       http://%s/docs, http://%s/openapi.json\n", first, first)
 	fmt.Fprintf(w, "  data      %s", d.dir)
 	if d.temp {
 		fmt.Fprint(w, " (gone when this ends; keep it with --dir)")
@@ -368,15 +459,16 @@ Place an order:
      "lines": [{"sku": "MUG-BLUE", "quantity": 2, "unit_price": 1250}]}'
 
 Then try:
-`, d.addrs[0])
+`, first)
 	table(w, "", func(row func(...any)) {
 		try := func(command, then string) { row("  "+d.program+" "+command, "# "+then) }
 		if d.opts.nodes+len(d.added) < dev.MaxNodes {
 			try("dev add"+port, "one more node joins, and takes its share")
 		}
-		if d.opts.nodes > 2 { // fewer cannot lose one
-			try("dev kill 2"+port, "and order again, with another Idempotency-Key")
-			try("dev start 2"+port, "it catches up")
+		if len(d.alive) > 2 { // fewer cannot lose one
+			victim := slices.Index(d.addrs, d.alive[1]) + 1
+			try(fmt.Sprintf("dev kill %d%s", victim, port), "and order again, with another Idempotency-Key")
+			try(fmt.Sprintf("dev start %d%s", victim, port), "it catches up")
 		}
 		try("order list ann"+addr, "what she has ordered")
 		try("stock get MUG-BLUE"+addr, "what is left")

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,7 @@ func TestTheWelcomeTellsWhatToType(t *testing.T) {
 		opts: devOptions{nodes: 3, port: 7400}, dir: "/tmp/hanse-dev-1", temp: true, program: "hanse", psp: "http://127.0.0.1:7490",
 		addrs: []string{"127.0.0.1:7400", "127.0.0.1:7410", "127.0.0.1:7420"}, start: time.Now(),
 	}
+	d.alive = d.addrs
 	var out strings.Builder
 	d.welcome(&out)
 	for _, want := range []string{
@@ -76,7 +78,7 @@ func TestTheWelcomeTellsWhatToType(t *testing.T) {
 		}
 	}
 	d.opts = devOptions{nodes: 1, port: 7500}
-	d.addrs, d.psp, d.temp = []string{"127.0.0.1:7500"}, "", false
+	d.addrs, d.alive, d.psp, d.temp = []string{"127.0.0.1:7500"}, []string{"127.0.0.1:7500"}, "", false
 	out.Reset()
 	d.welcome(&out)
 	for _, want := range []string{"1 node, a small shop", "hanse audit --addr 127.0.0.1:7500"} {
@@ -255,6 +257,38 @@ func TestTheShopIsStockedOnce(t *testing.T) {
 	}
 	if len(received) != len(demo)-1 || received["demo-LAMP"] != "" || received["demo-TEAPOT"] != "TEAPOT" {
 		t.Errorf("received %v, want all but the lamp, under fixed keys", received)
+	}
+}
+
+// A node that was decommissioned ends when it is started: the others are the cluster. One that ends at its very first start is a failure.
+func TestANodeThatEndsIsNotWaitedFor(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer up.Close()
+	port, err := strconv.Atoi(up.URL[strings.LastIndex(up.URL, ":")+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashed := newEnds()
+	crashed.end("node 2")
+	crashed.end("node 2")
+	d := &devRun{opts: devOptions{nodes: 2, port: port}, resumed: map[int]bool{2: true}}
+	if err := d.await(t.Context(), "", crashed); err != nil || len(d.alive) != 1 {
+		t.Errorf("with a node that had data: %v, alive %v, want one", err, d.alive)
+	}
+	d = &devRun{opts: devOptions{nodes: 2, port: port}, resumed: map[int]bool{}}
+	if err := d.await(t.Context(), "", crashed); !errors.Is(err, errEnded) {
+		t.Errorf("with a new node: %v, want that it has ended", err)
+	}
+	// The added ones are the cluster when all that it began with have gone.
+	crashed = newEnds()
+	crashed.end("node 1")
+	d = &devRun{opts: devOptions{nodes: 1, port: port - dev.PortStep}, resumed: map[int]bool{1: true}, added: []addedNode{{Node: 2}}}
+	if err := d.await(t.Context(), "", crashed); err != nil || len(d.alive) != 1 {
+		t.Errorf("with an added node: %v, alive %v, want it", err, d.alive)
+	}
+	d.added, d.alive = nil, nil
+	if err := d.await(t.Context(), "", crashed); !errors.Is(err, errEnded) {
+		t.Errorf("with no node at all: %v", err)
 	}
 }
 

@@ -86,7 +86,11 @@ func (d *devRun) add(program string, n dev.Addition) (dev.Process, error) {
 
 // joining is the process of a node that was added. It joins when its directory is empty, and otherwise just goes on.
 func (d *devRun) joining(program string, n addedNode) dev.Process {
-	more := []string{"--join", strings.Join(d.addrs, ","), "--join-token-file", filepath.Join(d.dir, tokenFile)}
+	var others []string
+	for o := 1; o < n.Node; o++ { // numbers have no gaps
+		others = append(others, dev.Loopback(dev.NodePorts(d.opts.port, o).HTTP))
+	}
+	more := []string{"--join", strings.Join(others, ","), "--join-token-file", filepath.Join(d.dir, tokenFile)}
 	if len(n.Roles) > 0 {
 		more = append(more, "--roles", strings.Join(n.Roles, ","))
 	}

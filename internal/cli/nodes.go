@@ -65,7 +65,7 @@ func (a *app) nodeListCmd() *cobra.Command {
 				for i := range v.Nodes {
 					n := &v.Nodes[i]
 					offset := "–"
-					if !n.Self && n.Health != client.Dead {
+					if !n.Self && n.Health != client.Dead && n.State != client.Decommissioned {
 						offset = fmt.Sprintf("%+.1f ms", n.ClockOffsetMS)
 					}
 					row(n.ID, orDash(n.Name), orDash(n.Zone), roles(n), n.REST, n.State, n.Replicas, n.Leaders, offset, healthOf(n))
@@ -86,6 +86,9 @@ func roles(n *client.Node) string { return cmp.Or(strings.Join(n.Roles, ","), "a
 
 // healthOf tells how a node fares, and what is the matter.
 func healthOf(n *client.Node) string {
+	if n.State == client.Decommissioned {
+		return "–" // nobody asks it any more
+	}
 	if n.Health == client.Healthy {
 		return n.Health
 	}
@@ -105,14 +108,15 @@ func printMatrix(w io.Writer, v *client.Overview) {
 	for _, l := range v.Reachability {
 		links[[2]uint64{l.From, l.To}] = l
 	}
+	members := slices.DeleteFunc(slices.Clone(v.Nodes), func(n client.Node) bool { return n.State == client.Decommissioned })
 	head := "FROM \\ TO"
-	for _, n := range v.Nodes {
+	for _, n := range members {
 		head += fmt.Sprintf("\t%d", n.ID)
 	}
 	table(w, head, func(row func(...any)) {
-		for _, from := range v.Nodes {
+		for _, from := range members {
 			cells := []any{from.ID}
-			for _, to := range v.Nodes {
+			for _, to := range members {
 				l, known := links[[2]uint64{from.ID, to.ID}]
 				switch {
 				case from.ID == to.ID:

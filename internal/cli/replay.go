@@ -161,7 +161,7 @@ func (a *app) replayCmd() *cobra.Command {
 			o.quiet = true
 			return a.withDev(cmd.Context(), o, func(ctx context.Context, d *devRun) error {
 				fmt.Fprintf(a.err, "%d nodes are ready, data in %s\n", o.nodes, d.dir)
-				c, err := client.New(client.Config{Addrs: d.addrs, RetryFor: 2 * time.Minute, Connections: workers})
+				c, err := client.New(client.Config{Addrs: d.alive, RetryFor: 2 * time.Minute, Connections: workers})
 				if err != nil {
 					return err
 				}
