@@ -7,75 +7,67 @@ import (
 	"hanse/api/metapb"
 )
 
+// leaders is who should lead what, as it is being worked out.
+type leaders struct {
+	hosts []*host
+	led   [][]*candidacy // by host
+}
+
+// candidacy is a group with the nodes that may lead it, and the one that should, nil when none may.
+type candidacy struct {
+	*group
+	may  []*host
+	best *host
+}
+
 // preferLeaders spreads the leaders evenly over the nodes that may lead, changing as few preferences as it takes.
 func (p *planner) preferLeaders() {
-	l := leaders{p: p, counts: make([]int, len(p.hosts)), leads: make([][]*group, len(p.hosts)), now: make(map[*group]*host, len(p.groups))}
-	var homeless []*group
-	for _, g := range p.groups {
-		var present *host
+	l := leaders{hosts: p.hosts, led: make([][]*candidacy, len(p.hosts))}
+	all := make([]candidacy, len(p.groups))
+	for i, g := range p.groups {
+		c := &all[i]
+		c.group, c.may = g, make([]*host, 0, len(g.at))
 		for _, h := range g.at {
-			if h != nil && h.Id == g.Leader && g.mayLead(h) {
-				present = h
+			if h != nil && h != g.coming && h.State == metapb.NodeState_NODE_ACTIVE && h.health.Health < Unhealthy {
+				c.may = append(c.may, h)
 			}
 		}
-		if present != nil {
-			l.give(g, present)
-		} else {
-			homeless = append(homeless, g)
+		for _, h := range c.may {
+			if h.Id == g.Leader {
+				l.give(c, h)
+			}
 		}
 	}
-	for _, g := range homeless {
-		var best *host
-		for _, h := range g.at {
-			if g.mayLead(h) && (best == nil || l.compare(g, h, best) < 0) {
-				best = h
-			}
-		}
-		if best != nil {
-			l.give(g, best)
+	for i := range all {
+		if c := &all[i]; c.best == nil && len(c.may) > 0 {
+			l.give(c, slices.MinFunc(c.may, func(a, b *host) int {
+				return cmp.Or(cmp.Compare(len(l.led[a.index]), len(l.led[b.index])), cmp.Compare(l.ofService(c, a), l.ofService(c, b)), cmp.Compare(c.hash(b), c.hash(a)))
+			}))
 		}
 	}
 	for l.even() {
 	}
-	for _, g := range p.groups {
-		if h := l.now[g]; h != nil && h.Id != g.Leader {
-			p.actions.Leaders = append(p.actions.Leaders, &metapb.Preference{Shard: g.Id, Node: h.Id})
+	for i := range all {
+		if c := &all[i]; c.best != nil && c.best.Id != c.Leader {
+			p.actions.Leaders = append(p.actions.Leaders, &metapb.Preference{Shard: c.Id, Node: c.best.Id})
 		}
 	}
 }
 
-// mayLead reports whether a node may lead a group: it has a voter that stays, is to be used, and is well enough.
-func (g *group) mayLead(h *host) bool {
-	return h != nil && h.State == metapb.NodeState_NODE_ACTIVE && h.health.Health < Unhealthy &&
-		slices.ContainsFunc(g.Replicas, func(r *metapb.Replica) bool { return r.Node == h.Id })
-}
-
-// leaders is who leads what, as it is being worked out.
-type leaders struct {
-	p      *planner
-	counts []int
-	leads  [][]*group
-	now    map[*group]*host
-}
-
-func (l *leaders) give(g *group, h *host) {
-	if old := l.now[g]; old != nil {
-		l.counts[old.index]--
-		l.leads[old.index] = slices.DeleteFunc(l.leads[old.index], func(o *group) bool { return o == g })
+// give lets a node lead a group.
+func (l *leaders) give(c *candidacy, h *host) {
+	if old := c.best; old != nil {
+		i := slices.Index(l.led[old.index], c)
+		l.led[old.index] = slices.Delete(l.led[old.index], i, i+1)
 	}
-	l.now[g] = h
-	l.counts[h.index]++
-	l.leads[h.index] = append(l.leads[h.index], g)
+	c.best = h
+	l.led[h.index] = append(l.led[h.index], c)
 }
 
-// compare sorts nodes by how well they would lead a group in addition to what they do.
-func (l *leaders) compare(g *group, a, b *host) int {
-	return cmp.Or(cmp.Compare(l.counts[a.index], l.counts[b.index]), cmp.Compare(l.ofService(g, a), l.ofService(g, b)), cmp.Compare(g.hash(b), g.hash(a)))
-}
-
-func (l *leaders) ofService(g *group, h *host) (n int) {
-	for _, o := range l.leads[h.index] {
-		if o.service == g.service {
+// ofService counts what a node leads of a group's service.
+func (l *leaders) ofService(c *candidacy, h *host) (n int) {
+	for _, o := range l.led[h.index] {
+		if o.service == c.service {
 			n++
 		}
 	}
@@ -83,24 +75,24 @@ func (l *leaders) ofService(g *group, h *host) (n int) {
 }
 
 // even hands one leadership on from a node to another that has at least two fewer, by way of others if need be, and reports whether
-// there was such a way.
+// there was such a way. Nodes that were reached from one with more, in vain, are not looked at again, see shift.
 func (l *leaders) even() bool {
-	sources := slices.Clone(l.p.hosts)
-	slices.SortStableFunc(sources, func(a, b *host) int { return cmp.Compare(l.counts[b.index], l.counts[a.index]) })
-	seen := make([]bool, len(sources))
-	via := make([]*group, len(sources))
+	count := func(h *host) int { return len(l.led[h.index]) }
+	sources := slices.Clone(l.hosts)
+	slices.SortStableFunc(sources, func(a, b *host) int { return cmp.Compare(count(b), count(a)) })
+	seen, via := make([]bool, len(sources)), make([]*candidacy, len(sources))
 	for _, source := range sources {
-		if seen[source.index] || l.counts[source.index] < 2 {
+		if seen[source.index] || count(source) < 2 {
 			continue
 		}
 		seen[source.index] = true
 		for level := []*host{source}; len(level) > 0; {
 			var next []*host
 			for _, h := range level {
-				for _, g := range l.leads[h.index] {
-					for _, to := range g.at {
-						if to != nil && !seen[to.index] && g.mayLead(to) {
-							seen[to.index], via[to.index] = true, g
+				for _, c := range l.led[h.index] {
+					for _, to := range c.may {
+						if !seen[to.index] {
+							seen[to.index], via[to.index] = true, c
 							next = append(next, to)
 						}
 					}
@@ -108,19 +100,21 @@ func (l *leaders) even() bool {
 			}
 			var best *host
 			for _, h := range next {
-				if l.counts[h.index] <= l.counts[source.index]-2 && (best == nil || l.counts[h.index] < l.counts[best.index]) {
+				if count(h) <= count(source)-2 && (best == nil || count(h) < count(best)) {
 					best = h
 				}
 			}
-			for to := best; to != nil && to != source; {
-				from := l.now[via[to.index]]
-				l.give(via[to.index], to)
+			if best == nil {
+				level = next
+				continue
+			}
+			for to := best; to != source; {
+				c := via[to.index]
+				from := c.best
+				l.give(c, to)
 				to = from
 			}
-			if best != nil {
-				return true
-			}
-			level = next
+			return true
 		}
 	}
 	return false

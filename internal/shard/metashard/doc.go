@@ -2,8 +2,11 @@
 //
 //	Found ─▶ cluster ─▶ Join ─▶ a number ─▶ Register ─▶ active ◀──▶ draining ──▶ decommissioning ──▶ decommissioned
 //
-//	shard: replicas, version ──PlanMoves──▶ a move under way ──FinishMove──▶ replicas with the new one, version + 1
-//	                                                         └─given up────▶ replicas as before, version + 1
+//	shard: replicas ──PlanMoves──▶ a move under way ──ReadyMove──▶ only forward ──FinishMove──▶ replicas with the new one
+//	                                              └───given up───▶ replicas as before
+//
+// The new replica of a move gets its vote once it is ready, and a move that is ready is not given up: so one place decides which of
+// the two it is. Only when the new replica's node is gone for good, and its vote with it, a ready move ends as well.
 //
 // The shard holds the plan; the members that Raft knows of are the fact, which package cluster brings after it. It decides nothing that
 // depends on how nodes fare: that is observed by others, and comes in as a command.

@@ -125,6 +125,9 @@ func randomCommand(t *rapid.T, v *metapb.View) any {
 		if sh.Move != nil && id > 1 {
 			id = sh.Move.To.Id
 		}
+		if rapid.Bool().Draw(t, "ready") {
+			return &metapb.ReadyMove{Shard: sh.Id, Replica: id}
+		}
 		return &metapb.FinishMove{Shard: sh.Id, Replica: id, Done: rapid.Bool().Draw(t, "done")}
 	case 12:
 		return &metapb.PreferLeaders{Preferences: []*metapb.Preference{{Shard: sh.Id, Node: number("leader", 0, 9)}}}
@@ -176,6 +179,7 @@ func FuzzApply(f *testing.F) {
 		founding(1), joiner("d"), &metapb.SetToken{Hash: token("u")},
 		&metapb.SetNodeState{Node: 3, State: Decommissioned, Reason: "r", Lost: true},
 		&metapb.PlanMoves{Moves: []*metapb.PlannedMove{{Shard: uint32(shard.NewID(shard.Meta, 0)), Version: 1, From: 1, To: 4}}},
+		&metapb.ReadyMove{Shard: uint32(shard.NewID(shard.Keyspace, 0)), Replica: 4},
 		&metapb.FinishMove{Shard: uint32(shard.NewID(shard.Keyspace, 0)), Replica: 4, Done: true},
 		&metapb.PreferLeaders{Preferences: []*metapb.Preference{{Shard: uint32(shard.NewID(shard.Meta, 0)), Node: 2}}},
 		&metapb.RaiseFeatures{Features: 1}, &metapb.RecoverShard{Shard: uint32(shard.NewID(shard.Meta, 0)), Node: 1, Detail: "d"},

@@ -74,6 +74,8 @@ func command(body any) *metapb.Command {
 		return &metapb.Command{Body: &metapb.Command_SetNodeState{SetNodeState: b}}
 	case *metapb.PlanMoves:
 		return &metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: b}}
+	case *metapb.ReadyMove:
+		return &metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: b}}
 	case *metapb.FinishMove:
 		return &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: b}}
 	case *metapb.PreferLeaders:
@@ -211,6 +213,9 @@ func describeShard(s *metapb.Shard) string {
 	if mv := s.Move; mv != nil {
 		text += fmt.Sprintf(", moving %d@%d to %d@%d since %d s: %s",
 			mv.From.GetId(), mv.From.GetNode(), mv.To.Id, mv.To.Node, mv.StartedAt/1000, mv.Reason)
+		if mv.Ready {
+			text += ", ready"
+		}
 	}
 	return text + "\n"
 }
@@ -338,6 +343,8 @@ func (s script) run() string {
 			p.Moves = append(p.Moves, m)
 		}
 		r, show = s.do(p), view
+	case "ready":
+		r = s.do(&metapb.ReadyMove{Shard: s.shard("shard"), Replica: s.number("replica")})
 	case "finish":
 		r = s.do(&metapb.FinishMove{Shard: s.shard("shard"), Replica: s.number("replica"), Done: !s.HasArg("given-up"), Reason: s.text("reason")})
 	case "prefer":
