@@ -76,8 +76,9 @@ func (w *World) view() *metapb.View {
 	if m == nil {
 		return nil
 	}
-	v := ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}})
-	if v.Cluster == nil {
+	var v *metapb.View
+	leader.guard(func() { v = ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}}) })
+	if v.GetCluster() == nil { // not founded yet, or the disk failed just now
 		return nil
 	}
 	return v
