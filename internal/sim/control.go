@@ -71,13 +71,12 @@ func (c *control) round() {
 		n.leave()
 		return
 	}
-	health := c.health()
 	for _, s := range c.view.Shards {
-		c.serve(s, health)
+		c.serve(s)
 	}
 	if n.host.Leads(metaShard) && n.w.now >= c.planned+planPause {
 		c.planned = n.w.now
-		c.plan(cluster.Plan(limits(), c.view, health, n.wall()))
+		c.plan(cluster.Plan(limits(), c.view, c.health(), n.wall()))
 	}
 }
 
@@ -166,19 +165,17 @@ func (n *node) facts(id shard.ID) (g cluster.Group) {
 }
 
 // serve does what the plan of a shard asks of this node now.
-func (c *control) serve(s *metapb.Shard, health map[uint64]cluster.Observed) {
+func (c *control) serve(s *metapb.Shard) {
 	n, id := c.n, shard.ID(s.Id)
 	n.host.Prefer(id, transport.NodeID(s.Leader))
 	if c.asked[id] {
 		return
 	}
-	g := n.facts(id)
-	giveUp := cluster.Hopeless(limits(), c.view, s, g, health, n.wall())
-	step := cluster.Next(s, uint64(n.id), g, giveUp)
+	step := cluster.Next(s, uint64(n.id), n.facts(id))
 	if step.Kind == cluster.Nothing {
 		return
 	}
-	n.w.tell("%s: node %d does %s", id, n.id, stepText(step, giveUp))
+	n.w.tell("%s: node %d does %s", id, n.id, stepText(step))
 	c.asked[id] = true
 	done := func(error) { delete(c.asked, id) } // whatever it says is seen at the next look
 	n.w.after(stepPatience, n, "step forgotten", func() { done(nil) })
@@ -191,11 +188,13 @@ func (c *control) serve(s *metapb.Shard, health map[uint64]cluster.Observed) {
 		n.host.ChangeMembers(id, changes(step), n.mono(n.w.now+3*second), done)
 	case cluster.HandOver:
 		done(n.host.TransferLeader(id, transport.NodeID(step.To)))
-	case cluster.Finish, cluster.GiveUp:
-		n.w.hit(map[bool]probe{true: probeMoved, false: probeGivenUp}[step.Kind == cluster.Finish])
-		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
-			Shard: s.Id, Replica: step.Replica, Done: step.Kind == cluster.Finish, Reason: giveUp,
-		}}}, func(_ shard.Result, err error) { done(err) })
+	case cluster.Ready:
+		ready := &metapb.ReadyMove{Shard: s.Id, Replica: step.Replica}
+		c.tell(&metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: ready}}, func(_ shard.Result, err error) { done(err) })
+	case cluster.Finish:
+		n.w.hit(probeMoved)
+		finish := &metapb.FinishMove{Shard: s.Id, Replica: step.Replica, Done: true}
+		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: finish}}, func(_ shard.Result, err error) { done(err) })
 	}
 	n.wake()
 }
@@ -214,7 +213,7 @@ func changes(step cluster.Step) (list []replica.MemberChange) {
 	return list
 }
 
-func stepText(step cluster.Step, giveUp string) string {
+func stepText(step cluster.Step) string {
 	switch step.Kind {
 	case cluster.Create:
 		return fmt.Sprintf("make replica %d", step.Replica)
@@ -224,8 +223,8 @@ func stepText(step cluster.Step, giveUp string) string {
 		return fmt.Sprintf("hand over to node %d", step.To)
 	case cluster.Finish:
 		return fmt.Sprintf("finish the move to replica %d", step.Replica)
-	case cluster.GiveUp:
-		return fmt.Sprintf("give up the move to replica %d: %s", step.Replica, giveUp)
+	case cluster.Ready:
+		return fmt.Sprintf("say that replica %d has caught up", step.Replica)
 	}
 	text := "change members:"
 	for _, c := range step.Changes {
@@ -241,6 +240,11 @@ func (c *control) plan(a cluster.Actions) {
 	}
 	if len(a.Moves) > 0 {
 		c.tell(&metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: &metapb.PlanMoves{Moves: a.Moves}}}, ignore)
+	}
+	for _, f := range a.GiveUp {
+		c.n.w.hit(probeGivenUp)
+		c.n.w.tell("%s: the move to replica %d is given up: %s", shard.ID(f.Shard), f.Replica, f.Reason)
+		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: f}}, ignore)
 	}
 	if len(a.Leaders) > 0 {
 		c.tell(&metapb.Command{Body: &metapb.Command_PreferLeaders{PreferLeaders: &metapb.PreferLeaders{Preferences: a.Leaders}}}, ignore)
