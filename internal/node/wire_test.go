@@ -15,8 +15,6 @@ import (
 
 func sampleRequests() []request {
 	return []request{
-		{op: opStatus, timeout: time.Second, payload: []byte{}},
-		{op: opRecover, shard: shard.NewID(shard.Order, 1), payload: []byte{0, 0, 0, 0, 0, 0, 0, 9}},
 		{op: opPropose, shard: shard.NewID(shard.Order, 2), timeout: 1500 * time.Millisecond, wait: true, command: shard.Command{
 			Kind: shard.KindLogic, Tag: 9, Caller: "shop", Key: "k", RequestHash: 77, Payload: []byte("place"),
 		}},
@@ -25,6 +23,8 @@ func sampleRequests() []request {
 		{op: opRead, shard: shard.NewID(shard.Meta, 0), consistency: replica.Stale, payload: []byte{}},
 		{op: opPropose, shard: shard.NewID(shard.Order, 1), trace: trace.NewID(1, 2), command: shard.Command{Kind: shard.KindLogic, Payload: []byte("place")}},
 		{op: opRead, shard: shard.NewID(shard.Order, 1), trace: trace.NewID(3, 4), payload: []byte("find")},
+		{op: opStatus, timeout: time.Second, payload: []byte{}},
+		{op: opRecover, shard: shard.NewID(shard.Order, 1), payload: []byte{0, 0, 0, 0, 0, 0, 0, 9}},
 	}
 }
 

@@ -71,13 +71,12 @@ func (c *control) round() {
 		n.leave()
 		return
 	}
-	health := c.health()
 	for _, s := range c.view.Shards {
 		c.serve(s)
 	}
 	if n.host.Leads(metaShard) && n.w.now >= c.planned+planPause {
 		c.planned = n.w.now
-		c.plan(cluster.Plan(limits(), c.view, health, n.wall()))
+		c.plan(cluster.Plan(limits(), c.view, c.health(), n.wall()))
 	}
 }
 
@@ -172,8 +171,7 @@ func (c *control) serve(s *metapb.Shard) {
 	if c.asked[id] {
 		return
 	}
-	g := n.facts(id)
-	step := cluster.Next(s, uint64(n.id), g)
+	step := cluster.Next(s, uint64(n.id), n.facts(id))
 	if step.Kind == cluster.Nothing {
 		return
 	}
@@ -191,12 +189,12 @@ func (c *control) serve(s *metapb.Shard) {
 	case cluster.HandOver:
 		done(n.host.TransferLeader(id, transport.NodeID(step.To)))
 	case cluster.Ready:
-		c.tell(&metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: &metapb.ReadyMove{Shard: s.Id, Replica: step.Replica}}},
-			func(_ shard.Result, err error) { done(err) })
+		ready := &metapb.ReadyMove{Shard: s.Id, Replica: step.Replica}
+		c.tell(&metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: ready}}, func(_ shard.Result, err error) { done(err) })
 	case cluster.Finish:
 		n.w.hit(probeMoved)
-		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{Shard: s.Id, Replica: step.Replica, Done: true}}},
-			func(_ shard.Result, err error) { done(err) })
+		finish := &metapb.FinishMove{Shard: s.Id, Replica: step.Replica, Done: true}
+		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: finish}}, func(_ shard.Result, err error) { done(err) })
 	}
 	n.wake()
 }
@@ -226,7 +224,7 @@ func stepText(step cluster.Step) string {
 	case cluster.Finish:
 		return fmt.Sprintf("finish the move to replica %d", step.Replica)
 	case cluster.Ready:
-		return fmt.Sprintf("let replica %d have its vote", step.Replica)
+		return fmt.Sprintf("say that replica %d has caught up", step.Replica)
 	}
 	text := "change members:"
 	for _, c := range step.Changes {
@@ -240,12 +238,13 @@ func (c *control) plan(a cluster.Actions) {
 	for _, s := range a.States {
 		c.tell(&metapb.Command{Body: &metapb.Command_SetNodeState{SetNodeState: s}}, ignore)
 	}
-	for _, f := range a.GiveUp {
-		c.n.w.hit(probeGivenUp)
-		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: f}}, ignore)
-	}
 	if len(a.Moves) > 0 {
 		c.tell(&metapb.Command{Body: &metapb.Command_PlanMoves{PlanMoves: &metapb.PlanMoves{Moves: a.Moves}}}, ignore)
+	}
+	for _, f := range a.GiveUp {
+		c.n.w.hit(probeGivenUp)
+		c.n.w.tell("%s: the move to replica %d is given up: %s", shard.ID(f.Shard), f.Replica, f.Reason)
+		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: f}}, ignore)
 	}
 	if len(a.Leaders) > 0 {
 		c.tell(&metapb.Command{Body: &metapb.Command_PreferLeaders{PreferLeaders: &metapb.PreferLeaders{Preferences: a.Leaders}}}, ignore)

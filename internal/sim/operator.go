@@ -77,10 +77,8 @@ func (w *World) view() *metapb.View {
 		return nil
 	}
 	var v *metapb.View
-	leader.guard(func() { // its disk may fail just then, which ends the process
-		v = ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}})
-	})
-	if v.GetCluster() == nil {
+	leader.guard(func() { v = ask[metapb.View](m, &metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{}}}) })
+	if v.GetCluster() == nil { // not founded yet, or the disk failed just now
 		return nil
 	}
 	return v
