@@ -262,11 +262,12 @@ func (r *router) forget(id shard.ID, was transport.NodeID) {
 // learn notes what an attempt told about the leader, and reports whether the request was certainly
 // not carried out and may go to another node.
 func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bool) {
-	var notLeader *replica.NotLeaderError
-	switch {
-	case err == nil:
+	if err == nil {
 		r.observe(id, tried)
 		return false
+	}
+	var notLeader *replica.NotLeaderError // on the heap: not for those who need none
+	switch {
 	case errors.As(err, &notLeader):
 		if notLeader.Leader != tried {
 			r.forget(id, tried)
@@ -300,6 +301,11 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 	}
 	r.attempt(to, q, limit, func(result shard.Result, err error) {
 		again := r.learn(q.shard, to, err)
+		if err == nil {
+			done(result, nil)
+			return
+		}
+		doubt := doubt
 		if errors.Is(err, replica.ErrOutcomeUnknown) {
 			doubt = true
 			again = repeatable
@@ -308,8 +314,8 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 		if known := r.leader(q.shard); attempt == 0 && known != 0 && known != to {
 			pause = 0 // we were told who leads
 		}
-		if err == nil || !again || time.Now().Add(pause).After(deadline) {
-			if err != nil && doubt {
+		if !again || time.Now().Add(pause).After(deadline) {
+			if doubt {
 				err = replica.ErrOutcomeUnknown
 			}
 			done(result, err)

@@ -85,16 +85,20 @@ type laneKey struct {
 }
 
 // lane holds the messages to one destination about one object; only the first is under way.
-type lane struct{ queue []*delivery }
+type lane struct {
+	queue []*delivery
+	one   [1]*delivery // where the queue is at first: most lanes never have a second
+}
 
 type delivery struct {
 	outbox   *outbox
+	lane     *lane
 	message  *shard.Message
 	state    deliveryState
 	attempts int
 	reported bool
 	due      int64 // on Mono, of the retry it waits for
-	answer   *shard.Result
+	reply    []byte // the answer, as it is proposed
 }
 
 type deliveryState uint8
@@ -150,18 +154,23 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 	if _, known := o.pending[m.Seq]; known {
 		return // emitted between the moment the outbox was listed and now
 	}
-	d := &delivery{outbox: o, message: m}
-	o.pending[m.Seq] = d
 	k := laneKey{m.To, m.Key}
 	l := o.lanes[k]
-	if l == nil {
-		l = &lane{}
-		o.lanes[k] = l
+	if l != nil {
+		d := &delivery{outbox: o, lane: l, message: m}
+		o.pending[m.Seq] = d
+		l.queue = append(l.queue, d)
+		return
 	}
-	l.queue = append(l.queue, d)
-	if len(l.queue) == 1 {
-		r.head(d, now)
+	var both struct { // one allocation
+		delivery
+		is lane
 	}
+	d, l := &both.delivery, &both.is
+	d.outbox, d.lane, d.message = o, l, m
+	l.queue = append(l.one[:0], d)
+	o.pending[m.Seq], o.lanes[k] = d, l
+	r.head(d, now)
 }
 
 // head starts a delivery that is the first of its lane.
@@ -202,13 +211,12 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 		o.inFlight--
 	}
 	d.state = abandoned
-	k := laneKey{d.message.To, d.message.Key}
-	l := o.lanes[k]
+	l := d.lane
 	wasHead := l.queue[0] == d
 	l.queue = slices.DeleteFunc(l.queue, func(other *delivery) bool { return other == d })
 	switch {
 	case len(l.queue) == 0:
-		delete(o.lanes, k)
+		delete(o.lanes, laneKey{d.message.To, d.message.Key})
 	case wasHead:
 		r.head(l.queue[0], now)
 	}
@@ -244,7 +252,7 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	case result.Pending != "":
 		r.retry(d, "the receiver has not finished", now)
 	default:
-		d.state, d.answer = answered, &result
+		d.state, d.reply = answered, shard.EncodeReply(d.message.Seq, &result)
 		r.propose(d)
 	}
 }
@@ -252,7 +260,7 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 func (r *Reactor) propose(d *delivery) {
 	r.out.Proposals = append(r.out.Proposals, Proposal{
 		To: d.outbox.id, Term: d.outbox.term, Seq: d.message.Seq,
-		Command: shard.Command{Kind: shard.KindReply, Payload: shard.EncodeReply(d.message.Seq, d.answer)},
+		Command: shard.Command{Kind: shard.KindReply, Payload: d.reply},
 	})
 }
 

@@ -105,7 +105,7 @@ type applied struct {
 	leadTerm  uint64
 	announced bool
 	// settling holds answers back until their key settles.
-	settling map[string][]proposal
+	settling map[string][]settling
 	held     int
 	nextLate int64 // the earliest deadline of those
 	first    int64 // when the oldest unflushed change was made, 0 for none
@@ -116,7 +116,7 @@ func newApplier(cfg Config, e store.Engine, open shard.Opener, o Observer) *Appl
 }
 
 func (a *Applier) add(s *stored) error {
-	r := &applied{id: s.id, replica: s.replica, state: s.applied, flushed: s.applied.index, settling: make(map[string][]proposal)}
+	r := &applied{id: s.id, replica: s.replica, state: s.applied, flushed: s.applied.index, settling: make(map[string][]settling)}
 	var err error
 	if r.machine, err = a.open(s.id, a.engine, statePrefix(s.id)); err != nil {
 		return fmt.Errorf("open shard %s: %w", s.id, err)
@@ -124,6 +124,12 @@ func (a *Applier) add(s *stored) error {
 	a.replicas[s.id] = r
 	a.order = append(a.order, r)
 	return nil
+}
+
+// settling is one who waits for a key, and the answer until it settles.
+type settling struct {
+	waiter
+	first shard.Result
 }
 
 // Run does a task at time now, in ms on the clock that deadlines are on. A *shard.StoreFault panics, and so does a broken invariant.
@@ -260,15 +266,14 @@ func (a *Applier) apply(r *applied, e *pb.Entry, t *Task, now int64, rep *Report
 
 // answer gives the proposers of an entry their results, and holds back those that wait for a key to settle.
 func (a *Applier) answer(r *applied, b *batch, applied shard.Applied) {
-	for i := range b.proposals {
-		p := &b.proposals[i]
+	for i := range b.waiters {
+		p := b.waiters[i]
 		result := applied.Results[i]
 		if p.done == nil || !p.wait || result.Pending == "" || r.held >= a.cfg.MaxSettling {
 			b.answer(i, result, nil)
 			continue
 		}
-		p.first = result
-		r.settling[result.Pending] = append(r.settling[result.Pending], *p)
+		r.settling[result.Pending] = append(r.settling[result.Pending], settling{p, result})
 		if r.held++; r.held == 1 {
 			r.nextLate = p.deadline
 		}
@@ -343,7 +348,7 @@ func (r *applied) expire(now int64) {
 	r.nextLate = 1<<63 - 1
 	for _, key := range slices.Sorted(maps.Keys(r.settling)) {
 		waiting := r.settling[key]
-		kept := slices.DeleteFunc(waiting, func(p proposal) bool {
+		kept := slices.DeleteFunc(waiting, func(p settling) bool {
 			if p.deadline > now {
 				r.nextLate = min(r.nextLate, p.deadline)
 				return false

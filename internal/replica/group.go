@@ -83,32 +83,36 @@ const commandOverhead = 40
 
 // proposal is a command with the one who waits for it.
 type proposal struct {
-	command  shard.Command
-	size     int
+	command shard.Command
+	size    int
+	waiter
+}
+
+// waiter waits for the answer to a command; wait says that it waits for what the command leaves pending, too.
+type waiter struct {
 	wait     bool
 	deadline int64
 	done     Done
-	first    shard.Result // the answer before it settled, of one that waits
 }
 
-// batch is the proposals of one entry. It passes from the host to the applier with the entry.
+// batch is those who wait for the commands of one entry. It passes from the host to the applier with the entry.
 type batch struct {
 	tag         uint64 // of the first command
 	index, term uint64 // once it is logged
 	deadline    int64  // the earliest
-	proposals   []proposal
+	waiters     []waiter
 }
 
 // fail answers all that still wait.
 func (b *batch) fail(err error) {
-	for i := range b.proposals {
+	for i := range b.waiters {
 		b.answer(i, shard.Result{}, err)
 	}
 }
 
 func (b *batch) answer(i int, r shard.Result, err error) {
-	if done := b.proposals[i].done; done != nil {
-		b.proposals[i].done = nil
+	if done := b.waiters[i].done; done != nil {
+		b.waiters[i].done = nil
 		done(r, err)
 	}
 }
@@ -119,8 +123,8 @@ func (b *batch) expire(now int64) {
 		return
 	}
 	b.deadline = 1<<63 - 1
-	for i := range b.proposals {
-		if p := &b.proposals[i]; p.deadline <= now {
+	for i := range b.waiters {
+		if p := &b.waiters[i]; p.deadline <= now {
 			b.answer(i, shard.Result{}, ErrOutcomeUnknown)
 		} else {
 			b.deadline = min(b.deadline, p.deadline)

@@ -242,7 +242,7 @@ func (h *Host) Propose(id shard.ID, c shard.Command, wait bool, deadline int64, 
 	case len(g.queue) >= h.cfg.MaxQueuedCommands || g.queueBytes+size > h.cfg.MaxQueuedBytes:
 		done(shard.Result{}, ErrBusy)
 	default:
-		g.queue = append(g.queue, proposal{command: c, size: size, wait: wait, deadline: deadline, done: done})
+		g.queue = append(g.queue, proposal{command: c, size: size, waiter: waiter{wait, deadline, done}})
 		g.queueBytes += size
 		h.touch(g)
 	}
@@ -420,7 +420,7 @@ func (h *Host) proposeTick(g *group) {
 	g.tickProposed = true
 	g.queue = append(g.queue, proposal{
 		command: shard.Command{Kind: shard.KindTick}, size: commandOverhead,
-		deadline: h.now + tickDeadline.Milliseconds(), done: func(shard.Result, error) {},
+		waiter: waiter{deadline: h.now + tickDeadline.Milliseconds(), done: func(shard.Result, error) {}},
 	})
 	g.queueBytes += commandOverhead
 }
@@ -499,7 +499,10 @@ func (h *Host) proposeQueued(g *group) {
 			taken++
 		}
 		n := len(e.Commands)
-		b.proposals = slices.Clone(g.queue[taken-n : taken])
+		b.waiters = make([]waiter, n)
+		for i, p := range g.queue[taken-n : taken] {
+			b.waiters[i] = p.waiter
+		}
 		data = shard.AppendEntry(data, &e)
 		ends = append(ends, len(data))
 		batches = append(batches, b)

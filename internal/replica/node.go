@@ -50,10 +50,22 @@ type Node struct {
 
 // inbox is what the loop has not seen yet.
 type inbox struct {
-	messages []arrived
-	requests []func(h *Host)
-	ticks    int
+	messages  []arrived
+	requests  []func(h *Host)
+	proposals []proposed
+	ticks     int
 }
+
+// proposed is a call of [Host.Propose]: there are so many that a function for each would cost.
+type proposed struct {
+	id       shard.ID
+	command  shard.Command
+	wait     bool
+	deadline int64
+	done     Done
+}
+
+func (p *proposed) tell(h *Host) { h.Propose(p.id, p.command, p.wait, p.deadline, p.done) }
 
 type arrived struct {
 	from     transport.NodeID
@@ -144,11 +156,14 @@ func (n *Node) ask(fn func(*Host)) bool {
 func (n *Node) stop() {
 	n.mu.Lock()
 	n.stopped = true
-	requests := n.inbox.requests
+	in := n.inbox
 	n.inbox = inbox{}
 	n.mu.Unlock()
-	for _, fn := range requests { // so that none goes unanswered
+	for _, fn := range in.requests { // so that none goes unanswered
 		fn(n.host)
+	}
+	for i := range in.proposals {
+		in.proposals[i].tell(n.host)
 	}
 	for _, w := range n.workers {
 		w.mu.Lock()
@@ -187,8 +202,17 @@ func (n *Node) Receive(from transport.NodeID, messages []transport.Message) {
 // Propose queues a command; see [Host.Propose]. The deadline is made from time.Now. Done may be called before Propose returns.
 func (n *Node) Propose(id shard.ID, c shard.Command, wait bool, deadline time.Time, done Done) {
 	ms := n.clock.At(deadline)
-	if !n.ask(func(h *Host) { h.Propose(id, c, wait, ms, done) }) {
+	n.mu.Lock()
+	stopped := n.stopped
+	if !stopped {
+		n.inbox.proposals = append(n.inbox.proposals, proposed{id, c, wait, ms, done})
+	}
+	first := len(n.inbox.proposals) == 1
+	n.mu.Unlock()
+	if stopped {
 		done(shard.Result{}, ErrStopped)
+	} else if first {
+		n.wake()
 	}
 }
 
@@ -294,7 +318,7 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 		case <-n.signal:
 		}
 		n.mu.Lock()
-		in, n.inbox = n.inbox, inbox{messages: in.messages[:0], requests: in.requests[:0]}
+		in, n.inbox = n.inbox, inbox{messages: in.messages[:0], requests: in.requests[:0], proposals: in.proposals[:0]}
 		n.mu.Unlock()
 		for _, a := range in.messages {
 			n.host.Receive(a.from, a.messages)
@@ -302,11 +326,15 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 		for _, fn := range in.requests {
 			fn(n.host)
 		}
+		for i := range in.proposals {
+			in.proposals[i].tell(n.host)
+		}
 		for range in.ticks {
 			n.host.Tick()
 		}
 		clear(in.messages)
 		clear(in.requests)
+		clear(in.proposals)
 		if err := n.host.Broken(); err != nil {
 			return err
 		}

@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -226,6 +229,35 @@ func TestLaneAnswersAsNetHTTP(t *testing.T) {
 				t.Errorf("handed to net/http: %v, want %v", handed, test.handed)
 			}
 		})
+	}
+}
+
+// A field that a handler reads has to be among those of the lane, unless only other routes read it.
+func TestLaneKnowsTheFieldsThatAreRead(t *testing.T) {
+	others := []string{"If-None-Match", "If-Match", "Last-Event-Id", "Hanse-Min-Position"}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := regexp.MustCompile(`(?:r\.Header\[|r\.Header\.(?:Get|Values)\(|c\.header\()"([^"]+)"`)
+	found := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range reads.FindAllStringSubmatch(string(source), -1) {
+			found++
+			if !slices.Contains(laneFields[:], m[1]) && !slices.Contains(others, m[1]) {
+				t.Errorf("%s reads the field %s, which a lane does not pass on: add it to laneFields", name, m[1])
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("found %d places where a field is read, want at least 6: does the pattern still fit?", found)
 	}
 }
 

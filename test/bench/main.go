@@ -1,7 +1,7 @@
 // Command bench compares Hanse with the systems that one would use instead, side by side in one run: the same work from the same
 // loop, the same disk, the same durability.
 //
-//	go run ./test/bench orders [--seconds 10] [--systems hanse,postgres] [--workloads uniform,zipf,hot] [--clients 8,64,512] [--json]
+//	go run ./test/bench orders [--seconds 10] [--systems hanse,postgres] [--workloads uniform,zipf,hot] [--clients 8,64,512,1024] [--json]
 package main
 
 import (
@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	systems := flags.String("systems", "hanse,postgres", "systems to compare")
 	nodes := flags.String("nodes", "1,3", "sizes of Hanse's cluster")
 	workloads := flags.String("workloads", "uniform,zipf,hot", "workloads")
-	clients := flags.String("clients", "8,64,512", "numbers of clients")
+	clients := flags.String("clients", "8,64,512,1024", "numbers of clients")
 	flags.IntVar(&o.load.SKUs, "skus", o.load.SKUs, "number of SKUs")
 	flags.StringVar(&o.dir, "dir", "", "directory for the data of all systems, on the disk to be measured; a temporary one unless stated")
 	flags.IntVar(&o.pool, "pool", 0, "connections to PostgreSQL; 0 tries what suits each workload")
