@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+// resend is how long a lost segment takes to come again: TCP's smallest retransmission timeout on Linux.
+const resend = 200 * time.Millisecond
+
+// proxyNetwork is loopback with a proxy on every way from one host to another. It carries TCP alone, and does to its streams what a network
+// does to packets as seen through TCP: what is cut off or lost does not vanish, it comes when the way is free again.
+type proxyNetwork struct {
+	doors   map[door]string // where hosts serve
+	proxies map[way]net.Listener
+	wg      sync.WaitGroup
+	closed  chan struct{}
+
+	mu      sync.Mutex
+	links   map[link]trouble
+	changed chan struct{} // closed and replaced when links change
+	conns   map[net.Conn]struct{}
+}
+
+type door struct {
+	host    host
+	service service
+}
+
+type way struct {
+	from host
+	to   door
+}
+
+// newProxyNetwork listens for every way that there is among so many nodes.
+func newProxyNetwork(nodes int) (*proxyNetwork, error) {
+	p := &proxyNetwork{
+		doors: make(map[door]string), proxies: make(map[way]net.Listener), closed: make(chan struct{}),
+		changed: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+	}
+	doors := []door{{providerHost, providerDoor}}
+	for n := 1; n <= nodes; n++ {
+		doors = append(doors, door{host(n), restDoor}, door{host(n), peerDoor})
+	}
+	// The doors' ports are free now and taken a moment later, by the processes; all are held until the last is known.
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	for _, d := range doors {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		held = append(held, l)
+		p.doors[d] = l.Addr().String()
+	}
+	for _, d := range doors {
+		for _, from := range hosts(nodes) {
+			if from == d.host || d.service == peerDoor && (from == clientsHost || from == providerHost) {
+				continue
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("listen for a proxy: %w", err), p.close())
+			}
+			w := way{from, d}
+			p.proxies[w] = l
+			p.wg.Go(func() { p.accept(l, w) })
+		}
+	}
+	return p, nil
+}
+
+func (p *proxyNetwork) listen(h host, s service) string { return p.doors[door{h, s}] }
+
+func (p *proxyNetwork) reach(from, to host, s service) string {
+	if l := p.proxies[way{from, door{to, s}}]; l != nil {
+		return l.Addr().String()
+	}
+	return p.listen(to, s)
+}
+
+func (p *proxyNetwork) prefix(host) []string { return nil }
+
+func (p *proxyNetwork) shape(_ context.Context, links map[link]trouble) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.links = links
+	close(p.changed)
+	p.changed = make(chan struct{})
+	return nil
+}
+
+func (p *proxyNetwork) close() error {
+	close(p.closed)
+	for _, l := range p.proxies {
+		l.Close()
+	}
+	p.mu.Lock()
+	for c := range p.conns {
+		c.Close()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+	return nil
+}
+
+// gate waits for as long as a link does not let anything through.
+func (p *proxyNetwork) gate(l link) bool {
+	for {
+		p.mu.Lock()
+		t, changed := p.links[l], p.changed
+		p.mu.Unlock()
+		if !t.Cut {
+			late := t.Delay
+			for t.Loss > 0 && rand.Float64() < t.Loss {
+				late += resend
+			}
+			if late == 0 {
+				return true
+			}
+			select {
+			case <-time.After(late):
+				return true
+			case <-p.closed:
+				return false
+			}
+		}
+		select {
+		case <-changed:
+		case <-p.closed:
+			return false
+		}
+	}
+}
+
+func (p *proxyNetwork) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.closed:
+		c.Close()
+		return false
+	default:
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *proxyNetwork) drop(c net.Conn) {
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // the other side shall see a reset, as from a dead process; an error means that it is closed
+	}
+	c.Close()
+}
+
+func (p *proxyNetwork) accept(l net.Listener, w way) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return // closed: an accept of a proxy that cannot go on fails the run by its silence
+		}
+		if p.keep(c) {
+			p.wg.Go(func() { p.connect(c, w) })
+		}
+	}
+}
+
+// connect carries one connection: there, and back.
+func (p *proxyNetwork) connect(c net.Conn, w way) {
+	defer p.drop(c)
+	there, back := link{w.from, w.to.host}, link{w.to.host, w.from}
+	if !p.gate(there) || !p.gate(back) { // as a handshake that gets no answer
+		return
+	}
+	target, err := net.DialTimeout("tcp", p.doors[w.to], 5*time.Second)
+	if err != nil || !p.keep(target) {
+		return
+	}
+	defer p.drop(target)
+	done := make(chan struct{}, 2)
+	carry := func(l link, from, to net.Conn) {
+		defer func() { done <- struct{}{} }()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buffer)
+			if n > 0 && (!p.gate(l) || write(to, buffer[:n]) != nil) {
+				return
+			}
+			if err != nil {
+				if errors.Is(err, io.EOF) && p.gate(l) { // the word that one side is done travels too
+					if t, ok := to.(*net.TCPConn); ok {
+						_ = t.CloseWrite()
+					}
+				}
+				return
+			}
+		}
+	}
+	p.wg.Go(func() { carry(there, c, target) })
+	p.wg.Go(func() { carry(back, target, c) })
+	<-done
+	// The other direction ends soon after, or when the run does; a process that died takes both with it.
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+	case <-p.closed:
+	}
+}
+
+func write(c net.Conn, b []byte) error {
+	_, err := c.Write(b)
+	return err
+}
