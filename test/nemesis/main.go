@@ -303,6 +303,13 @@ func summarize(w io.Writer, r *result) {
 	fmt.Fprintf(w, "\nOrders answered within %v: %.3f %% of %d, %.3f %% of %d with no fault near\n", inTime, 100*a.Overall, a.Sent, 100*a.Calm, a.CalmSent)
 	fmt.Fprintf(w, "Latency p50 %.0f ms, p99 %.0f ms, longest %.0f ms (no fault near: p50 %.0f ms, p99 %.0f ms); longest time without an answer %.0f ms\n",
 		a.P50, a.P99, a.Max, a.CalmP50, a.CalmP99, a.LongestMS)
+	if len(r.Stalls) > 0 {
+		fmt.Fprintf(w, "The machine had no processor for this program %d times: the figures say little about the cluster then.\n", len(r.Stalls))
+	}
+	fmt.Fprintf(w, "\nShare of orders answered in time while a fault was near:\n")
+	for _, f := range r.Faults {
+		fmt.Fprintf(w, "  %6.1f–%5.1f s, whole at %5.1f s  %7.3f %% of %4d  %s %s %s\n", f.Began, f.Ended, f.Whole, 100*share(f.InTime, f.Sent), f.Sent, f.Kind, names(f.Nodes), f.Text)
+	}
 	for _, k := range kinds {
 		if why, ok := r.Skipped[string(k.kind)]; ok {
 			fmt.Fprintf(w, "Not injected: %s, for %s\n", k.kind, why)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -215,9 +214,4 @@ func excused(injections []*injection, node string, at time.Duration) bool {
 		}
 	}
 	return false
-}
-
-// broken reports whether what a process wrote last is the end of one with a bug, which no fault excuses.
-func broken(tail string) bool {
-	return strings.Contains(tail, "panic:") || strings.Contains(tail, "invariant") || strings.Contains(tail, "fatal error:") || strings.Contains(tail, "goroutine ")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,8 @@ type exit struct {
 	At   time.Time
 	Name string
 	How  string
-	Tail string
+	Tail string // the end of its log
+	Bug  bool   // it ended by a panic
 }
 
 // process is a program that runs unless it is held down, and is started again when it ends by itself, as a service manager would.
@@ -67,7 +69,7 @@ type process struct {
 	ended  chan struct{} // of cmd; closed when it has
 	asked  bool          // we ended cmd
 	again  *time.Timer
-	starts int
+	size   int64 // of the log when cmd was started
 }
 
 // restartPause is what a service manager waits before it starts a program that ended by itself.
@@ -89,13 +91,15 @@ func (p *process) launchLocked() error {
 		return fmt.Errorf("open the log of %s: %w", p.name, err)
 	}
 	defer log.Close() // the child has its own descriptor
+	if info, err := log.Stat(); err == nil {
+		p.size = info.Size()
+	}
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), p.env...)
 	if err := p.start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.cmd, p.asked, p.ended = cmd, false, make(chan struct{})
-	p.starts++
 	go p.watch(cmd, p.ended) // ends with the process
 	return nil
 }
@@ -104,6 +108,7 @@ func (p *process) watch(cmd *exec.Cmd, ended chan struct{}) {
 	err := cmd.Wait()
 	p.mu.Lock()
 	p.cmd = nil
+	size := p.size
 	asked := p.asked
 	close(ended)
 	if !asked && !p.closed {
@@ -117,7 +122,21 @@ func (p *process) watch(cmd *exec.Cmd, ended chan struct{}) {
 	if err != nil && cmd.ProcessState == nil {
 		how = err.Error()
 	}
-	p.fell(exit{At: time.Now(), Name: p.name, How: how, Tail: dev.Tail(p.log, 6)})
+	p.fell(exit{At: time.Now(), Name: p.name, How: how, Tail: dev.Tail(p.log, 6), Bug: panicked(p.log, size)})
+}
+
+// panicked looks for a panic in what a process has written to its log since it was started.
+func panicked(log string, since int64) bool {
+	data, err := os.ReadFile(log)
+	if err != nil || since > int64(len(data)) {
+		return false // a log that cannot be read says nothing; the exit itself is reported
+	}
+	for _, sign := range []string{"\npanic: ", "\nfatal error: ", "\n[signal "} {
+		if bytes.Contains(append([]byte("\n"), data[since:]...), []byte(sign)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hold ends the process with a signal, waits until it is gone and keeps it down until as many releases.

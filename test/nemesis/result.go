@@ -22,6 +22,7 @@ type result struct {
 	Checks       []check           `json:"checks"`
 	Availability availability      `json:"availability"`
 	Elections    int               `json:"elections"`
+	Stalls       []stall           `json:"stalls,omitempty"`
 	Faults       []faultResult     `json:"faults"`
 	Skipped      map[string]string `json:"skipped,omitempty"`
 	Pictures     []string          `json:"pictures,omitempty"`
@@ -49,6 +50,15 @@ type faultResult struct {
 	Ended float64 `json:"ended"`
 	Whole float64 `json:"whole"` // when all nodes were ready again; -1 if not before the run was over
 	Error string  `json:"error,omitempty"`
+	// Sent are the orders placed between Began and Whole, InTime those of them that were answered within 2 s.
+	Sent   int `json:"sent"`
+	InTime int `json:"in_time"`
+}
+
+// stall is a time in which the machine gave this program no processor, in seconds since the beginning.
+type stall struct {
+	Began float64 `json:"began"`
+	Ended float64 `json:"ended"`
 }
 
 // add notes a check. Only the first failures are named.
@@ -66,7 +76,8 @@ type availability struct {
 	Sent     int `json:"sent"`
 	InTime   int `json:"in_time"`
 	Answered int `json:"answered"`
-	// Overall is the share of orders with an answer within 2 s, Calm that of the orders that no fault was near of.
+	// Overall is the share of orders with an answer within 2 s, Calm that of the orders placed when neither a fault nor a stall
+	// of the machine was near.
 	Overall   float64 `json:"overall"`
 	CalmSent  int     `json:"calm_sent"`
 	Calm      float64 `json:"calm"`
@@ -88,8 +99,7 @@ func measure(samples []sample, faults []window, length time.Duration) (a availab
 	calmInTime := 0
 	for _, s := range samples {
 		a.Sent++
-		timely := s.Answered && s.Took <= inTime
-		if timely {
+		if s.timely() {
 			a.InTime++
 		}
 		if s.Answered {
@@ -102,7 +112,7 @@ func measure(samples []sample, faults []window, length time.Duration) (a availab
 			continue
 		}
 		a.CalmSent++
-		if timely {
+		if s.timely() {
 			calmInTime++
 		}
 		if s.Answered {
@@ -155,7 +165,20 @@ func (r *runner) collect(s *shop, n *nemesis, o *observer, _ *keyBook) {
 		if in.Err != nil {
 			f.Error = in.Err.Error()
 		}
+		for _, o := range s.samples {
+			if o.Begin < w.from || o.Begin > w.to {
+				continue
+			}
+			f.Sent++
+			if o.timely() {
+				f.InTime++
+			}
+		}
 		res.Faults = append(res.Faults, f)
+		windows = append(windows, w)
+	}
+	for _, w := range r.stalls {
+		res.Stalls = append(res.Stalls, stall{w.from.Seconds(), w.to.Seconds()})
 		windows = append(windows, w)
 	}
 	res.Availability = measure(s.samples, windows, res.length)

@@ -56,6 +56,9 @@ type sample struct {
 	Answered    bool
 }
 
+// timely says that the customer had an answer before giving up.
+func (s sample) timely() bool { return s.Answered && s.Took <= inTime }
+
 // shop sells at a steady rate.
 type shop struct {
 	shops  []*client.Client // shop servers, each with its own idea of which nodes are up
