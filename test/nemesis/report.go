@@ -47,19 +47,19 @@ func writeReport(file string, r *result) error {
 func percent(share float64) string {
 	switch {
 	case share == 1:
-		return "100 %"
+		return "100\u00a0%"
 	case share > 0.99:
 		// Rounded down: what is not all must not look like all.
-		return fmt.Sprintf("%.3f %%", math.Floor(share*100_000)/1000)
+		return fmt.Sprintf("%.3f\u00a0%%", math.Floor(share*100_000)/1000)
 	}
-	return fmt.Sprintf("%.1f %%", share*100)
+	return fmt.Sprintf("%.1f\u00a0%%", share*100)
 }
 
 func readableMS(ms float64) string {
 	if ms >= 1000 {
-		return fmt.Sprintf("%.2f s", ms/1000)
+		return fmt.Sprintf("%.2f\u00a0s", ms/1000)
 	}
-	return fmt.Sprintf("%.0f ms", ms)
+	return fmt.Sprintf("%.0f\u00a0ms", ms)
 }
 
 // readableCount separates thousands.
