@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hanse/internal/dev"
 )
 
 // tracer puts faults into the system calls of a running process. The program is static and calls the kernel directly, so a library that
@@ -18,6 +20,8 @@ type tracer struct {
 	*spawner
 	log string
 	cmd *exec.Cmd
+	// ended is closed when strace has, by our signal or with the process that it traces.
+	ended chan struct{}
 }
 
 // inject says what strace makes of the syncs.
@@ -45,15 +49,26 @@ func (t *tracer) attach(pid int, spec string) error {
 		t.cmd = nil
 		return fmt.Errorf("start strace: %w", err)
 	}
+	t.ended = make(chan struct{})
+	go func() { // ends with strace
+		_ = t.cmd.Wait() // how it ends says less than when
+		close(t.ended)
+	}()
 	return nil
 }
 
-func (t *tracer) detach() {
+// detach ends the fault. It is an error when there was none although the process lives.
+func (t *tracer) detach(pid int) error {
 	if t.cmd == nil {
-		return
+		return nil
 	}
-	_ = t.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended, with the process
-	_ = t.cmd.Wait()                          // ends by our signal
+	early := isClosed(t.ended)
+	_ = t.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
+	<-t.ended
+	if early && syscall.Kill(pid, 0) == nil {
+		return fmt.Errorf("strace ended before the fault did: %s", dev.Tail(t.log, 2))
+	}
+	return nil
 }
 
 // tracingWorks tells why syncs cannot be made to fail here, or nil: strace may be missing, or may not be allowed to attach.
@@ -73,7 +88,7 @@ func tracingWorks(ctx context.Context, s *spawner, dir string) error {
 	if err := t.attach(victim.Process.Pid, "inject=fsync:retval=0"); err != nil {
 		return err
 	}
-	defer t.detach()
+	defer func() { _ = t.detach(victim.Process.Pid) }() // an attachment that ended early has been found out below
 	deadline := time.Now().Add(5 * time.Second)
 	for ctx.Err() == nil {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", victim.Process.Pid))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,7 +13,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +65,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	names := f.String("faults", strings.Join(all, ","), "kinds of faults, separated by commas; none for a run without")
 	f.StringVar(&o.report, "report", "", "write a report to this HTML `file`")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
-	f.StringVar(&o.dir, "dir", "", "`directory` of data and logs; a temporary one by default")
+	f.StringVar(&o.dir, "dir", "", "empty `directory` for data and logs; a temporary one by default")
 	f.BoolVar(&o.keep, "keep", false, "keep data and logs; after a failure logs are kept anyway")
 	f.Float64Var(&o.rate, "rate", 50, "orders a second")
 	f.Float64Var(&o.keyRate, "key-rate", 40, "operations on keys a second")
@@ -132,27 +132,21 @@ func prepare(ctx context.Context, o options, out, errOut io.Writer) (passed bool
 	if o.inside != "" {
 		return inNetwork(ctx, o, &netnsNetwork{base: o.inside, nodes: o.nodes}, out, log)
 	}
-	if o.dir == "" {
-		if o.dir, err = os.MkdirTemp("", "hanse-nemesis-"); err != nil {
-			return false, fmt.Errorf("make a temporary directory: %w", err)
-		}
-	}
-	if o.dir, err = filepath.Abs(o.dir); err != nil {
+	if err := o.makeDir(); err != nil {
 		return false, err
 	}
-	if err := os.MkdirAll(o.dir, 0o700); err != nil {
-		return false, fmt.Errorf("make the directory: %w", err)
-	}
 	defer func() {
-		switch {
-		case o.keep:
-			log("data and logs are in %s", o.dir)
-		case !passed && ctx.Err() == nil:
-			err = errors.Join(err, keepLogs(o.dir))
-			log("logs are in %s", o.dir)
-		default:
+		if keep := o.keep || !passed && ctx.Err() == nil; !keep {
 			err = errors.Join(err, os.RemoveAll(o.dir))
+			return
 		}
+		if !o.keep {
+			err = errors.Join(err, keepLogs(o.dir))
+		}
+		if kept := strings.Replace(o.dir, runPrefix, keptPrefix, 1); kept != o.dir && os.Rename(o.dir, kept) == nil {
+			o.dir = kept
+		}
+		log("data and logs are in %s", o.dir)
 	}()
 	if o.program == "" {
 		o.program = filepath.Join(o.dir, "hanse")
@@ -178,6 +172,46 @@ func prepare(ctx context.Context, o options, out, errOut io.Writer) (passed bool
 	}
 	defer func() { err = errors.Join(err, network.close()) }()
 	return inNetwork(ctx, o, network, out, log)
+}
+
+// Temporary directories of runs are called after the process, so that the next run can tell those of dead ones. What is to be kept gets
+// another name, for nobody to remove.
+const (
+	runPrefix  = "hanse-nemesis-run-"
+	keptPrefix = "hanse-nemesis-kept-"
+)
+
+// makeDir makes the run's directory, which is empty then, and removes what dead runs have left.
+func (o *options) makeDir() (err error) {
+	if o.dir == "" {
+		leftovers, _ := filepath.Glob(filepath.Join(os.TempDir(), runPrefix+"*")) // the pattern is well formed
+		for _, dir := range leftovers {
+			if pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), runPrefix), "-"); dead(pid) {
+				_ = os.RemoveAll(dir) // somebody else's cannot be removed, and does not disturb
+			}
+		}
+		if o.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-*", runPrefix, os.Getpid())); err != nil {
+			return fmt.Errorf("make a temporary directory: %w", err)
+		}
+		return nil
+	}
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return fmt.Errorf("--dir: %w", err)
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	entries, err := os.ReadDir(o.dir)
+	if err == nil && len(entries) > 0 { // it is removed at the end
+		err = fmt.Errorf("--dir %s is not empty", o.dir)
+	}
+	return err
+}
+
+// dead reports whether a number is that of a process that no longer lives.
+func dead(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && n > 1 && errors.Is(syscall.Kill(n, 0), syscall.ESRCH)
 }
 
 // outside makes the namespaces, runs this program in that of the clients, and removes them whatever happens. Two processes do what one
@@ -235,7 +269,7 @@ func outside(ctx context.Context, o options, out, errOut io.Writer) (passed bool
 func inNetwork(ctx context.Context, o options, n network, out io.Writer, log func(string, ...any)) (bool, error) {
 	r := &runner{cfg: o, network: n, program: o.program, dir: o.dir, log: log, skipped: make(map[kind]string)}
 	r.result = result{
-		Revision: revision(), Seed: o.seed, Nodes: o.nodes, Minutes: o.minutes, Rate: o.rate, Network: "loopback behind a proxy",
+		Revision: revision(o.program), Seed: o.seed, Nodes: o.nodes, Minutes: o.minutes, Rate: o.rate, Network: "loopback behind a proxy",
 		Started: time.Now().UTC().Format("2006-01-02 15:04 MST"),
 	}
 	if o.inside != "" {
@@ -268,22 +302,22 @@ func inNetwork(ctx context.Context, o options, n network, out io.Writer, log fun
 	return res.Passed, nil
 }
 
-// revision is the commit of this build, if it knows it.
-func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+// revision is the commit that the program under test was built from, if it knows it.
+func revision(program string) string {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return "" // a program without it is no less a program
 	}
-	rev, dirty := "", ""
+	rev, changed := "", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
 			rev = s.Value[:min(12, len(s.Value))]
 		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = " with changes"
+			changed = " with changes"
 		}
 	}
-	return rev + dirty
+	return rev + changed
 }
 
 // summarize prints a result for people.

@@ -163,12 +163,10 @@ func (n *nemesis) do(ctx context.Context, f *fault) (undo func() error, err erro
 		}
 		t := &tracer{spawner: p.spawner, log: n.cfg.Dir + "/strace.log"}
 		return func() error {
-			var err error
 			if f.Kind == syncLie { // while it still believes what it was told
-				err = errors.Join(p.hold(ctx, syscall.SIGKILL), p.release())
+				return errors.Join(p.hold(ctx, syscall.SIGKILL), t.detach(pid), p.release())
 			}
-			t.detach()
-			return err
+			return t.detach(pid)
 		}, t.attach(pid, inject(f))
 	case fullDisk:
 		return n.disk.free, n.disk.fill()

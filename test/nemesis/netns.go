@@ -156,6 +156,5 @@ func removeNamespaces(ctx context.Context, belongs func(name string) bool) error
 // leftover reports whether a namespace belongs to a run that is dead.
 func leftover(name string) bool {
 	pid, _, _ := strings.Cut(strings.TrimPrefix(name, namespacePrefix), "-")
-	n, err := strconv.Atoi(pid)
-	return err == nil && n > 1 && errors.Is(syscall.Kill(n, 0), syscall.ESRCH)
+	return dead(pid)
 }

@@ -190,7 +190,7 @@ func makePlan(cfg planConfig) (faults []fault) {
 		at = first.end()
 		if !first.all() && p.rng.Float64() < togetherChance {
 			kind := p.next()
-			if second, ok := p.draw(kind, first.hurt()); ok && !second.all() {
+			if second, ok := p.draw(kind, first.hurt()); ok && !second.all() && !interfere(first.Kind, kind) {
 				second.At = first.At + p.between(0, first.For)
 				if second.end() <= cfg.Length {
 					faults = append(faults, second)
@@ -202,6 +202,13 @@ func makePlan(cfg planConfig) (faults []fault) {
 		}
 		at += p.between(minGap, maxGap)
 	}
+}
+
+// interfere reports whether the end of one fault would be the end of the other, too: they write one file, or want to be the one tracer
+// that a process can have.
+func interfere(a, b kind) bool {
+	traced := []kind{syncError, syncStall, syncLie}
+	return a == b || slices.Contains(traced, a) && slices.Contains(traced, b)
 }
 
 // next takes a kind from the deck.

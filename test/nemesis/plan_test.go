@@ -34,6 +34,9 @@ func TestPlans_keep_a_majority_have_every_kind_and_repeat(t *testing.T) {
 					t.Fatalf("seed %d: %v lasts from %v to %v of %v", seed, f, f.At, f.end(), cfg.Length)
 				}
 				if i > 0 && f.At < plan[i-1].end() {
+					if interfere(f.Kind, plan[i-1].Kind) {
+						t.Fatalf("seed %d: %v while %v", seed, f, &plan[i-1])
+					}
 					overlaps++
 				}
 			}
