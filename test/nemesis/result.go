@@ -152,7 +152,7 @@ func quantile(d []time.Duration, q float64) float64 {
 }
 
 // collect takes what the run has shown into the result, before the checks look at the cluster.
-func (r *runner) collect(s *shop, n *nemesis, o *observer, _ *keyBook) {
+func (r *runner) collect(s *shop, n *nemesis, o *observer) {
 	res := &r.result
 	res.samples, res.length = s.samples, r.cfg.length()
 	var windows []window

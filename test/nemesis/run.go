@@ -33,6 +33,8 @@ const (
 	porcupineTime = 2 * time.Minute
 	// At most so many things that are wrong are named by one check.
 	maxNamed = 20
+	// maxPictures bounds the histories of keys that are drawn: the first few show what is wrong with the others, too.
+	maxPictures = 4
 )
 
 // runner is a run.
@@ -131,7 +133,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return context.Cause(ctx)
 	}
 	r.log("%6.1f s  all is healed; settling", r.now().Seconds())
-	r.collect(s, n, o, keys)
+	r.collect(s, n, o)
 	r.check(ctx, s, keys, n, o)
 	return ctx.Err()
 }
@@ -473,7 +475,11 @@ func (r *runner) linearizable(ctx context.Context, keys *keyBook, n *nemesis) {
 			if verdict == porcupine.Unknown {
 				what = fmt.Sprintf("undecided after %v", porcupineTime)
 			}
-			failures = append(failures, fmt.Sprintf("key %s, %d operations: %s%s", name, len(ops), what, r.draw(name, ops, info, n)))
+			picture := ""
+			if len(r.result.Pictures) < maxPictures {
+				picture = r.draw(name, ops, info, n)
+			}
+			failures = append(failures, fmt.Sprintf("key %s, %d operations: %s%s", name, len(ops), what, picture))
 			return nil
 		})
 	}
