@@ -303,15 +303,19 @@ func (o *keyOp) String() string {
 // forever is when an operation of unknown outcome returns.
 const forever = time.Duration(1) << 62
 
-// operations are the history of a key as porcupine takes it.
+// operations are the history of a key as porcupine takes it. Its picture has a row for each client, so those of this key are numbered anew.
 func operations(ops []keyOp) (history []porcupine.Operation) {
+	rows := make(map[int]int)
 	for i := range ops {
 		o := &ops[i]
+		if _, ok := rows[o.Client]; !ok {
+			rows[o.Client] = len(rows)
+		}
 		ret := o.Ret
 		if o.Unknown {
 			ret = forever
 		}
-		history = append(history, porcupine.Operation{ClientId: o.Client, Input: o, Output: o, Call: int64(o.Call), Return: int64(ret)})
+		history = append(history, porcupine.Operation{ClientId: rows[o.Client], Input: o, Output: o, Call: int64(o.Call), Return: int64(ret)})
 	}
 	return history
 }

@@ -18,6 +18,7 @@ const namespacePrefix = "hznemesis-"
 const (
 	restPort     = 7400
 	peerPort     = 7402
+	gossipPort   = 7403
 	providerPort = 7490
 	bridgeName   = "hz0"
 )
@@ -35,7 +36,7 @@ func (n *netnsNetwork) namespace(h host) string { return fmt.Sprintf("%s-%d", n.
 func address(h host) string { return fmt.Sprintf("10.77.0.%d", int(h)) }
 
 func (n *netnsNetwork) listen(h host, s service) string {
-	port := map[service]int{restDoor: restPort, peerDoor: peerPort, providerDoor: providerPort}[s]
+	port := map[service]int{restDoor: restPort, peerDoor: peerPort, gossipDoor: gossipPort, providerDoor: providerPort}[s]
 	return fmt.Sprintf("%s:%d", address(h), port)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -14,6 +15,7 @@ type service string
 const (
 	restDoor     service = "rest"
 	peerDoor     service = "peer"
+	gossipDoor   service = "gossip"
 	providerDoor service = "provider"
 )
 
@@ -75,18 +77,12 @@ func hosts(nodes int) []host {
 	return all
 }
 
-// peersFlag lists all nodes as one of them reaches them.
-func peersFlag(n network, self host, nodes int) (s string) {
+// peersFlag lists all nodes as others reach them; what a node finds there of itself is what it tells the others.
+func peersFlag(n network, nodes int) string {
+	var peers []string
 	for i := 1; i <= nodes; i++ {
 		to := host(i)
-		peer := n.reach(self, to, peerDoor)
-		if to == self {
-			peer = n.listen(self, peerDoor)
-		}
-		if s != "" {
-			s += ","
-		}
-		s += fmt.Sprintf("%d=%s/%s", i, n.reach(clientsHost, to, restDoor), peer)
+		peers = append(peers, fmt.Sprintf("%d=%s/%s", i, n.reach(clientsHost, to, restDoor), n.reach(anyNode, to, peerDoor)))
 	}
-	return s
+	return strings.Join(peers, ",")
 }

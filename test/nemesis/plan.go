@@ -57,8 +57,9 @@ var kinds = []struct {
 type host int
 
 const (
-	providerHost host = 200
+	anyNode      host = 0 // one of the nodes, where they share a door's address
 	clientsHost  host = 100
+	providerHost host = 200
 )
 
 func (h host) String() string {

@@ -229,7 +229,7 @@ type clusterConfig struct {
 func (c clusterConfig) launchArgs(n int, net network) []string {
 	return []string{
 		"serve", "--bootstrap", "--cluster", "nemesis", "--node-id", fmt.Sprint(n), "--data", c.data(n),
-		"--http", net.listen(host(n), restDoor), "--peer", net.listen(host(n), peerDoor), "--peers", peersFlag(net, host(n), c.Nodes),
+		"--http", net.listen(host(n), restDoor), "--peer", net.listen(host(n), peerDoor), "--gossip", net.listen(host(n), gossipDoor), "--peers", peersFlag(net, c.Nodes),
 		"--psp", "http://" + net.reach(host(n), providerHost, providerDoor), "--shards", "order=2,inventory=2,payment=2",
 	}
 }
@@ -272,6 +272,16 @@ func newCluster(c clusterConfig, net network, s *spawner) (*cluster, error) {
 		cl.nodes = append(cl.nodes, add(host(n), fmt.Sprintf("node%d", n), env, c.launchArgs(n, net)...))
 	}
 	return cl, nil
+}
+
+// owner returns the host whose process has a pid.
+func (c *cluster) owner() map[int]host {
+	pids := make(map[int]host)
+	for i, p := range c.nodes {
+		pids[p.pid()] = host(i + 1)
+	}
+	delete(pids, 0) // those that do not run
+	return pids
 }
 
 func (c *cluster) processes() []*process { return append([]*process{c.provider}, c.nodes...) }

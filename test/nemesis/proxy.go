@@ -7,6 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,13 +17,18 @@ import (
 // resend is how long a lost segment takes to come again: TCP's smallest retransmission timeout on Linux.
 const resend = 200 * time.Millisecond
 
-// proxyNetwork is loopback with a proxy on every way from one host to another. It carries TCP alone, and does to its streams what a network
-// does to packets as seen through TCP: what is cut off or lost does not vanish, it comes when the way is free again.
+// proxyNetwork is loopback with proxies in between. It carries TCP alone, and does to its streams what a network does to packets as seen
+// through TCP: what is cut off or lost does not vanish, it comes when the way is free again. Gossip, which is UDP, goes past it.
+//
+// Nodes tell one another at which address each is reached, so a node has one for all others, and the proxy finds out who calls: it looks
+// for the process that has the other end of the connection.
 type proxyNetwork struct {
 	doors   map[door]string // where hosts serve
 	proxies map[way]net.Listener
 	wg      sync.WaitGroup
 	closed  chan struct{}
+	// owner tells the hosts of processes, by pid. It is set before the first node is started.
+	owner func() map[int]host
 
 	mu      sync.Mutex
 	links   map[link]trouble
@@ -46,7 +54,7 @@ func newProxyNetwork(nodes int) (*proxyNetwork, error) {
 	}
 	doors := []door{{providerHost, providerDoor}}
 	for n := 1; n <= nodes; n++ {
-		doors = append(doors, door{host(n), restDoor}, door{host(n), peerDoor})
+		doors = append(doors, door{host(n), restDoor}, door{host(n), peerDoor}, door{host(n), gossipDoor})
 	}
 	// The doors' ports are free now and taken a moment later, by the processes; all are held until the last is known.
 	var held []net.Listener
@@ -63,11 +71,17 @@ func newProxyNetwork(nodes int) (*proxyNetwork, error) {
 		held = append(held, l)
 		p.doors[d] = l.Addr().String()
 	}
+	callers := func(d door) []host {
+		switch d.service {
+		case peerDoor:
+			return []host{anyNode}
+		case gossipDoor:
+			return nil
+		}
+		return hosts(nodes)
+	}
 	for _, d := range doors {
-		for _, from := range hosts(nodes) {
-			if from == d.host || d.service == peerDoor && (from == clientsHost || from == providerHost) {
-				continue
-			}
+		for _, from := range callers(d) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("listen for a proxy: %w", err), p.close())
@@ -181,6 +195,12 @@ func (p *proxyNetwork) accept(l net.Listener, w way) {
 // connect carries one connection: there, and back.
 func (p *proxyNetwork) connect(c net.Conn, w way) {
 	defer p.drop(c)
+	if w.from == anyNode {
+		var err error
+		if w.from, err = p.caller(c); err != nil {
+			return // it has ended meanwhile: nobody would hear the answer
+		}
+	}
 	there, back := link{w.from, w.to.host}, link{w.to.host, w.from}
 	if !p.gate(there) || !p.gate(back) { // as a handshake that gets no answer
 		return
@@ -218,6 +238,43 @@ func (p *proxyNetwork) connect(c net.Conn, w way) {
 	case <-time.After(10 * time.Second):
 	case <-p.closed:
 	}
+}
+
+// caller finds the host whose process has the other end of a connection.
+func (p *proxyNetwork) caller(c net.Conn) (host, error) {
+	inode, err := socketInode(c.RemoteAddr().(*net.TCPAddr))
+	if err != nil {
+		return anyNode, err
+	}
+	for pid, h := range p.owner() {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil {
+			return anyNode, err
+		}
+		for _, file := range files {
+			if target, err := os.Readlink(file); err == nil && target == "socket:["+inode+"]" { // another may have been closed meanwhile
+				return h, nil
+			}
+		}
+	}
+	return anyNode, fmt.Errorf("nobody has the socket of %v", c.RemoteAddr())
+}
+
+// socketInode finds the socket with a local IPv4 address in the kernel's table.
+func socketInode(addr *net.TCPAddr) (string, error) {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return "", fmt.Errorf("read the kernel's sockets: %w", err)
+	}
+	ip := addr.IP.To4()
+	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], addr.Port)
+	for line := range strings.Lines(string(table)) {
+		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+		if f := strings.Fields(line); len(f) > 9 && f[1] == want {
+			return f[9], nil
+		}
+	}
+	return "", fmt.Errorf("the kernel has no socket %v", addr)
 }
 
 func write(c net.Conn, b []byte) error {

@@ -148,6 +148,7 @@ type row struct {
 
 type bar struct {
 	X, Y, W, TailX, TailW, H float64
+	LabelY                   float64
 	Class, Title, Label      string
 }
 
@@ -216,8 +217,15 @@ func draw(r *result) (t timeline) {
 		title := fmt.Sprintf("%s %s\n%.1f s to %.1f s, all nodes ready again at %.1f s\n%s of %d orders answered in time",
 			f.Kind, f.Text, f.Began, f.Ended, whole, percent(share(f.InTime, f.Sent)), f.Sent)
 		for _, n := range on {
-			b := bar{X: x(f.Began), Y: rows[n] + 3, H: rowHeight - 6, Class: groupOf(f.Kind), Title: title, TailX: x(f.Ended)}
+			b := bar{X: x(f.Began), Y: rows[n] + 3, H: rowHeight - 6, Class: groupOf(f.Kind), Title: title, TailX: x(f.Ended), LabelY: rows[n] + 17}
 			b.W, b.TailW = max(b.TailX-b.X, 2), max(x(whole)-b.TailX, 0)
+			// Two at once share the row: the earlier has its upper half.
+			for i := range t.Bars {
+				if o := &t.Bars[i]; o.Y <= b.Y && b.Y < o.Y+o.H && o.X < b.TailX && b.X < o.TailX {
+					o.H, o.LabelY = rowHeight/2-4, rows[n]+11
+					b.H, b.Y, b.LabelY = o.H, rows[n]+rowHeight/2+1, rows[n]+rowHeight-4
+				}
+			}
 			if b.W > 7*float64(len(f.Kind)) {
 				b.Label = string(f.Kind)
 			}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -65,7 +66,7 @@ func (r *runner) newClient(cfg client.Config, fresh bool, nodes ...int) (*client
 	for _, n := range nodes {
 		cfg.Addrs = append(cfg.Addrs, r.network.reach(clientsHost, host(n), restDoor))
 	}
-	cfg.Pinned = true
+	cfg.Pinned = len(nodes) == 1
 	dialer := &net.Dialer{Timeout: 500 * time.Millisecond}
 	cfg.Transport = &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 64, DisableKeepAlives: fresh, DisableCompression: true}
 	return client.New(cfg)
@@ -87,6 +88,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}
 	if r.cluster, err = newCluster(cc, r.network, r.spawner); err != nil {
 		return err
+	}
+	if p, ok := r.network.(*proxyNetwork); ok {
+		p.owner = r.cluster.owner
 	}
 	defer r.cluster.close()
 	if err := r.cluster.launch(); err != nil {
@@ -145,8 +149,12 @@ func (r *runner) possible(ctx context.Context) (possible []kind) {
 	tracing := tracingWorks(ctx, r.spawner, r.dir)
 	for _, k := range r.cfg.faults {
 		switch k {
-		case delay:
-			if namespaces {
+		case partition, oneWay, bridge, loss, delay:
+			if !namespaces && runtime.GOOS != "linux" {
+				skip(k, "the proxy can tell only on Linux which node calls")
+				continue
+			}
+			if k == delay && namespaces {
 				skip(k, "the network of namespaces cannot delay packets without the kernel's netem; --network proxy can")
 				continue
 			}
@@ -322,8 +330,8 @@ func (r *runner) orders(ctx context.Context) (orders []client.Order, err error) 
 	}
 	for shard := range shards.Counts["order"] {
 		for after, more := "", true; more; {
-			var page []client.ScannedOrder
-			if page, more, err = r.any.ScanOrders(ctx, shard, after, 500); err != nil {
+			var page []audit.Order
+			if page, more, err = audit.Folding(r.any).ScanOrders(ctx, shard, after, 500); err != nil {
 				return nil, fmt.Errorf("read the orders of shard %d: %w", shard, err)
 			}
 			for _, o := range page {
@@ -371,7 +379,7 @@ func (r *runner) ledgerPage(ctx context.Context, url string) (*psp.LedgerPage, e
 // audit recomputes the cluster's books and compares them with the stored ones and the provider's.
 func (r *runner) audit(ctx context.Context) {
 	const claim = "The audit finds no difference: orders are their events, counters are sums, the provider has the same money"
-	report, err := audit.Run(ctx, r.any, func(ctx context.Context, after uint64, fn func(audit.Charge)) error {
+	report, err := audit.Run(ctx, audit.Folding(r.any), func(ctx context.Context, after uint64, fn func(audit.Charge)) error {
 		rows, err := r.ledger(ctx)
 		for _, op := range rows {
 			if op.Seq > after {
