@@ -196,12 +196,12 @@ func (n *nemesis) down(ctx context.Context, nodes []int, sig syscall.Signal) (un
 		})
 }
 
-// excused reports whether a process may have ended by itself at a time: a node whose disk fails has to. A node may find out only
-// somewhat later, so the excuse lasts until all was well again.
+// excused reports whether a process may have ended by itself at a time: a node has to when its disk fails or its
+// clock is far off. It may find out only somewhat later, so the excuse lasts until all was well again.
 func excused(injections []*injection, node string, at time.Duration) bool {
 	for _, in := range injections {
 		switch in.Kind {
-		case syncError, syncStall, fullDisk:
+		case syncError, syncStall, fullDisk, wrongClock:
 			whole := in.Whole
 			if whole < 0 {
 				whole = 1 << 62

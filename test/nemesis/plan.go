@@ -47,7 +47,7 @@ var kinds = []struct {
 	{syncError, "fsync fails with EIO"},
 	{syncStall, "fsync takes seconds, at times longer than a node waits for its disk"},
 	{syncLie, "fsync returns at once and syncs nothing, then SIGKILL"},
-	{wrongClock, "a node's wall clock jumps and runs at another speed"},
+	{wrongClock, "a node's wall clock jumps and runs at another speed, at times so far off that the node stops"},
 	{provider, "the payment provider is killed and started again"},
 	{restartAll, "SIGTERM to all nodes at once"},
 	{killAll, "SIGKILL to all nodes at once"},
@@ -106,10 +106,10 @@ type fault struct {
 
 func (f *fault) end() time.Duration { return f.At + f.For }
 
-// hurt is the set of nodes, as bits, that cannot be counted on while the fault lasts.
+// hurt is the set of nodes, as bits, that cannot be counted on while the fault lasts. A node whose clock is far off stops.
 func (f *fault) hurt() uint {
 	switch f.Kind {
-	case loss, delay, wrongClock, provider:
+	case loss, delay, provider:
 		return 0
 	}
 	return set(f.Nodes)
@@ -304,15 +304,17 @@ func (p *planner) draw(k kind, hurt uint) (fault, bool) {
 		return f, p.cfg.SmallDisk > 0 && bits.OnesCount(hurt|f.hurt()) <= p.spare()
 	case wrongClock:
 		f.For = p.between(4*time.Second, 15*time.Second)
-		offset := p.between(50*time.Millisecond, 5*time.Second)
+		offset := p.between(50*time.Millisecond, 450*time.Millisecond)
+		if p.rng.IntN(2) == 0 { // so far off that the node stops
+			offset = p.between(600*time.Millisecond, 5*time.Second)
+		}
 		if p.rng.IntN(2) == 0 {
 			offset = -offset
 		}
 		drift := (p.rng.IntN(21) - 10) * 1000 // up to a hundredth
 		f.Clock = fmt.Sprintf("%+dms,drift=%dppm", offset.Milliseconds(), drift)
-		f.Nodes = []int{1 + p.rng.IntN(p.cfg.Nodes)}
 		f.Text = f.Clock
-		return f, true
+		return f, one()
 	case provider:
 		f.For = p.between(500*time.Millisecond, 4*time.Second)
 		return f, true

@@ -436,7 +436,7 @@ func (r *runner) judgeExits(n *nemesis) {
 			failures = append(failures, fmt.Sprintf("%s ended after %.1f s: %s\n%s", e.Name, at.Seconds(), e.How, e.Tail))
 		}
 	}
-	r.result.add("exits", "No process ends by itself, but a node whose disk fails", fmt.Sprintf("%d ended because of their disk", len(exits)-len(failures)), failures)
+	r.result.add("exits", "No process ends by itself, but a node whose disk fails or whose clock is far off", fmt.Sprintf("%d ended because of that", len(exits)-len(failures)), failures)
 }
 
 // judgeInjections looks whether the faults were really there: a nemesis that does nothing proves nothing.
