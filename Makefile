@@ -63,6 +63,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s; 500x for so many inputs)
 sim: ## play fresh seeds in the simulator for MINUTES (1), or replay SEED
 	$(GO) run ./cmd/hanse-sim $(if $(SEED),-seed $(SEED),-minutes $(or $(MINUTES),1))
 
+.PHONY: nemesis
+nemesis: ## real faults on real processes for MINUTES (5), SEED and FLAGS as you like; writes bin/nemesis.html
+	@mkdir -p bin
+	$(GO) run ./test/nemesis --report bin/nemesis.html --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(FLAGS)
+
 .PHONY: bench
 bench: ## benchmarks of the packages matching BENCH, ten runs each, for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./internal/...
