@@ -32,7 +32,8 @@ const (
 	Running State = "running"
 	Killed  State = "killed"  // by us, with SIGKILL
 	Stopped State = "stopped" // by us, with SIGTERM
-	Crashed State = "crashed" // it ended by itself
+	Crashed State = "crashed" // it ended by itself, with a fault
+	Ended   State = "ended"   // it ended by itself, in order: a node that was decommissioned does
 )
 
 // Status tells about one process.
@@ -286,7 +287,11 @@ func (s *Supervisor) ended(e exit) {
 			p.grace.Stop()
 			p.grace = nil
 		}
-		s.change(p, p.ending, 0, e.cmd.ProcessState.String())
+		how := p.ending
+		if how == Crashed && e.cmd.ProcessState.Success() {
+			how = Ended
+		}
+		s.change(p, how, 0, e.cmd.ProcessState.String())
 		for _, w := range p.waiting {
 			w <- answer{status: []Status{p.status}}
 		}

@@ -62,14 +62,20 @@ func (o *operator) Cluster() rest.ClusterInfo {
 	c := k.view.GetCluster()
 	info := rest.ClusterInfo{
 		ID: c.GetId(), Features: c.GetFeatures(), Replicas: int(c.GetReplicas()), Version: c.GetVersion(),
-		DownAfter: time.Duration(cmp.Or(c.GetDownAfter(), cluster.DefaultConfig().DownAfter)) * time.Millisecond, Blocked: o.steward.obstacles(),
+		DownAfter: time.Duration(cmp.Or(c.GetDownAfter(), cluster.DefaultConfig().DownAfter)) * time.Millisecond,
 	}
 	replicas, leaders := make(map[uint64]int), make(map[uint64]int)
+	reports := o.reports()
 	for id, s := range k.shards {
 		for _, r := range s.Replicas {
 			replicas[r.Node]++
 		}
-		leaders[uint64(o.router.leader(id))]++
+		if best, leading := newest(reports, id); leading {
+			leaders[uint64(best.Leader)]++
+		}
+	}
+	for _, r := range reports { // of which one is the meta shard's leader, and plans
+		info.Blocked = append(info.Blocked, r.Blocked...)
 	}
 	for _, n := range k.view.Nodes {
 		observed, link := v.health[n.Id], v.links[n.Id]

@@ -52,7 +52,7 @@ type ClusterInfo struct {
 	Version   uint64
 	Nodes     []NodeInfo
 	Links     []LinkInfo
-	// Blocked says what ought to be done and cannot be; known to the meta shard's leader only.
+	// Blocked says what ought to be done and cannot be.
 	Blocked []string
 }
 
