@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleEnv); role {
 	case "":
 		os.Exit(m.Run())
+	case "end":
+		fmt.Println("my work is done")
 	case "crash":
 		fmt.Println("cannot go on")
 		os.Exit(3)
@@ -272,6 +274,14 @@ func TestCrashIsReportedAndNotHealed(t *testing.T) {
 	all, err := c.Status(t.Context())
 	if err != nil || all[0].State != Crashed {
 		t.Errorf("Status = %+v, %v; want it crashed still", all, err)
+	}
+}
+
+func TestAnOrderlyEndIsNoCrash(t *testing.T) {
+	_, reports, _ := run(t, child("node 1", "end"))
+	<-reports // running
+	if got := <-reports; got.State != Ended || got.Exit != "exit status 0" {
+		t.Errorf("report %+v, want it ended", got)
 	}
 }
 
