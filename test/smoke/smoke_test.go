@@ -286,6 +286,67 @@ func TestNothingIsLostWhenLeadersAreKilled(t *testing.T) {
 	c.audit()
 }
 
+// A node joins, another goes, all start again: customers notice nothing, and the books agree.
+func TestTheClusterGrowsAndShrinksUnderOrders(t *testing.T) {
+	dir, port := t.TempDir(), freeBase(t)
+	c := start(t, dir, port)
+	ctx := t.Context()
+	for _, sku := range []string{"TEA-GREEN", "MUG-RED"} {
+		if _, err := c.c.Receive(ctx, "smoke-"+sku, sku, client.StockChange{Quantity: 100_000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ordering, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	var placed atomic.Int64
+	for customer := range 2 {
+		wg.Go(func() {
+			for i := 0; ordering.Err() == nil; i++ {
+				if _, err := c.c.PlaceOrder(ctx, fmt.Sprintf("grow-%d-%d", customer, i), order(fmt.Sprintf("g%d", customer), 1)); err != nil {
+					t.Errorf("an order was lost: %v", err)
+					return
+				}
+				placed.Add(1)
+			}
+		})
+	}
+	run := func(want string, args ...string) {
+		t.Helper()
+		if out, code := c.hanse(args...); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("hanse %s: exit %d, want %q in:\n%s", strings.Join(args, " "), code, want, out)
+		}
+	}
+	run("node 4 is active", "dev", "add", "--http-port", strconv.Itoa(port))
+	n, err := c.c.Node(ctx, 4)
+	if err != nil || n.State != client.Active || n.Replicas == 0 {
+		t.Fatalf("node 4 is %+v, %v, want it active, with replicas", n, err)
+	}
+	run("can be decommissioned", "node", "decommission", "3", "--dry-run")
+	run("node 3: decommissioned", "node", "decommission", "3", "--wait")
+	before := placed.Load()
+	c.until("orders without node 3", func() bool { return placed.Load() > before+20 })
+	stop()
+	wg.Wait()
+	run("node.joined", "node", "events")
+	c.audit()
+
+	// The added node comes back with the rest; the one that has gone ends, and is not waited for.
+	c.stop()
+	c = start(t, dir, port)
+	if !strings.Contains(c.out.String(), "3 nodes and 1 added") {
+		t.Errorf("after the restart: %s", c.out)
+	}
+	for key := range 2 {
+		again, err := c.c.PlaceOrder(ctx, fmt.Sprintf("grow-%d-0", key), order(fmt.Sprintf("g%d", key), 1))
+		if err != nil || !again.Replayed {
+			t.Errorf("an order from before, again: %+v, %v", again, err)
+		}
+	}
+	c.audit()
+	t.Logf("%d orders", placed.Load())
+}
+
 func TestCommandLineOrdersShipsAndTellsTheStory(t *testing.T) {
 	c := start(t, t.TempDir(), freeBase(t))
 	file := filepath.Join(t.TempDir(), "order.json")
