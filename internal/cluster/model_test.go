@@ -703,7 +703,7 @@ func (w *world) settled() {
 
 // Whatever happens in between, nothing is done that costs a vote or data, and when the trouble is over the cluster comes to be as planned.
 func TestNothingIsLostWhateverHappens(t *testing.T) {
-	seeds := 6000
+	seeds := 300
 	if testing.Short() {
 		seeds = 50
 	}
