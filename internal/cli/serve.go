@@ -196,7 +196,7 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 			if os.Getenv("GOMAXPROCS") == "" {
 				runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + nodeSpareProcs)
 			}
-			n, err := node.Open(*cfg, log)
+			n, err := node.Open(cmd.Context(), *cfg, log)
 			if err != nil {
 				return err
 			}
@@ -228,6 +228,7 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 	f.StringSliceVar(&cfg.Join, "join", nil, "REST addresses of nodes, host:port, whose cluster an empty data directory joins; does nothing to one that has data")
 	f.StringVar(&cfg.JoinToken, "join-token", "", "the token that hanse node token made; rather in HANSE_JOIN_TOKEN or --join-token-file, where nobody sees it")
 	f.StringVar(&o.tokenFile, "join-token-file", "", "file with the token")
+	f.DurationVar(&cfg.JoinPatience, "join-patience", cfg.JoinPatience, "how long to go on asking to be admitted when nobody can answer")
 	f.Uint64Var(&cfg.Replace, "replace", 0, "number of the node, lost for good, whose place the joining one takes")
 	f.StringVar(&cfg.Name, "name", "", "the node's name for people, unique in the cluster")
 	f.StringVar(&cfg.Zone, "zone", "", "failure domain: copies of a shard go to different zones while there are any")

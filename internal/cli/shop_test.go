@@ -46,7 +46,7 @@ func startCluster(t *testing.T) *cluster {
 	for _, l := range listeners {
 		l.Close()
 	}
-	n, err := node.Open(cfg, slog.New(slog.DiscardHandler))
+	n, err := node.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,9 @@ type Config struct {
 	Join []string
 	// JoinToken proves that the cluster's operators want the node. It is a secret: neither logged nor shown.
 	JoinToken string
+	// JoinPatience is how long a node that wants to join goes on asking when nobody can answer: no node is up yet, or no majority.
+	// Default 30 s.
+	JoinPatience time.Duration
 	// Replace is the node whose place the joining one takes, which is gone for good; 0 for none.
 	Replace uint64
 	// Name tells the node apart for people, unique in the cluster: up to 63 letters, digits, '-', '_' and '.'. Empty: a node that joins is
@@ -80,6 +83,7 @@ func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
 		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
+		JoinPatience: 30 * time.Second,
 	}
 }
 
@@ -165,6 +169,9 @@ func (c Config) checkJoin() (errs []error) {
 	}
 	if c.JoinToken == "" {
 		errs = append(errs, errors.New("join without a token: a node of the cluster makes one with hanse node token"))
+	}
+	if c.JoinPatience <= 0 {
+		errs = append(errs, fmt.Errorf("patience of %v for joining: want more than 0", c.JoinPatience))
 	}
 	for _, addr := range c.Join {
 		if !hasHost(addr) {

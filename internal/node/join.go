@@ -18,14 +18,13 @@ import (
 
 	"hanse/api/metapb"
 	"hanse/internal/cluster"
+	"hanse/internal/reject"
 	"hanse/internal/rest"
 	"hanse/internal/shard"
 	"hanse/internal/store"
 )
 
 const (
-	// joinPatience is how long a node that wants to join goes on asking when nobody can answer.
-	joinPatience = 30 * time.Second
 	// joinPause is the time between rounds of asking, joinTimeout bounds one question.
 	joinPause   = 500 * time.Millisecond
 	joinTimeout = 5 * time.Second
@@ -51,24 +50,30 @@ func (j *joiner) join(ctx context.Context) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	asking, cancel := context.WithTimeout(ctx, j.cfg.JoinPatience)
 	defer cancel()
 	var last error
 	for {
 		for _, address := range j.cfg.Join {
-			answer, err := j.ask(ctx, address, process)
+			answer, err := j.ask(asking, address, process)
 			if err == nil {
 				return j.admitted(answer)
 			}
 			if _, refused := errors.AsType[*joinRefusal](err); refused {
 				return identity{}, fmt.Errorf("%s does not admit this node: %w", address, err)
 			}
+			if asking.Err() != nil && last != nil {
+				break // cut off, which says less than the answer before
+			}
 			last = err
 			j.log.Warn("no answer to the request to join, asking on", "address", address, "err", err)
 		}
 		select {
-		case <-ctx.Done():
-			return identity{}, fmt.Errorf("join: nobody could answer within %v: %w; is the cluster up, with a majority of its nodes?", joinPatience, last)
+		case <-asking.Done():
+			if ctx.Err() != nil {
+				return identity{}, fmt.Errorf("join: %w", ctx.Err())
+			}
+			return identity{}, fmt.Errorf("join: nobody could answer within %v: %w; is the cluster up, with a majority of its nodes?", j.cfg.JoinPatience, last)
 		case <-time.After(joinPause):
 		}
 	}
@@ -129,7 +134,8 @@ func (j *joiner) ask(ctx context.Context, address string, process uint64) (*rest
 		if json.Unmarshal(data, &problem) != nil || problem.Code == "" {
 			return nil, fmt.Errorf("status %d", resp.StatusCode)
 		}
-		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		switch { // a cluster that has just been started will be founded in a moment
+		case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, problem.Code == reject.NotFounded:
 			return nil, errors.New(problem.Detail)
 		}
 		return nil, &joinRefusal{problem.Code + ": " + problem.Detail}

@@ -67,9 +67,9 @@ type Node struct {
 	listeners [2]net.Listener // HTTP, peers
 }
 
-// Open prepares a node: it checks and opens the data directory and takes the ports. Nothing runs yet.
-// After an error nothing is left open.
-func Open(cfg Config, log *slog.Logger) (_ *Node, err error) {
+// Open prepares a node: it checks and opens the data directory and takes the ports, and asks to be admitted where it has to. Nothing
+// runs yet. Ctx bounds the asking. After an error nothing is left open.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -82,7 +82,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
-	if err := n.openStore(); err != nil {
+	if err := n.openStore(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.openReplicas(); err != nil {
@@ -103,7 +103,7 @@ func (n *Node) listen() error {
 	return nil
 }
 
-func (n *Node) openStore() error {
+func (n *Node) openStore(ctx context.Context) error {
 	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -120,7 +120,7 @@ func (n *Node) openStore() error {
 	n.engine = engine
 	n.identity, err = identify(engine, n.cfg, func() (identity, error) {
 		j := &joiner{cfg: n.cfg, engine: engine, log: n.log, now: n.cfg.Now}
-		return j.join(context.Background())
+		return j.join(ctx)
 	})
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func (c *fleet) start(i int) {
 	cfg.Dir, cfg.ID, cfg.ClusterID, cfg.Bootstrap = c.dirs[i], uint64(i+1), "test", true
 	cfg.HTTPAddr, cfg.PeerAddr, cfg.Peers, cfg.PSP = c.peers[i].HTTP, c.peers[i].Peer, c.peers, c.psp
 	cfg.GossipAddr = c.gossip[i]
-	n, err := Open(cfg, slog.New(slog.DiscardHandler))
+	n, err := Open(c.tb.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		c.tb.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -83,8 +84,9 @@ func (s *steward) run(ctx context.Context) error {
 		if !k.confirmed {
 			continue // what is known may be of another time
 		}
+		busy := s.underWay() // before the facts are looked at: one that ends in between has changed them
 		status := s.replicas.Status()
-		s.step(ctx, &steps, k, status)
+		s.step(ctx, &steps, k, status, busy)
 		s.yield(status)
 		if leads(status, shard.NewID(shard.Meta, 0), s.self) {
 			if time.Since(planned) >= planInterval {
@@ -125,8 +127,8 @@ func facts(r replica.Status, self uint64) cluster.Group {
 	return g
 }
 
-// step begins what this node has to do for each shard, one thing at a time.
-func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, status []replica.Status) {
+// step begins what this node has to do for each shard, one thing at a time: nothing for those that are busy.
+func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, status []replica.Status, busy map[shard.ID]bool) {
 	own := make(map[shard.ID]replica.Status, len(status))
 	for _, r := range status {
 		own[r.Shard] = r
@@ -141,9 +143,10 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 			s.replicas.Prefer(id, transport.NodeID(sh.Leader))
 		}
 		step := cluster.Next(sh, s.self, facts(r, s.self))
-		if step.Kind == cluster.Nothing || !s.begin(id) {
+		if step.Kind == cluster.Nothing || busy[id] {
 			continue
 		}
+		s.begin(id)
 		running.Go(func() {
 			defer s.end(id)
 			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -155,14 +158,17 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 	}
 }
 
-func (s *steward) begin(id shard.ID) bool {
+// underWay are the shards for which a step has not ended.
+func (s *steward) underWay() map[shard.ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[id] {
-		return false
-	}
+	return maps.Clone(s.busy)
+}
+
+func (s *steward) begin(id shard.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.busy[id] = true
-	return true
 }
 
 func (s *steward) end(id shard.ID) {
@@ -173,17 +179,20 @@ func (s *steward) end(id shard.ID) {
 
 func (s *steward) do(ctx context.Context, step cluster.Step) error {
 	log := s.log.With("shard", step.Shard.String(), "step", describeStep(step))
+	done := func(what string, err error) error {
+		if err == nil {
+			log.Info(what)
+		}
+		return err
+	}
 	switch step.Kind {
 	case cluster.Create:
-		log.Info("replica created")
-		return s.replicas.CreateReplica(ctx, step.Shard, step.Replica)
+		return done("replica created", s.replicas.CreateReplica(ctx, step.Shard, step.Replica))
 	case cluster.Destroy:
-		log.Info("replica destroyed")
-		return s.replicas.DestroyReplica(ctx, step.Shard, step.Replica, step.Next)
+		return done("replica destroyed", s.replicas.DestroyReplica(ctx, step.Shard, step.Replica, step.Next))
 	case cluster.HandOver:
 		return s.replicas.TransferLeader(step.Shard, transport.NodeID(step.To))
 	case cluster.Change:
-		log.Info("members change")
 		changes := make([]replica.MemberChange, len(step.Changes))
 		for i, c := range step.Changes {
 			kinds := map[cluster.ChangeKind]replica.ChangeKind{
@@ -191,17 +200,13 @@ func (s *steward) do(ctx context.Context, step cluster.Step) error {
 			}
 			changes[i] = replica.MemberChange{Kind: kinds[c.Kind], Replica: replica.Replica{ID: c.ID, Node: transport.NodeID(c.Node)}}
 		}
-		return s.replicas.ChangeMembers(ctx, step.Shard, changes)
+		return done("members changed", s.replicas.ChangeMembers(ctx, step.Shard, changes))
 	case cluster.Ready:
 		return s.tell(ctx, &metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: &metapb.ReadyMove{Shard: uint32(step.Shard), Replica: step.Replica}}})
 	case cluster.Finish:
-		err := s.tell(ctx, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
+		return done("move finished", s.tell(ctx, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
 			Shard: uint32(step.Shard), Replica: step.Replica, Done: true,
-		}}})
-		if err == nil {
-			log.Info("move finished")
-		}
-		return err
+		}}}))
 	}
 	return fmt.Errorf("unknown step %d", step.Kind)
 }
