@@ -157,7 +157,7 @@ func (p *planner) why(g *group) string {
 			continue
 		}
 		all++
-		word := ""
+		var word string
 		switch {
 		case slices.Contains(g.at, h):
 			have++

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -330,17 +329,4 @@ func (c Config) firstView(id identity) *metapb.View {
 		v.Shards = append(v.Shards, m)
 	}
 	return v
-}
-
-// gossipOf derives a node's gossip address from its REST address, where nothing else is known: 3 above.
-func portAbove(address string, n int) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return ""
-	}
-	p, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return ""
-	}
-	return net.JoinHostPort(host, fmt.Sprint(p+n))
 }

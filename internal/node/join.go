@@ -154,8 +154,11 @@ func (j *joiner) ask(ctx context.Context, address string, process uint64) (*rest
 // admitted makes the directory that of the node which the cluster has given a number.
 func (j *joiner) admitted(a *rest.JoinAnswer) (identity, error) {
 	v := new(metapb.View)
-	if err := v.UnmarshalVT(a.View); err != nil || v.Cluster == nil || a.Node == 0 {
-		return identity{}, fmt.Errorf("join: the answer has no view of the cluster: %v", err)
+	if err := v.UnmarshalVT(a.View); err != nil {
+		return identity{}, fmt.Errorf("join: decode the view of the cluster: %w", err)
+	}
+	if v.Cluster == nil || a.Node == 0 {
+		return identity{}, errors.New("join: the answer has no number for this node, or no cluster")
 	}
 	id := identity{
 		Format: formatVersion, Cluster: v.Cluster.Id, Node: a.Node, Replicas: int(v.Cluster.Replicas), Joined: true, Layout: make(map[string]int),

@@ -42,6 +42,7 @@ func (l *remoteLog) answered(from transport.NodeID, q *request, took time.Durati
 	if !l.log.Enabled(ctx, level) || level == slog.LevelWarn && !l.warnings.Allow() {
 		return
 	}
+	//nolint:sloglint // one of the constants above
 	l.log.LogAttrs(ctx, level, message, slog.String("trace", q.trace.String()), slog.String("shard", q.shard.String()),
 		slog.Uint64("from", uint64(from)), slog.Duration("took", took), slog.Any("err", err))
 }

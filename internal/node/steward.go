@@ -114,15 +114,12 @@ func leads(status []replica.Status, id shard.ID, node uint64) bool {
 }
 
 // facts translates what the replicas say into the planner's words.
-func facts(r replica.Status, self uint64) cluster.Group {
-	g := cluster.Group{Replica: r.Replica, Joint: r.Joint, Commit: r.Commit}
+func facts(r replica.Status) cluster.Group {
+	g := cluster.Group{Replica: r.Replica, Leads: r.Leads, Joint: r.Joint, Commit: r.Commit}
 	for _, m := range r.Replicas {
 		g.Members = append(g.Members, cluster.Member{
 			ID: m.ID, Node: uint64(m.Node), Voter: m.Voter, Learner: m.Learner, Active: m.Active, CaughtUp: m.CaughtUp, Match: m.Match,
 		})
-		if m.ID == r.Replica && m.Active && uint64(r.Leader) == self {
-			g.Leads = true // it has committed in its own term: before, it does not know how its members fare
-		}
 	}
 	return g
 }
@@ -142,7 +139,7 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 		if here {
 			s.replicas.Prefer(id, transport.NodeID(sh.Leader))
 		}
-		step := cluster.Next(sh, s.self, facts(r, s.self))
+		step := cluster.Next(sh, s.self, facts(r))
 		if step.Kind == cluster.Nothing || busy[id] {
 			continue
 		}
@@ -179,17 +176,17 @@ func (s *steward) end(id shard.ID) {
 
 func (s *steward) do(ctx context.Context, step cluster.Step) error {
 	log := s.log.With("shard", step.Shard.String(), "step", describeStep(step))
-	done := func(what string, err error) error {
+	done := func(err error) error {
 		if err == nil {
-			log.Info(what)
+			log.Info("step of a move done")
 		}
 		return err
 	}
 	switch step.Kind {
 	case cluster.Create:
-		return done("replica created", s.replicas.CreateReplica(ctx, step.Shard, step.Replica))
+		return done(s.replicas.CreateReplica(ctx, step.Shard, step.Replica))
 	case cluster.Destroy:
-		return done("replica destroyed", s.replicas.DestroyReplica(ctx, step.Shard, step.Replica, step.Next))
+		return done(s.replicas.DestroyReplica(ctx, step.Shard, step.Replica, step.Next))
 	case cluster.HandOver:
 		return s.replicas.TransferLeader(step.Shard, transport.NodeID(step.To))
 	case cluster.Change:
@@ -200,11 +197,11 @@ func (s *steward) do(ctx context.Context, step cluster.Step) error {
 			}
 			changes[i] = replica.MemberChange{Kind: kinds[c.Kind], Replica: replica.Replica{ID: c.ID, Node: transport.NodeID(c.Node)}}
 		}
-		return done("members changed", s.replicas.ChangeMembers(ctx, step.Shard, changes))
+		return done(s.replicas.ChangeMembers(ctx, step.Shard, changes))
 	case cluster.Ready:
 		return s.tell(ctx, &metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: &metapb.ReadyMove{Shard: uint32(step.Shard), Replica: step.Replica}}})
 	case cluster.Finish:
-		return done("move finished", s.tell(ctx, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
+		return done(s.tell(ctx, &metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: &metapb.FinishMove{
 			Shard: uint32(step.Shard), Replica: step.Replica, Done: true,
 		}}}))
 	}

@@ -97,7 +97,7 @@ type delivery struct {
 	state    deliveryState
 	attempts int
 	reported bool
-	due      int64 // on Mono, of the retry it waits for
+	due      int64  // on Mono, of the retry it waits for
 	reply    []byte // the answer, as it is proposed
 }
 

@@ -114,5 +114,5 @@ func (a *accessLog) record(c *call, rt *route, label string, took time.Duration)
 			attrs = append(attrs, slog.Int64("left_out", n))
 		}
 	}
-	a.log.LogAttrs(c.ctx, level, message, attrs...)
+	a.log.LogAttrs(c.ctx, level, message, attrs...) //nolint:sloglint // one of the constants above
 }

@@ -120,7 +120,7 @@ func (g *Gossip) Close() error { return g.close() }
 
 // Run takes part until ctx ends, then says goodbye. It is called once.
 func (g *Gossip) Run(ctx context.Context) error {
-	defer g.Close()
+	defer func() { _ = g.Close() }() // it ends; what did not close was closed
 	at, ok := g.ownAddress(ctx)
 	if !ok {
 		return nil

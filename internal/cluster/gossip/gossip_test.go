@@ -336,7 +336,7 @@ func TestCloseWithoutRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		if _, err := conn.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func (m *members) read(n *memberlist.Node) (e entry, readable bool) {
 }
 
 func (m *members) tell(what string, e entry) {
-	m.log.Debug(what, "node", e.Node, "boot", e.Boot, "address", e.at.String())
+	m.log.Debug("gossip member changed", "what", what, "node", e.Node, "boot", e.Boot, "address", e.at.String())
 	select {
 	case m.changed <- struct{}{}:
 	default:
