@@ -23,8 +23,10 @@ func CheckState(v *metapb.View, health map[uint64]Observed, node uint64, to meta
 		return nil
 	case from == metapb.NodeState_NODE_DECOMMISSIONED:
 		return fmt.Errorf("node %d is decommissioned for good: join it anew", node)
-	case from == metapb.NodeState_NODE_JOINING && to != metapb.NodeState_NODE_DECOMMISSIONED, to == metapb.NodeState_NODE_JOINING:
-		return fmt.Errorf("node %d is %s, and %s is left by registering alone", node, stateName(from), stateName(metapb.NodeState_NODE_JOINING))
+	case to == metapb.NodeState_NODE_JOINING:
+		return fmt.Errorf("node %d is %s, and has joined already", node, stateName(from))
+	case from == metapb.NodeState_NODE_JOINING && to != metapb.NodeState_NODE_DECOMMISSIONED:
+		return fmt.Errorf("node %d has not registered yet: start it", node)
 	}
 	switch to {
 	case metapb.NodeState_NODE_DRAINING:

@@ -154,7 +154,7 @@ func (p *planner) service(id shard.Service) int {
 }
 
 // odd rounds down: an even number of voters bears no more failures than one fewer.
-func odd(n int) int { return n - (n+1)%2 }
+func odd(n int) int { return max(0, n-(n+1)%2) }
 
 // begun takes a move into account that is under way or has just been planned. Pos is -1 when a replica is added. One that cannot go
 // on for now, because a majority is not up or the target is dead, does not count against the limits: others would wait for it.
@@ -319,7 +319,7 @@ func (p *planner) hopeless(g *group) string {
 	case !to.alive():
 		return fmt.Sprintf("node %d is dead", to.Id)
 	case took > p.cfg.GiveUpAfter:
-		return fmt.Sprintf("node %d has not caught up after %d s", to.Id, took/1000)
+		return fmt.Sprintf("node %d is not ready after %d s", to.Id, took/1000)
 	case from == nil || from.State != metapb.NodeState_NODE_ACTIVE:
 		return ""
 	case g.Move.Reason == "decommission":
