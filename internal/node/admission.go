@@ -17,34 +17,47 @@ const (
 	// admissionPatience is how long a starting node waits for a majority of the cluster to answer its heartbeats. After a stop of the
 	// whole cluster there may be nobody, and it goes on.
 	admissionPatience = time.Second
+	// unfitFor is how long a starting node asks again when it is refused, or its clock seems to be off: a process that has just ended may
+	// seem to be there still, and a first heartbeat may have been slow.
+	unfitFor = 1500 * time.Millisecond
 	// watchInterval is how often a running node looks whether it has to stop.
 	watchInterval = 500 * time.Millisecond
 	// offFor is how long a clock has to be off before its node stops.
 	offFor = 3 * time.Second
 )
 
-// admission lets the others look at this node before it takes part in anything: one that has forgotten what it promised, or whose
-// clock is far off, does no harm while it has not begun.
+// admission lets the others look at this node before it takes part in anything: one that has forgotten what it promised, that runs
+// twice, or whose clock is far off, does no harm while it has not begun.
 func (n *Node) admission(ctx context.Context) error {
 	peers := n.directory.now().peers(n.cfg.ID)
 	if len(peers) == 0 {
 		return nil
 	}
-	deadline := time.After(admissionPatience)
+	began := time.Now()
+	var unfitSince time.Time
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for {
-		if err := n.unfit(); err != nil {
-			return err
-		}
-		if n.heart.answered(peers) >= (len(peers)+1)/2 { // with this node a majority
+		err := n.unfit()
+		answering := n.heart.answered(peers)
+		switch {
+		case err == nil && answering >= (len(peers)+1)/2: // with this node a majority
 			return nil
+		case err == nil && time.Since(began) >= admissionPatience:
+			if err := n.astray(); err != nil {
+				return err
+			}
+			n.log.Info("few nodes answer, going on without them", "answering", answering, "of", len(peers))
+			return nil
+		case err == nil:
+			unfitSince = time.Time{}
+		case unfitSince.IsZero():
+			unfitSince = time.Now()
+		case time.Since(unfitSince) >= unfitFor:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-deadline:
-			n.log.Info("few nodes answer, going on without them", "answering", n.heart.answered(peers), "of", len(peers))
 			return nil
 		case <-look.C:
 		}
@@ -67,6 +80,21 @@ func (n *Node) unfit() error {
 			off.Abs().Round(time.Millisecond), direction, n.heart.cfg.StopOffset)
 	}
 	return nil
+}
+
+// astray says that this node is among strangers: somebody else answers at the address of each node that it knows. One stranger says
+// nothing, for a node that is gone may have left its address to anybody.
+func (n *Node) astray() error {
+	peers := n.network.Peers()
+	for _, p := range peers {
+		if !p.Stranger {
+			return nil
+		}
+	}
+	if len(peers) == 0 {
+		return nil
+	}
+	return fmt.Errorf("only strangers answer where the nodes of this cluster should be: %s", peers[0].Err)
 }
 
 // errDecommissioned says that the node's work is done.

@@ -91,7 +91,7 @@ func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r r
 	})
 	select {
 	case a := <-answers:
-		return to, a.result, failure(to, a.err)
+		return to, a.result, c.failure(to, a.err)
 	case <-ctx.Done():
 		return to, shard.Result{}, &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
 	}
@@ -115,7 +115,7 @@ func (c *Client) query(ctx context.Context, to shard.ID, m message, cons rest.Co
 	}
 	result, err := c.router.read(ctx, to, consistency, atLeast, encode(m), deadlineOf(ctx))
 	if err != nil {
-		f := failure(to, err)
+		f := c.failure(to, err)
 		var outcome *reject.Failure
 		if errors.As(f, &outcome) && outcome.Code == reject.OutcomeUnknown {
 			outcome.Code = reject.Unavailable // a read has no outcome to be in doubt about
@@ -128,7 +128,8 @@ func (c *Client) query(ctx context.Context, to shard.ID, m message, cons rest.Co
 	return result, nil
 }
 
-func failure(to shard.ID, err error) error {
+// failure says why a shard did not answer, and which of its nodes are missing.
+func (c *Client) failure(to shard.ID, err error) error {
 	var notLeader *replica.NotLeaderError
 	switch {
 	case err == nil:
@@ -136,10 +137,10 @@ func failure(to shard.ID, err error) error {
 	case errors.Is(err, replica.ErrBusy):
 		return &reject.Failure{Shard: to.String(), Code: reject.Overloaded, Detail: fmt.Sprintf("shard %s has its queue full", to), RetryAfter: busyAfter}
 	case errors.Is(err, replica.ErrOutcomeUnknown):
-		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s did not answer in time", to), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s did not answer in time", to) + c.router.missing(to), RetryAfter: retryAfter}
 	case errors.As(err, &notLeader), errors.Is(err, errUnavailable), errors.Is(err, replica.ErrStopped),
 		errors.Is(err, replica.ErrTimeout), errors.Is(err, replica.ErrNoReplica):
-		return &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers: %v", to, err), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers: %v", to, err) + c.router.missing(to), RetryAfter: retryAfter}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s: %v", to, err), RetryAfter: retryAfter}
 	}

@@ -35,6 +35,8 @@ type directory struct {
 	// look reads the meta shard: an empty view when nothing is newer than a version.
 	look func(ctx context.Context, newerThan uint64) (*metapb.View, error)
 	wall func() time.Time
+	// lives returns the process of a node that is there for certain, 0 for none.
+	lives func(node transport.NodeID) (process uint64)
 
 	current atomic.Pointer[known]
 	stale   chan struct{} // has a token when something newer is known to exist
@@ -59,7 +61,10 @@ type known struct {
 
 // openDirectory starts from the view on the disk, or from the first one: that of the bootstrap.
 func openDirectory(self uint64, e store.Engine, first *metapb.View, wall func() time.Time, log *slog.Logger) (*directory, error) {
-	d := &directory{self: self, engine: e, wall: wall, log: log, stale: make(chan struct{}, 1), gossip: make(map[uint64]gossip.Member)}
+	d := &directory{
+		self: self, engine: e, wall: wall, log: log, stale: make(chan struct{}, 1), gossip: make(map[uint64]gossip.Member),
+		lives: func(transport.NodeID) uint64 { return 0 },
+	}
 	data, err := e.Get(viewKey)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -247,7 +252,8 @@ func (d *directory) take(v *metapb.View) {
 
 // admit says why a node may not talk to this one.
 func (d *directory) admit(node transport.NodeID, boot, process uint64) error {
-	n := d.now().nodes[uint64(node)]
+	k := d.now()
+	n := k.nodes[uint64(node)]
 	switch {
 	case n == nil: // it has joined a moment ago, or is a founder that has not registered
 		d.poke()
@@ -261,6 +267,9 @@ func (d *directory) admit(node transport.NodeID, boot, process uint64) error {
 			"start it with the latest one, or replace the node", node, boot, n.Boot)
 	case boot == n.Boot && process != n.Process:
 		return fmt.Errorf("start %d of node %d was that of another process: its directory is a copy, or used twice", boot, node)
+	}
+	if other := d.lives(node); other != 0 && other != process {
+		return fmt.Errorf("node %d is running at %s: two with its directory, or with a copy of it, would break the cluster's promises", node, k.addresses[node])
 	}
 	return nil
 }

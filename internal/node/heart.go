@@ -33,7 +33,8 @@ type heart struct {
 	mu      sync.Mutex
 	detect  *health.Detector
 	pending map[uint64]beat // by ID
-	heard   map[uint64]bool // who has ever answered
+	heard   map[uint64]time.Time // when a node's last heartbeat or answer came
+	replied map[uint64]bool      // who has ever answered
 	peers   []uint64
 	changed []func([]health.Change)
 
@@ -59,7 +60,7 @@ func newHeart(self uint64, network transport.Transport, now func() time.Time, lo
 	h := &heart{
 		cfg: health.DefaultConfig(), self: self, network: network, now: now, log: log,
 		stalled: func() time.Duration { return 0 }, version: func() uint64 { return 0 }, saw: func(uint64) {},
-		pending: make(map[uint64]beat), heard: make(map[uint64]bool),
+		pending: make(map[uint64]beat), heard: make(map[uint64]time.Time), replied: make(map[uint64]bool),
 	}
 	h.detect = health.New(h.cfg, self, now().UnixNano())
 	h.nextID.Store(rand.Uint64() >> 16)
@@ -157,6 +158,9 @@ func (h *heart) receive(from transport.NodeID, m *transport.Message) {
 			return
 		}
 		h.saw(version)
+		h.mu.Lock()
+		h.heard[uint64(from)] = time.Now()
+		h.mu.Unlock()
 		a := answeredBeat{
 			sent: sent, received: received, stalled: h.stalled(), version: h.version(), row: h.seen.Load().row, answered: h.now().UnixNano(),
 		}
@@ -170,12 +174,13 @@ func (h *heart) receive(from transport.NodeID, m *transport.Message) {
 		h.saw(a.version)
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		h.heard[uint64(from)] = time.Now()
 		b, ok := h.pending[m.ID]
 		if !ok || b.peer != uint64(from) {
 			return // too late: it has counted as missed
 		}
 		delete(h.pending, m.ID)
-		h.heard[b.peer] = true
+		h.replied[b.peer] = true
 		h.detect.Answered(b.peer, health.Heartbeat{
 			Sent: a.sent, PeerReceived: a.received, PeerSent: a.answered, Received: received, Stalled: a.stalled, Row: a.row,
 		})
@@ -193,11 +198,18 @@ func (h *heart) answered(nodes []uint64) (count int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, n := range nodes {
-		if h.heard[n] {
+		if h.replied[n] {
 			count++
 		}
 	}
 	return count
+}
+
+// silent is how long nothing has been heard of a node.
+func (h *heart) silent(n transport.NodeID) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.heard[uint64(n)])
 }
 
 // reached says whether heartbeats to a node come back.

@@ -25,9 +25,11 @@ import (
 )
 
 const (
-	// joinPause is the time between rounds of asking, joinTimeout bounds one question.
+	// joinPause is the time between rounds of asking, joinTimeout bounds one question, and joinAnswer the search for its answer: who asks is to
+	// hear why there is none.
 	joinPause   = 500 * time.Millisecond
 	joinTimeout = 5 * time.Second
+	joinAnswer  = 3 * time.Second
 	// maxJoinAnswer bounds what is read of an answer: the view of the largest cluster.
 	maxJoinAnswer = 16 << 20
 )

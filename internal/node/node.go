@@ -148,6 +148,8 @@ func (n *Node) openReplicas() error {
 	n.heart = newHeart(n.cfg.ID, n.network, n.clock.Now, n.log)
 	n.heart.version, n.heart.saw = func() uint64 { return n.directory.now().version() }, n.directory.saw
 
+	n.directory.lives = n.lives
+
 	hosts := make(map[shard.ID][]transport.NodeID)
 	for _, s := range n.cfg.Layout.All() {
 		hosts[s] = nil
@@ -350,6 +352,20 @@ func (n *Node) connected(id transport.NodeID) bool {
 		}
 	}
 	return false
+}
+
+// livesFor is how long after its last heartbeat a process is still taken to be there, if the streams to it stand. A process that
+// ends takes them with it, so a quick restart is not mistaken for a second process; one that hangs for longer gives way.
+const livesFor = 2 * time.Second
+
+// lives returns the process of another node that is certainly there: this node's streams lead to it, and it has just been heard.
+func (n *Node) lives(id transport.NodeID) uint64 {
+	for _, p := range n.network.Peers() {
+		if p.ID == id && p.Connected && n.heart.silent(id) < livesFor {
+			return p.Process
+		}
+	}
+	return 0
 }
 
 func (n *Node) release() error {

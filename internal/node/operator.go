@@ -299,6 +299,8 @@ func (o *operator) Join(ctx context.Context, r rest.JoinRequest) (rest.JoinAnswe
 		return rest.JoinAnswer{}, &reject.Rejection{Code: reject.NodeState, Detail: fmt.Sprintf("node %d is up: only a node that is gone is replaced; "+
 			"stop it, or decommission it when the new node has joined", r.Replaces)}
 	}
+	ctx, cancel := context.WithTimeout(ctx, joinAnswer)
+	defer cancel()
 	var a metapb.JoinAnswer
 	err := o.tell(ctx, &metapb.Command{Body: &metapb.Command_Join{Join: &metapb.Join{Node: n, TokenHash: hashToken(r.Token), Cluster: r.Cluster}}}, &a)
 	if err != nil {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -250,6 +251,21 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 		break
 	}
 	return all
+}
+
+// missing names the hosts of a shard that are not well, for people: "; of its nodes 1, 4, 5 these are not well: 4, 5". Empty when all are.
+func (r *router) missing(id shard.ID) string {
+	var all, ill []uint64
+	for _, h := range (*r.hosts.Load())[id] {
+		all = append(all, uint64(h))
+		if h != r.self && !r.well(h) {
+			ill = append(ill, uint64(h))
+		}
+	}
+	if len(ill) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; of its nodes %s these are not well: %s", peerList(all), peerList(ill))
 }
 
 // forget notes that a node does not lead a shard any more.

@@ -85,8 +85,11 @@ type Peer struct {
 	Connected bool
 	// Err is why the last attempt failed; empty when connected.
 	Err string
-	// Refused says that the peer answered, and wants nothing to do with this node: Err is its reason.
-	Refused bool
+	// Refused says that the peer answered, and wants nothing to do with this node; Stranger that somebody else answered at its address: of
+	// another cluster, another number, or another protocol. Err has the reason.
+	Refused, Stranger bool
+	// Process is the incarnation that the streams lead to, or led to last; 0 before the first.
+	Process uint64
 	// Queued is the number of bytes waiting, SentBytes and Dropped count since start.
 	Queued, SentBytes, Dropped uint64
 }

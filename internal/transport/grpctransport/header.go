@@ -77,8 +77,8 @@ func readHeader(md metadata.MD) (header, error) {
 	return h, err
 }
 
-// admit reports why a stream with header h may not talk to the node of c.
-func (c *Config) admit(h header) error {
+// fits reports why a stream with header h does not belong here.
+func (c *Config) fits(h header) error {
 	switch {
 	case h.protocol != protocol:
 		return fmt.Errorf("node %d of cluster %q speaks protocol %d, this is node %d and speaks %d",
@@ -92,5 +92,5 @@ func (c *Config) admit(h header) error {
 	case h.class >= transport.Classes:
 		return fmt.Errorf("node %d opens a stream of unknown class %d", h.from, h.class)
 	}
-	return c.Admit(h.from, h.boot, h.incarnation)
+	return nil
 }

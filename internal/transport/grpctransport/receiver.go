@@ -59,17 +59,22 @@ func (r *receiver) serve(stream grpc.ServerStream) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	h, err := readHeader(md)
 	if err == nil {
-		err = r.cfg.admit(h)
+		err = r.cfg.fits(h)
+	}
+	code := codes.FailedPrecondition
+	if err == nil {
+		code, err = codes.PermissionDenied, r.cfg.Admit(h.from, h.boot, h.incarnation)
 	}
 	var at *slot
 	var number int
 	if err == nil {
+		code = codes.ResourceExhausted
 		at, number, err = r.claim(h)
 	}
 	if err != nil {
 		r.refused.Add(1)
 		r.cfg.Log.Warn("peer refused", "err", err)
-		return status.Error(codes.FailedPrecondition, err.Error())
+		return status.Error(code, err.Error())
 	}
 	answer := header{protocol: protocol, cluster: r.cfg.Cluster, from: r.cfg.Node, to: h.from, class: h.class, incarnation: r.cfg.Incarnation, boot: r.cfg.Boot}
 	if err := stream.SendHeader(answer.metadata()); err != nil {

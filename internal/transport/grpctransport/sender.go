@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,9 @@ type sender struct {
 
 	mu        sync.Mutex
 	connected bool
+	process   uint64
 	refused   bool
+	stranger  bool
 	err       string
 }
 
@@ -181,21 +184,28 @@ func (s *sender) reason(ctx context.Context, err error) error {
 		return fmt.Errorf("node %d closed the stream", s.to)
 	}
 	st := status.Convert(err)
-	if st.Code() == codes.FailedPrecondition {
-		return &refusal{st.Message()}
+	switch st.Code() {
+	case codes.PermissionDenied:
+		return &refusal{st.Message(), false}
+	case codes.FailedPrecondition:
+		return &refusal{st.Message(), true}
 	}
 	return errors.New(st.Message())
 }
 
-// refusal is a peer's own reason not to talk to this node.
-type refusal struct{ reason string }
+// refusal is the reason of who answered not to talk to this node: the peer, or a stranger at its address.
+type refusal struct {
+	reason   string
+	stranger bool
+}
 
 func (r *refusal) Error() string { return r.reason }
 
 func (s *sender) connect(answer metadata.MD) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.refused, s.err = true, false, ""
+	s.connected, s.refused, s.stranger, s.err = true, false, false, ""
+	s.process, _ = strconv.ParseUint(answer.Get(keyIncarnation)[0], 10, 64) // 0, as before, for what is no number
 	s.log.Info("peer connected", "incarnation", answer.Get(keyIncarnation)[0])
 }
 
@@ -206,6 +216,7 @@ func (s *sender) disconnect(err error) {
 	if reason := err.Error(); s.connected || s.err != reason {
 		s.log.Warn("peer not connected", "err", reason)
 	}
-	_, refused := errors.AsType[*refusal](err)
-	s.connected, s.refused, s.err = false, refused, err.Error()
+	no, refused := errors.AsType[*refusal](err)
+	s.stranger = refused && no.stranger
+	s.connected, s.refused, s.err = false, refused && !no.stranger, err.Error()
 }

@@ -1,6 +1,7 @@
 package grpctransport
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -187,6 +188,8 @@ func (t *Transport) Peers() []transport.Peer {
 			s.mu.Lock()
 			peer.Connected = peer.Connected && s.connected
 			peer.Refused = peer.Refused || s.refused
+			peer.Stranger = peer.Stranger || s.stranger
+			peer.Process = cmp.Or(s.process, peer.Process)
 			if peer.Err == "" && s.err != "" {
 				peer.Err = s.class.String() + ": " + s.err
 			}

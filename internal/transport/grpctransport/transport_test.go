@@ -122,11 +122,12 @@ func TestRefusedNode(t *testing.T) {
 			}
 			return nil
 		}
-		l.start(t, transporttest.Options{ID: 1, Address: "one", Handler: func(transport.NodeID, transport.Class, []transport.Message) {
+		one, _ := l.start(t, transporttest.Options{ID: 1, Address: "one", Handler: func(transport.NodeID, transport.Class, []transport.Message) {
 			t.Error("node 1 heard a node that it does not admit")
 		}})
 		two, _ := l.start(t, transporttest.Options{ID: 2, Address: "two", Handler: ignore})
-		two.SetPeers(map[transport.NodeID]string{1: "one", 3: "nobody is here"})
+		two.SetPeers(map[transport.NodeID]string{1: "one", 3: "nobody is here", 4: "one"})
+		one.SetPeers(map[transport.NodeID]string{2: "two"})
 		two.Send(1, transport.Call, request("hear me"))
 		l.Settle()
 		peers := two.Peers()
@@ -135,6 +136,12 @@ func TestRefusedNode(t *testing.T) {
 		}
 		if p := peers[1]; p.Connected || p.Refused {
 			t.Errorf("Peers()[1] = %+v, want it away and not refused", p)
+		}
+		if p := peers[2]; p.Connected || p.Refused || !p.Stranger || !strings.Contains(p.Err, "looks for node 4 here") || p.Process != 0 {
+			t.Errorf("Peers()[2] = %+v, want a stranger at its address", p)
+		}
+		if p := one.Peers()[0]; !p.Connected || p.Process != 42 {
+			t.Errorf("Peers()[0] of node 1 = %+v, want it connected to process 42", p)
 		}
 	})
 }

@@ -1,0 +1,45 @@
+package node
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"hanse/api/metapb"
+	"hanse/internal/store/memstore"
+	"hanse/internal/transport"
+)
+
+func TestAdmit(t *testing.T) {
+	view := &metapb.View{Nodes: []*metapb.Node{
+		{Id: 1}, {Id: 2, Boot: 5, Process: 50, Peers: "two:1"}, {Id: 3, State: metapb.NodeState_NODE_DECOMMISSIONED, StateReason: "replaced by node 4"},
+	}}
+	d, err := openDirectory(1, memstore.NewDisk().Open(), view, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name          string
+		node          transport.NodeID
+		boot, process uint64
+		lives         uint64 // process of that node which is there
+		want          string // part of the refusal, empty for none
+	}{
+		{"the known start", 2, 5, 50, 50, ""},
+		{"the next start", 2, 6, 60, 0, ""},
+		{"the next start, which this node has connected to already", 2, 6, 60, 60, ""},
+		{"a second process on a copy", 2, 6, 60, 50, "node 2 is running at two:1"},
+		{"an older start", 2, 4, 40, 0, "its directory is an old copy"},
+		{"the same start of another process", 2, 5, 51, 0, "a copy, or used twice"},
+		{"of an older version", 2, 0, 50, 0, ""},
+		{"unknown yet", 9, 1, 1, 0, ""},
+		{"removed", 3, 7, 70, 0, "removed from the cluster (replaced by node 4)"},
+	} {
+		d.lives = func(transport.NodeID) uint64 { return c.lives }
+		err := d.admit(c.node, c.boot, c.process)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: admit() = %v, want %q", c.name, err, c.want)
+		}
+	}
+}
