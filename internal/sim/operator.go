@@ -135,7 +135,8 @@ func (w *World) operatorActs() {
 	}
 	n := pick(w.faults, v.Nodes)
 	to := pick(w.faults, []metapb.NodeState{metapb.NodeState_NODE_DRAINING, metapb.NodeState_NODE_DECOMMISSIONING, metapb.NodeState_NODE_ACTIVE})
-	if w.node(transport.NodeID(n.Id)).gone || n.State == to || cluster.CheckState(v, nil, n.Id, to) != nil {
+	// A node that is joining, which its machine need not have heard of yet, is refused before the machine is looked for.
+	if n.State == to || cluster.CheckState(v, nil, n.Id, to) != nil || w.node(transport.NodeID(n.Id)).gone {
 		return
 	}
 	w.hit(probeDrained)
