@@ -124,3 +124,14 @@ type Step struct {
 func Hosts(n *metapb.Node, s shard.Service) bool {
 	return len(n.GetRoles()) == 0 || slices.Contains(n.GetRoles(), uint32(s))
 }
+
+// Wanted is how many replicas the shards of a service should have: an odd number, as far as there are nodes.
+func Wanted(v *metapb.View, s shard.Service) int {
+	members := 0
+	for _, n := range v.Nodes {
+		if (n.State == metapb.NodeState_NODE_ACTIVE || n.State == metapb.NodeState_NODE_DRAINING) && Hosts(n, s) {
+			members++
+		}
+	}
+	return odd(min(members, int(v.GetCluster().GetReplicas())))
+}

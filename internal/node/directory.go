@@ -292,6 +292,17 @@ func (d *directory) gossipAddresses() []string {
 	return all
 }
 
+// at returns another member that has an address of a node that wants to join, nil when there is none. The one that it replaces does not
+// count, and its own earlier application has its name.
+func (k *known) at(n *metapb.Node) *metapb.Node {
+	for _, o := range k.view.Nodes {
+		if o.State != metapb.NodeState_NODE_DECOMMISSIONED && o.Id != n.Replaces && o.Name != n.Name && (o.Http == n.Http || o.Peers == n.Peers) {
+			return o
+		}
+	}
+	return nil
+}
+
 // peers lists the nodes to watch.
 func (k *known) peers(self uint64) []uint64 {
 	var all []uint64

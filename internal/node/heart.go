@@ -32,7 +32,7 @@ type heart struct {
 	nextID  atomic.Uint64
 	mu      sync.Mutex
 	detect  *health.Detector
-	pending map[uint64]beat // by ID
+	pending map[uint64]beat      // by ID
 	heard   map[uint64]time.Time // when a node's last heartbeat or answer came
 	replied map[uint64]bool      // who has ever answered
 	peers   []uint64

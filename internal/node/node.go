@@ -100,6 +100,24 @@ func (n *Node) listen() error {
 		}
 		n.listeners[i] = l
 	}
+	if n.cfg.GossipAddr == "" {
+		return nil
+	}
+	// Gossip opens its own, later; a port that is taken is to be known now, before the node joins.
+	l, err := net.Listen("tcp", n.cfg.GossipAddr)
+	if err == nil {
+		err = l.Close()
+	}
+	var p net.PacketConn
+	if err == nil {
+		p, err = net.ListenPacket("udp", n.cfg.GossipAddr)
+	}
+	if err == nil {
+		err = p.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w (is another node running there?)", n.cfg.GossipAddr, err)
+	}
 	return nil
 }
 

@@ -226,20 +226,10 @@ func (o *operator) stateOf(k *known, s *metapb.Shard, best replica.Status, leadi
 		return "unavailable"
 	case s.Move != nil:
 		return "moving"
-	case live < min(int(k.view.GetCluster().GetReplicas()), hosts(k, shard.ID(s.Id))) || live < voters:
+	case live < cluster.Wanted(k.view, shard.ID(s.Id).Service()) || live < voters:
 		return "under_replicated"
 	}
 	return "ok"
-}
-
-// hosts counts the nodes that could have a replica of a shard.
-func hosts(k *known, id shard.ID) (n int) {
-	for _, node := range k.view.Nodes {
-		if node.State < metapb.NodeState_NODE_DECOMMISSIONING && cluster.Hosts(node, id.Service()) {
-			n++
-		}
-	}
-	return n
 }
 
 // ShardCounts implements rest.Operator.
@@ -295,9 +285,14 @@ func (o *operator) Join(ctx context.Context, r rest.JoinRequest) (rest.JoinAnswe
 		Name: r.Name, Http: r.HTTP, Peers: r.Peers, Gossip: r.Gossip, Zone: r.Zone, Version: r.Version, Format: r.Format, Features: r.Features,
 		Process: r.Process, Replaces: r.Replaces, Roles: roleNumbers(r.Roles),
 	}
-	if r.Replaces != 0 && o.heart.seen.Load().health[r.Replaces].Health < cluster.Unhealthy {
+	k := o.directory.now()
+	if k.nodes[r.Replaces] != nil && o.heart.seen.Load().health[r.Replaces].Health < cluster.Unhealthy {
 		return rest.JoinAnswer{}, &reject.Rejection{Code: reject.NodeState, Detail: fmt.Sprintf("node %d is up: only a node that is gone is replaced; "+
 			"stop it, or decommission it when the new node has joined", r.Replaces)}
+	}
+	if other := k.at(n); other != nil {
+		return rest.JoinAnswer{}, &reject.Rejection{Code: reject.NodeExists, Detail: fmt.Sprintf("node %d (%s) is reached at %s, where the node that wants to join says it is: "+
+			"choose another address; when node %d is lost, replace or forget it", other.Id, other.Name, other.Peers, other.Id)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinAnswer)
 	defer cancel()

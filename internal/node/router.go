@@ -73,7 +73,8 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 	r := &router{
 		self: self, replicas: replicas, network: network,
 		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
-		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
+		connected: func(transport.NodeID) bool { return true },
+		well:      func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
 		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
 		remote: newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
 	}
@@ -253,19 +254,20 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 	return all
 }
 
-// missing names the hosts of a shard that are not well, for people: "; of its nodes 1, 4, 5 these are not well: 4, 5". Empty when all are.
+// missing names the hosts of a shard that are away or not well, for people: "; of its nodes 1, 4, 5 these are missing: 4, 5". Empty when
+// none is.
 func (r *router) missing(id shard.ID) string {
-	var all, ill []uint64
+	var all, away []uint64
 	for _, h := range (*r.hosts.Load())[id] {
 		all = append(all, uint64(h))
-		if h != r.self && !r.well(h) {
-			ill = append(ill, uint64(h))
+		if h != r.self && !(r.connected(h) && r.well(h)) {
+			away = append(away, uint64(h))
 		}
 	}
-	if len(ill) == 0 {
+	if len(away) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; of its nodes %s these are not well: %s", peerList(all), peerList(ill))
+	return fmt.Sprintf("; of its nodes %s these are missing: %s", peerList(all), peerList(away))
 }
 
 // forget notes that a node does not lead a shard any more.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +24,8 @@ const (
 	planInterval = 500 * time.Millisecond
 	// stepTimeout bounds one step of a move.
 	stepTimeout = 10 * time.Second
+	// settleTime is how long a shard is left alone after a step: what the replicas say of themselves is as of their last tick, 50 ms ago.
+	settleTime = 100 * time.Millisecond
 	// yieldPause is the time between attempts of a node that is not well to give its leaderships up.
 	yieldPause = time.Second
 )
@@ -52,7 +53,7 @@ type steward struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	busy    map[shard.ID]bool
+	busy    map[shard.ID]time.Time // when the last step ended, zero while it is under way
 	blocked []string
 	yielded time.Time
 	notes   []*metapb.Event
@@ -60,7 +61,7 @@ type steward struct {
 }
 
 func newSteward(self uint64, d *directory, h *heart, now func() time.Time, log *slog.Logger) *steward {
-	s := &steward{self: self, directory: d, heart: h, now: now, log: log, busy: make(map[shard.ID]bool), wake: make(chan struct{}, 1)}
+	s := &steward{self: self, directory: d, heart: h, now: now, log: log, busy: make(map[shard.ID]time.Time), wake: make(chan struct{}, 1)}
 	h.changed = append(h.changed, s.healthChanged)
 	return s
 }
@@ -84,7 +85,7 @@ func (s *steward) run(ctx context.Context) error {
 		if !k.confirmed {
 			continue // what is known may be of another time
 		}
-		busy := s.underWay() // before the facts are looked at: one that ends in between has changed them
+		busy := s.underWay() // before the facts are looked at: a step that ends in between has changed them
 		status := s.replicas.Status()
 		s.step(ctx, &steps, k, status, busy)
 		s.yield(status)
@@ -155,23 +156,31 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 	}
 }
 
-// underWay are the shards for which a step has not ended.
+// underWay are the shards for which a step has not ended, or so lately that the facts may not show it.
 func (s *steward) underWay() map[shard.ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.busy)
+	busy := make(map[shard.ID]bool)
+	for id, ended := range s.busy {
+		if !ended.IsZero() && time.Since(ended) >= settleTime {
+			delete(s.busy, id)
+			continue
+		}
+		busy[id] = true
+	}
+	return busy
 }
 
 func (s *steward) begin(id shard.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy[id] = true
+	s.busy[id] = time.Time{}
 }
 
 func (s *steward) end(id shard.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.busy, id)
+	s.busy[id] = time.Now()
 }
 
 func (s *steward) do(ctx context.Context, step cluster.Step) error {

@@ -169,7 +169,7 @@ var codes = []Code{
 	{StaleNode, 409, "A node's data directory is an old copy, or was emptied: it has forgotten what the node has promised.", "Start the node with its latest directory; if that is lost, replace the node."},
 	{TooManyNodes, 409, "The cluster has as many nodes as it may have (1,000).", "Remove a node first."},
 	{NodeNotFound, 404, "The cluster has no node of this number.", "List the nodes; a number is never used again."},
-	{NodeExists, 409, "Another node has this name.", "Choose another name; to put a new node in the place of one that is lost, join with its number as the one to replace."},
+	{NodeExists, 409, "Another node has this name, or this address.", "Choose another one; to put a new node in the place of one that is lost, join with its number as the one to replace."},
 	{NodeState, 409, "The node's state does not allow the operation.", "Look at the node; the detail names its state, and what is still on it."},
 	{NodeRemoved, 409, "The node has been decommissioned, for good.", "Let it join as a new node, with an empty directory."},
 	{UnknownNode, 409, "A node uses a number that the cluster has not given out.", "Let it join; check that its directory belongs to this cluster."},

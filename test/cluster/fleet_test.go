@@ -430,16 +430,47 @@ func (f *fleet) id(m *member) (id uint64) {
 	return id
 }
 
+// view is what all nodes that run agree on.
+type view struct {
+	*client.Overview
+	shards []client.Shard
+}
+
+// agreed looks at the cluster from every node that runs, and complains when they differ.
+func (f *fleet) agreed() (v view, err error) {
+	for _, m := range f.nodes {
+		if !m.running() {
+			continue
+		}
+		o, err := f.overview(m)
+		switch {
+		case err != nil:
+			return v, fmt.Errorf("%s: %w", m.name, err)
+		case o.Cluster.Version == 0:
+			return v, errors.New("the cluster has not been founded")
+		case v.Overview != nil && v.Cluster.Version != o.Cluster.Version:
+			return v, fmt.Errorf("%s knows version %d, another node version %d", m.name, o.Cluster.Version, v.Cluster.Version)
+		}
+		v.Overview = o
+		s, err := f.client(m).Shards(f.t.Context())
+		if err != nil {
+			return v, fmt.Errorf("%s: %w", m.name, err)
+		}
+		v.shards = s.Shards
+	}
+	if v.Overview == nil {
+		return v, errors.New("no node runs")
+	}
+	return v, nil
+}
+
 // ready waits until all nodes that run are active and well, and every shard is as it should be.
 func (f *fleet) ready() {
 	f.t.Helper()
 	f.until("the cluster is ready", func() error {
-		v, err := f.overview()
+		v, err := f.agreed()
 		if err != nil {
 			return err
-		}
-		if v.Cluster.Version == 0 {
-			return errors.New("it has not been founded")
 		}
 		for _, m := range f.nodes {
 			if !m.running() {
@@ -453,34 +484,34 @@ func (f *fleet) ready() {
 				return fmt.Errorf("%s is %s and %s: %s", m.name, n.State, n.Health, n.Reason)
 			}
 		}
-		s, err := f.client().Shards(f.t.Context())
-		if err != nil {
-			return err
-		}
-		for _, sh := range s.Shards {
-			if sh.State != "ok" || sh.Leader == 0 {
-				return fmt.Errorf("%s is %s, led by %d", sh.ID, sh.State, sh.Leader)
-			}
-		}
-		return nil
+		return v.sound()
 	})
 }
 
-// balanced waits until replicas and leaders are spread evenly over the nodes that run, and nothing moves.
+// sound says which shard is not as it should be.
+func (v view) sound() error {
+	for _, sh := range v.shards {
+		if sh.State != "ok" || sh.Leader == 0 {
+			return fmt.Errorf("%s is %s, led by %d: %+v", sh.ID, sh.State, sh.Leader, sh.Replicas)
+		}
+	}
+	return nil
+}
+
+// balanced waits until replicas and leaders are spread evenly over the active nodes, and nothing moves.
 func (f *fleet) balanced() {
 	f.t.Helper()
 	f.until("the load is even", func() error {
-		v, err := f.overview()
+		v, err := f.agreed()
+		if err == nil {
+			err = v.sound()
+		}
 		if err != nil {
 			return err
 		}
-		s, err := f.client().Shards(f.t.Context())
-		if err != nil {
-			return err
-		}
-		for _, sh := range s.Shards {
-			if sh.State != "ok" || sh.Preferred != sh.Leader {
-				return fmt.Errorf("%s is %s, led by %d, to be led by %d", sh.ID, sh.State, sh.Leader, sh.Preferred)
+		for _, sh := range v.shards {
+			if sh.Preferred != sh.Leader {
+				return fmt.Errorf("%s is led by %d, to be led by %d", sh.ID, sh.Leader, sh.Preferred)
 			}
 		}
 		var replicas, leaders []int
