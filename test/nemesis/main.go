@@ -47,31 +47,31 @@ type options struct {
 	network       string
 	// Of the process inside the namespaces: their name, and the program that was built outside.
 	inside, program string
+	// scenario is what is measured instead of a run under drawn faults; nil for that.
+	scenario *scenario
+	args     []string // as they were given
 }
 
 func (o options) length() time.Duration { return time.Duration(o.minutes * float64(time.Minute)) }
 
 // parse reads the flags.
 func parse(args []string, out io.Writer) (o options, err error) {
+	if len(args) > 0 && args[0] == "scenario" {
+		return parseScenario(args, out)
+	}
+	o.args = args
 	f := flag.NewFlagSet("nemesis", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.Float64Var(&o.minutes, "minutes", 5, "time under faults")
 	f.IntVar(&o.nodes, "nodes", 3, "3 or 5")
-	f.Uint64Var(&o.seed, "seed", 0, "decides which faults come when; 0 draws one")
 	var all []string
 	for _, k := range kinds {
 		all = append(all, string(k.kind))
 	}
 	names := f.String("faults", strings.Join(all, ","), "kinds of faults, separated by commas; none for a run without")
 	f.StringVar(&o.report, "report", "", "write a report to this HTML `file`")
-	f.BoolVar(&o.json, "json", false, "print the result as JSON")
-	f.StringVar(&o.dir, "dir", "", "empty `directory` for data and logs; a temporary one by default")
-	f.BoolVar(&o.keep, "keep", false, "keep data and logs; after a failure logs are kept anyway")
-	f.Float64Var(&o.rate, "rate", 50, "orders a second")
 	f.Float64Var(&o.keyRate, "key-rate", 40, "operations on keys a second")
-	f.StringVar(&o.network, "network", "auto", "netns (namespaces, needs root), proxy (loopback), or auto")
-	f.StringVar(&o.inside, "inside", "", "for this program's own use: it runs in these namespaces")
-	f.StringVar(&o.program, "program", "", "a hanse binary; it is built by default")
+	o.common(f)
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -103,6 +103,18 @@ func parse(args []string, out io.Writer) (o options, err error) {
 		o.seed = rand.Uint64N(1_000_000) + 1
 	}
 	return o, errors.Join(errs...)
+}
+
+// common defines the flags that all runs have.
+func (o *options) common(f *flag.FlagSet) {
+	f.Uint64Var(&o.seed, "seed", 0, "decides what is drawn; 0 draws one")
+	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+	f.StringVar(&o.dir, "dir", "", "empty `directory` for data and logs; a temporary one by default")
+	f.BoolVar(&o.keep, "keep", false, "keep data and logs; after a failure logs are kept anyway")
+	f.Float64Var(&o.rate, "rate", 50, "orders a second")
+	f.StringVar(&o.network, "network", "auto", "netns (namespaces, needs root), proxy (loopback), or auto")
+	f.StringVar(&o.inside, "inside", "", "for this program's own use: it runs in these namespaces")
+	f.StringVar(&o.program, "program", "", "a hanse binary; it is built by default")
 }
 
 // start runs the program, and returns its exit code.
@@ -232,18 +244,10 @@ func outside(ctx context.Context, o options, out, errOut io.Writer) (passed bool
 	if err != nil {
 		return false, fmt.Errorf("find this program: %w", err)
 	}
-	var kinds []string
-	for _, k := range o.faults {
-		kinds = append(kinds, string(k))
-	}
-	if len(kinds) == 0 {
-		kinds = []string{"none"}
-	}
 	n := &netnsNetwork{base: base, nodes: o.nodes}
-	argv := append(n.prefix(clientsHost), self,
-		"--inside", base, "--program", o.program, "--dir", o.dir, "--minutes", fmt.Sprint(o.minutes), "--nodes", strconv.Itoa(o.nodes),
-		"--seed", strconv.FormatUint(o.seed, 10), "--faults", strings.Join(kinds, ","), "--report", o.report,
-		"--json="+strconv.FormatBool(o.json), "--rate", fmt.Sprint(o.rate), "--key-rate", fmt.Sprint(o.keyRate))
+	argv := append(append(n.prefix(clientsHost), self), o.args...)
+	// What comes last counts: what was decided here goes behind what was asked for.
+	argv = append(argv, "--inside", base, "--program", o.program, "--dir", o.dir, "--seed", strconv.FormatUint(o.seed, 10))
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, errOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -274,6 +278,9 @@ func inNetwork(ctx context.Context, o options, n network, out io.Writer, log fun
 	}
 	if o.inside != "" {
 		r.result.Network = "network namespaces, iptables"
+	}
+	if o.scenario != nil {
+		return r.measureScenario(ctx, out)
 	}
 	log("seed %d, %d nodes, %v minutes, %v orders/s; %s", o.seed, o.nodes, o.minutes, o.rate, r.result.Network)
 	if err := r.run(ctx); err != nil {
@@ -320,10 +327,9 @@ func revision(program string) string {
 	return rev + changed
 }
 
-// summarize prints a result for people.
-func summarize(w io.Writer, r *result) {
-	fmt.Fprintf(w, "\n%d orders, %d operations on keys, %d faults, %d elections\n\n", r.Orders, r.KeyOps, len(r.Faults), r.Elections)
-	for _, c := range r.Checks {
+// printChecks prints what was found of each promise.
+func printChecks(w io.Writer, checks []check) {
+	for _, c := range checks {
 		word := "ok    "
 		if !c.Passed {
 			word = "FAILED"
@@ -333,6 +339,12 @@ func summarize(w io.Writer, r *result) {
 			fmt.Fprintf(w, "          %s\n", strings.ReplaceAll(f, "\n", "\n          "))
 		}
 	}
+}
+
+// summarize prints a result for people.
+func summarize(w io.Writer, r *result) {
+	fmt.Fprintf(w, "\n%d orders, %d operations on keys, %d faults, %d elections\n\n", r.Orders, r.KeyOps, len(r.Faults), r.Elections)
+	printChecks(w, r.Checks)
 	a := r.Availability
 	fmt.Fprintf(w, "\nOrders answered within %v: %.3f %% of %d, %.3f %% of %d with no fault near\n", inTime, 100*a.Overall, a.Sent, 100*a.Calm, a.CalmSent)
 	fmt.Fprintf(w, "Latency p50 %.0f ms, p99 %.0f ms, longest %.0f ms (no fault near: p50 %.0f ms, p99 %.0f ms); longest time without an answer %.0f ms\n",

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -194,6 +195,19 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
+// retire says that the process may end by itself from now on, and is not to be started again.
+func (p *process) retire() {
+	p.mu.Lock()
+	p.closed, p.asked = true, true
+	p.mu.Unlock()
+}
+
+func (p *process) retired() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
 // close ends the process for good.
 func (p *process) close() {
 	p.mu.Lock()
@@ -211,6 +225,8 @@ type cluster struct {
 	nodes    []*process // node n is nodes[n-1]
 	provider *process
 	network  network
+	cfg      clusterConfig
+	spawner  *spawner
 
 	mu    sync.Mutex
 	exits []exit
@@ -223,15 +239,43 @@ type clusterConfig struct {
 	Nodes     int
 	Seed      uint64
 	SmallDisk string // directory of the last node's data, when it is not below Dir
+	// Calm is for measuring: a provider that answers at once and never fails, clocks that nobody turns.
+	Calm bool
+	// Shards is the layout in the words of --shards, empty for the default.
+	Shards string
+	// Zones are those of the nodes in turn; none without.
+	Zones []string
 }
 
 // launchArgs are the arguments that make a program node n of the cluster.
 func (c clusterConfig) launchArgs(n int, net network) []string {
-	return []string{
-		"serve", "--bootstrap", "--cluster", "nemesis", "--node-id", fmt.Sprint(n), "--data", c.data(n),
-		"--http", net.listen(host(n), restDoor), "--peer", net.listen(host(n), peerDoor), "--gossip", net.listen(host(n), gossipDoor), "--peers", peersFlag(net, c.Nodes),
-		"--psp", "http://" + net.reach(host(n), providerHost, providerDoor), "--shards", "order=2,inventory=2,payment=2",
+	args := append(c.serveArgs(n, net), "--bootstrap", "--cluster", "nemesis", "--node-id", fmt.Sprint(n), "--peers", peersFlag(net, c.Nodes))
+	if c.Shards != "" {
+		args = append(args, "--shards", c.Shards)
 	}
+	return args
+}
+
+// joinArgs are the arguments that make a program node n, which joins the nodes that are there.
+func (c clusterConfig) joinArgs(n int, net network, tokenFile string) []string {
+	var there []string
+	for i := 1; i <= c.Nodes; i++ {
+		there = append(there, net.reach(host(n), host(i), restDoor))
+	}
+	return append(c.serveArgs(n, net), "--join", strings.Join(there, ","), "--join-token-file", tokenFile)
+}
+
+// serveArgs are what every node is told.
+func (c clusterConfig) serveArgs(n int, net network) []string {
+	args := []string{
+		"serve", "--data", c.data(n),
+		"--http", net.listen(host(n), restDoor), "--peer", net.listen(host(n), peerDoor), "--gossip", net.listen(host(n), gossipDoor),
+		"--psp", "http://" + net.reach(host(n), providerHost, providerDoor),
+	}
+	if len(c.Zones) > 0 {
+		args = append(args, "--zone", c.Zones[(n-1)%len(c.Zones)])
+	}
+	return args
 }
 
 func (c clusterConfig) data(n int) string {
@@ -247,31 +291,49 @@ func (c clusterConfig) clockFile(n int) string { return fmt.Sprintf("%s/clock%d"
 const rightClock = "+0ms"
 
 func newCluster(c clusterConfig, net network, s *spawner) (*cluster, error) {
-	cl := &cluster{network: net}
-	fell := func(e exit) {
-		cl.mu.Lock()
-		cl.exits = append(cl.exits, e)
-		cl.mu.Unlock()
+	cl := &cluster{network: net, cfg: c, spawner: s}
+	args := []string{"psp", "--listen", net.listen(providerHost, providerDoor), "--data", c.Dir + "/provider", "--seed", fmt.Sprint(c.Seed)}
+	if !c.Calm {
+		// The provider is slow, declines, fails, and carries out what it does not answer: a usual day of a provider, on one day.
+		args = append(args, "--latency-ms", "15", "--jitter-ms", "30", "--decline-rate", "0.03", "--timeout-rate", "0.004",
+			"--error-rate", "0.01", "--error-after-rate", "0.01", "--duplicate-rate", "0.1",
+			"--callback-url", "http://"+net.reach(providerHost, 1, restDoor)+"/v1/callbacks/psp")
 	}
-	add := func(h host, file string, env []string, args ...string) *process {
-		return &process{
-			name: h.String(), argv: append(append(slices.Clone(net.prefix(h)), c.Program), args...), env: env,
-			log: c.Dir + "/" + file + ".log", spawner: s, fell: fell,
-		}
-	}
-	// The provider is slow, declines, fails, and carries out what it does not answer: a usual day of a provider, on one day.
-	cl.provider = add(providerHost, "provider", nil, "psp", "--listen", net.listen(providerHost, providerDoor), "--data", c.Dir+"/provider",
-		"--seed", fmt.Sprint(c.Seed), "--latency-ms", "15", "--jitter-ms", "30", "--decline-rate", "0.03", "--timeout-rate", "0.004",
-		"--error-rate", "0.01", "--error-after-rate", "0.01", "--duplicate-rate", "0.1",
-		"--callback-url", "http://"+net.reach(providerHost, 1, restDoor)+"/v1/callbacks/psp")
+	cl.provider = cl.process(providerHost, "provider", nil, args...)
 	for n := 1; n <= c.Nodes; n++ {
-		if err := os.WriteFile(c.clockFile(n), []byte(rightClock), 0o644); err != nil {
-			return nil, fmt.Errorf("write the clock of node %d: %w", n, err)
+		var env []string
+		if !c.Calm {
+			if err := os.WriteFile(c.clockFile(n), []byte(rightClock), 0o644); err != nil {
+				return nil, fmt.Errorf("write the clock of node %d: %w", n, err)
+			}
+			env = []string{"HANSE_TEST_CLOCK=@" + c.clockFile(n)}
 		}
-		env := []string{"HANSE_TEST_CLOCK=@" + c.clockFile(n)}
-		cl.nodes = append(cl.nodes, add(host(n), fmt.Sprintf("node%d", n), env, c.launchArgs(n, net)...))
+		cl.nodes = append(cl.nodes, cl.process(host(n), fmt.Sprintf("node%d", n), env, c.launchArgs(n, net)...))
 	}
 	return cl, nil
+}
+
+// process describes a process at a host.
+func (c *cluster) process(h host, file string, env []string, args ...string) *process {
+	return &process{
+		name: h.String(), argv: append(append(slices.Clone(c.network.prefix(h)), c.cfg.Program), args...), env: env,
+		log: c.cfg.Dir + "/" + file + ".log", spawner: c.spawner, fell: c.fell,
+	}
+}
+
+// fell notes the end of a process that nobody asked for.
+func (c *cluster) fell(e exit) {
+	c.mu.Lock()
+	c.exits = append(c.exits, e)
+	c.mu.Unlock()
+}
+
+// join starts one more node, which joins with a token.
+func (c *cluster) join(tokenFile string) error {
+	n := len(c.nodes) + 1
+	p := c.process(host(n), fmt.Sprintf("node%d", n), nil, c.cfg.joinArgs(n, c.network, tokenFile)...)
+	c.nodes = append(c.nodes, p)
+	return p.launch()
 }
 
 // owner returns the host whose process has a pid.

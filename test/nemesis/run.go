@@ -55,7 +55,9 @@ type runner struct {
 	any      *client.Client   // patient
 	provider *http.Client
 	stalls   []window // of the machine
-	result   result
+	// ours says which orders were placed by the shop; nil for all.
+	ours   func(*client.Order) bool
+	result result
 }
 
 func (r *runner) now() time.Duration { return time.Since(r.begin) }
@@ -77,7 +79,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.spawner = newSpawner()
 	r.provider = &http.Client{Timeout: 10 * time.Second}
 	kinds := r.possible(ctx)
-	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed}
+	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2"}
 	pc := planConfig{Seed: r.cfg.seed, Nodes: r.cfg.nodes, Length: r.cfg.length(), Kinds: kinds}
 	if r.disk != nil {
 		cc.SmallDisk, pc.SmallDisk = r.disk.dir, r.cfg.nodes
@@ -89,37 +91,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if r.cluster, err = newCluster(cc, r.network, r.spawner); err != nil {
 		return err
 	}
-	if p, ok := r.network.(*proxyNetwork); ok {
-		p.owner = r.cluster.owner
-	}
 	defer r.cluster.close()
-	if err := r.cluster.launch(); err != nil {
+	if err := r.launch(ctx); err != nil {
 		return err
 	}
-	all := make([]int, r.cfg.nodes)
-	for i := range all {
-		all[i] = i + 1
-		c, err := r.newClient(client.Config{RetryFor: -1, AttemptTimeout: 2 * time.Second}, true, i+1)
-		if err != nil {
-			return err
-		}
-		r.nodes = append(r.nodes, c)
-	}
-	if r.any, err = r.newClient(client.Config{RetryFor: 45 * time.Second, Wait: 10 * time.Second}, false, all...); err != nil {
-		return err
-	}
-	s := &shop{seed: r.cfg.seed, rate: r.cfg.rate, now: r.now, length: r.cfg.length()}
-	for range 4 {
-		c, err := r.newClient(client.Config{RetryFor: patience, AttemptTimeout: attempt, Wait: waitOrder}, false, all...)
-		if err != nil {
-			return err
-		}
-		s.shops = append(s.shops, c)
-	}
-	if err := r.ready(ctx); err != nil {
-		return err
-	}
-	if err := fill(ctx, r.any); err != nil {
+	s, err := r.newShop()
+	if err != nil {
 		return err
 	}
 
@@ -140,6 +117,52 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.collect(s, n, o)
 	r.check(ctx, s, keys, n, o)
 	return ctx.Err()
+}
+
+// launch starts the cluster, waits until it is ready, and fills its shelves.
+func (r *runner) launch(ctx context.Context) error {
+	if p, ok := r.network.(*proxyNetwork); ok {
+		p.owner = r.cluster.owner
+	}
+	if err := r.cluster.launch(); err != nil {
+		return err
+	}
+	for n := 1; n <= r.cfg.nodes; n++ {
+		c, err := r.newClient(client.Config{RetryFor: -1, AttemptTimeout: 2 * time.Second}, true, n)
+		if err != nil {
+			return err
+		}
+		r.nodes = append(r.nodes, c)
+	}
+	var err error
+	if r.any, err = r.newClient(client.Config{RetryFor: 45 * time.Second, Wait: 10 * time.Second}, false, r.numbers()...); err != nil {
+		return err
+	}
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	return fill(ctx, r.any)
+}
+
+// numbers are those of the nodes that the cluster begins with.
+func (r *runner) numbers() (all []int) {
+	for i := range r.cluster.cfg.Nodes {
+		all = append(all, i+1)
+	}
+	return all
+}
+
+// newShop opens a shop with a few servers.
+func (r *runner) newShop() (*shop, error) {
+	s := &shop{seed: r.cfg.seed, rate: r.cfg.rate, now: r.now, length: r.cfg.length()}
+	for range 4 {
+		c, err := r.newClient(client.Config{RetryFor: patience, AttemptTimeout: attempt, Wait: waitOrder}, false, r.numbers()...)
+		if err != nil {
+			return nil, err
+		}
+		s.shops = append(s.shops, c)
+	}
+	return s, nil
 }
 
 // possible mounts the small disk and returns the kinds of faults that can be injected here; why others cannot is noted.
@@ -184,8 +207,10 @@ func (r *runner) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	urls := []string{"http://" + r.network.reach(clientsHost, providerHost, providerDoor) + "/readyz"}
-	for n := 1; n <= r.cfg.nodes; n++ {
-		urls = append(urls, "http://"+r.network.reach(clientsHost, host(n), restDoor)+"/readyz")
+	for i, p := range r.cluster.nodes {
+		if !p.retired() {
+			urls = append(urls, "http://"+r.network.reach(clientsHost, host(i+1), restDoor)+"/readyz")
+		}
 	}
 	if err := dev.WaitReady(ctx, urls...); err != nil {
 		var tails string
@@ -244,7 +269,15 @@ const keyClients = 8
 func (r *runner) check(ctx context.Context, s *shop, keys *keyBook, n *nemesis, o *observer) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime+auditTime)
 	defer cancel()
+	r.checkOrders(ctx, s, o)
+	r.judgeExits(n)
+	r.judgeInjections(n)
+	r.linearizable(ctx, keys, n)
+	r.log("%6.1f s  checked", r.now().Seconds())
+}
 
+// checkOrders settles what is open, and looks at all orders, all money and all replicas.
+func (r *runner) checkOrders(ctx context.Context, s *shop, o *observer) {
 	var notReady []string
 	if err := r.ready(ctx); err != nil {
 		notReady = append(notReady, err.Error())
@@ -271,10 +304,6 @@ func (r *runner) check(ctx context.Context, s *shop, keys *keyBook, n *nemesis, 
 	terms := len(o.leaders)
 	o.mu.Unlock()
 	r.result.add("leaders", "No term has two leaders", fmt.Sprintf("%d leaderships seen", terms), split)
-	r.judgeExits(n)
-	r.judgeInjections(n)
-	r.linearizable(ctx, keys, n)
-	r.log("%6.1f s  checked", r.now().Seconds())
 }
 
 // rest waits until no saga is under way, and tells which are when time is up. It tries stuck steps again as an operator would.
@@ -336,7 +365,9 @@ func (r *runner) orders(ctx context.Context) (orders []client.Order, err error) 
 			}
 			for _, o := range page {
 				after = o.Stored.ID
-				orders = append(orders, o.Stored)
+				if r.ours == nil || r.ours(&o.Stored) {
+					orders = append(orders, o.Stored)
+				}
 			}
 			more = more && len(page) > 0
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,9 +113,12 @@ func fill(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
+// prefix begins the references of this shop's orders.
+func (s *shop) prefix() string { return fmt.Sprintf("r%d-", s.seed) }
+
 // draw makes up an order.
 func (s *shop) draw(rng *rand.Rand, n int) *sale {
-	o := &sale{Reference: fmt.Sprintf("r%d-%d", s.seed, n), Customer: fmt.Sprintf("customer-%d", rng.IntN(300))}
+	o := &sale{Reference: s.prefix() + strconv.Itoa(n), Customer: fmt.Sprintf("customer-%d", rng.IntN(300))}
 	o.Order = client.PlaceOrder{CustomerID: o.Customer, Currency: "EUR", Payment: &client.Method{Method: "card"}, MerchantReference: o.Reference}
 	switch r := rng.IntN(100); {
 	case r < 2:
