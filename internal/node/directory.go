@@ -80,7 +80,7 @@ func openDirectory(self uint64, e store.Engine, first *metapb.View, wall func() 
 	// Where the operator says that the founders are wins over where they were, until the cluster says otherwise.
 	for _, n := range v.Nodes {
 		for _, f := range first.GetNodes() {
-			if f.Id == n.Id {
+			if f.Id == n.Id && f.Peers != "" {
 				n.Http, n.Peers = f.Http, f.Peers
 			}
 		}

@@ -43,3 +43,32 @@ func TestAdmit(t *testing.T) {
 		}
 	}
 }
+
+// Who the others are is said once: a founder finds them again without it, and elsewhere when it is said anew.
+func TestAddressesOfFoundersAreKept(t *testing.T) {
+	e := memstore.NewDisk().Open()
+	cfg := DefaultConfig()
+	cfg.Bootstrap, cfg.Peers = true, []Peer{{1, "one:0", "one:2"}, {2, "two:0", "two:2"}}
+	id, err := identify(e, cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		peers []Peer
+		want  string
+	}{
+		{cfg.Peers, "two:2"},
+		{nil, "two:2"},
+		{[]Peer{{1, "one:0", "one:2"}, {2, "moved:0", "moved:2"}}, "moved:2"},
+	} {
+		again := cfg
+		again.Peers = c.peers
+		d, err := openDirectory(1, e, again.firstView(id), time.Now, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.now().addresses[2]; got != c.want || len(d.now().peers(1)) != 1 {
+			t.Errorf("with the peers %v node 2 is at %q, want %q", c.peers, got, c.want)
+		}
+	}
+}

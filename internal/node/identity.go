@@ -113,7 +113,10 @@ func bootstrap(e store.Engine, c Config, id identity) error {
 	if err := replica.Bootstrap(e, groups, transport.NodeID(c.ID)); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	// The identity is written last: a directory without one is bootstrapped again from the start.
+	if err := saveView(e, c.firstView(id), false); err != nil { // where the others are need not be said again
+		return err
+	}
+	// The identity is written last, and synced with what came before: a directory without one is bootstrapped again from the start.
 	return saveIdentity(e, id)
 }
 

@@ -76,14 +76,15 @@ type fleet struct {
 
 // member is a node: its directory and addresses, and the process that runs it, if one does.
 type member struct {
-	f       *fleet
-	name    string
-	dir     string
-	port    int // REST; other nodes 2 above, gossip 3 above
-	args    []string
-	env     []string
-	program string
-	p       *process
+	f        *fleet
+	name     string
+	dir      string
+	port     int // REST; other nodes 2 above, gossip 3 above
+	args     []string
+	founding []string // what a founder was first started with
+	env      []string
+	program  string
+	p        *process
 }
 
 type process struct {
@@ -204,7 +205,8 @@ func (f *fleet) found(n int, args ...string) []*member {
 	founders := f.nodes[len(f.nodes)-n:]
 	for i, m := range founders {
 		m.args = append([]string{"--name", m.name}, args...)
-		m.start("--bootstrap", "--node-id", strconv.Itoa(i+1), "--peers", strings.Join(peers, ","))
+		m.founding = []string{"--bootstrap", "--node-id", strconv.Itoa(i + 1), "--peers", strings.Join(peers, ",")}
+		m.start(m.founding...)
 	}
 	f.ready()
 	return founders
@@ -486,6 +488,26 @@ func (f *fleet) ready() {
 		}
 		return v.sound()
 	})
+}
+
+// serves says why some nodes do not take orders, stock and keys.
+func (f *fleet) serves(by ...*member) error {
+	for _, m := range by {
+		key := fmt.Sprintf("serves-%d", rand.Uint64())
+		if _, err := f.client(m).Receive(f.t.Context(), key, "TEA", client.StockChange{Quantity: 1}); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		o, err := f.client(m).PlaceOrder(f.t.Context(), key, &client.PlaceOrder{
+			CustomerID: key, Currency: "EUR", Payment: &client.Method{Method: "card"}, Lines: []client.NewLine{{SKU: "TEA", Quantity: 1, UnitPrice: 799}},
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", m.name, err)
+		case o.State != "confirmed":
+			return fmt.Errorf("%s: order %s is %s", m.name, o.ID, o.State)
+		}
+	}
+	return nil
 }
 
 // sound says which shard is not as it should be.
