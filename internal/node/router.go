@@ -18,9 +18,13 @@ import (
 )
 
 const (
-	// A request that found no leader is tried again after this pause, doubled each time up to maxRoutePause.
+	// A request that found no leader is tried again after this pause, doubled each time up to maxRoutePause, or at once when one
+	// is heard of.
 	firstRoutePause = 10 * time.Millisecond
 	maxRoutePause   = 250 * time.Millisecond
+	// askPause is how often the requests that wait for a shard's leader ask for it, all together: the fewer wait, the less any of
+	// them may sleep.
+	askPause = 25 * time.Millisecond
 	// A peer that does not answer within peerPatience is taken for dead by this attempt; how the request
 	// goes on depends on whether it may be repeated.
 	peerPatience = 2 * time.Second
@@ -58,7 +62,13 @@ type router struct {
 	nextID atomic.Uint64
 	mu     sync.Mutex
 	calls  map[uint64]*call
+
+	parking sync.Mutex
+	parked  map[shard.ID]map[*parked]struct{} // requests that wait before they are tried again
 }
+
+// parked is a request that waits until its timer fires.
+type parked struct{ timer *time.Timer }
 
 // call is a request to another node that waits for its response.
 type call struct {
@@ -73,6 +83,7 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 	r := &router{
 		self: self, replicas: replicas, network: network,
 		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
+		parked:    make(map[shard.ID]map[*parked]struct{}),
 		connected: func(transport.NodeID) bool { return true },
 		well:      func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
 		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
@@ -114,8 +125,45 @@ func (r *router) run(ctx context.Context) error {
 
 // observe notes who leads a shard as the replica here sees it.
 func (r *router) observe(id shard.ID, leader transport.NodeID) {
-	if l := r.leaders[id]; leader != 0 && l != nil {
-		l.Store(uint64(leader))
+	if l := r.leaders[id]; leader != 0 && l != nil && l.Swap(uint64(leader)) != uint64(leader) {
+		r.wake(id)
+	}
+}
+
+// park calls again after a pause, or as soon as another leader of the shard is known. Where nobody leads, the pause is the
+// shorter the fewer wait, so that one request alone does not sleep through an election's end, and many do not flood the nodes. A part
+// of it is drawn, or those that came together would all sleep through it together.
+func (r *router) park(id shard.ID, pause time.Duration, leaderless bool, again func()) {
+	p := new(parked)
+	r.parking.Lock()
+	defer r.parking.Unlock()
+	waiting := r.parked[id]
+	if waiting == nil {
+		waiting = make(map[*parked]struct{})
+		r.parked[id] = waiting
+	}
+	waiting[p] = struct{}{}
+	pause -= rand.N(pause/2 + 1)
+	if leaderless {
+		pause = min(pause, time.Duration(len(waiting))*askPause)
+	}
+	p.timer = time.AfterFunc(pause, func() {
+		r.parking.Lock()
+		_, waits := waiting[p]
+		delete(waiting, p)
+		r.parking.Unlock()
+		if waits { // else it was woken when its pause was over, and is on its way already
+			again()
+		}
+	})
+}
+
+// wake lets the requests that wait for a shard's leader go on.
+func (r *router) wake(id shard.ID) {
+	r.parking.Lock()
+	defer r.parking.Unlock()
+	for p := range r.parked[id] {
+		p.timer.Reset(0)
 	}
 }
 
@@ -339,7 +387,9 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 			done(result, err)
 			return
 		}
-		time.AfterFunc(pause, func() { r.try(q, repeatable, deadline, attempt+1, doubt, done) })
+		// One that is busy is left alone for as long as the pause says: it is there, and waking its callers would not help it.
+		leaderless := !errors.Is(err, replica.ErrBusy)
+		r.park(q.shard, pause, leaderless, func() { r.try(q, repeatable, deadline, attempt+1, doubt, done) })
 	})
 }
 

@@ -1,0 +1,76 @@
+package node
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hanse/internal/replica"
+	"hanse/internal/shard"
+	"hanse/internal/trace"
+	"hanse/internal/transport"
+)
+
+// elector is a shard's only replica, which leads from a certain time on, and counts how often it was asked before.
+type elector struct {
+	from  time.Time
+	mu    sync.Mutex
+	asked int
+}
+
+func (e *elector) Propose(id shard.ID, _ shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if time.Now().Before(e.from) {
+		e.asked++
+		go done(shard.Result{}, &replica.NotLeaderError{Shard: id})
+		return
+	}
+	go done(shard.Result{}, nil)
+}
+
+func (e *elector) Read(shard.ID, replica.Consistency, uint64, []byte, time.Time, func(shard.Result, error)) {
+}
+
+func TestRouter_does_not_sleep_through_the_end_of_an_election(t *testing.T) {
+	const election = 700 * time.Millisecond
+	id := shard.NewID(shard.Order, 0)
+	for name, test := range map[string]struct {
+		requests int
+		// told is when the router hears of the new leader, 0 for never.
+		told   time.Duration
+		within time.Duration // of the election's end
+		asks   int           // at most, by all of them
+	}{
+		"one request asks often":                     {requests: 1, within: askPause, asks: 40},
+		"one of many finds out, and the others hear": {requests: 1000, within: 2 * askPause, asks: 12_000},
+		"told by a replica":                          {requests: 1000, told: election + time.Millisecond, within: time.Millisecond, asks: 12_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				replicas := &elector{from: begin.Add(election)}
+				r := newRouter(1, replicas, nil, map[shard.ID][]transport.NodeID{id: {1}})
+				answers := make(chan error, test.requests)
+				for range test.requests {
+					r.propose(trace.ID{}, id, shard.Command{}, false, true, begin.Add(time.Minute), func(_ shard.Result, err error) { answers <- err })
+				}
+				if test.told > 0 {
+					time.AfterFunc(test.told, func() { r.observe(id, 1) })
+				}
+				for range test.requests {
+					if err := <-answers; err != nil {
+						t.Fatal(err)
+					}
+				}
+				if late := time.Since(begin) - election; late > test.within {
+					t.Errorf("the last of %d requests had its answer %v after the election, want at most %v", test.requests, late, test.within)
+				}
+				if replicas.asked > test.asks {
+					t.Errorf("%d requests asked %d times, want at most %d", test.requests, replicas.asked, test.asks)
+				}
+			})
+		})
+	}
+}
