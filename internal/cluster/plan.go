@@ -436,7 +436,7 @@ func (p *planner) empty() {
 	}
 	for _, h := range p.hosts {
 		if h.State == metapb.NodeState_NODE_DECOMMISSIONING && !p.placed(h) {
-			p.actions.States = append(p.actions.States, &metapb.SetNodeState{Node: h.Id, State: metapb.NodeState_NODE_DECOMMISSIONED, Reason: "nothing is placed on it any more"})
+			p.actions.States = append(p.actions.States, &metapb.SetNodeState{Node: h.Id, State: metapb.NodeState_NODE_DECOMMISSIONED, Reason: cmp.Or(h.StateReason, "nothing is placed on it any more")})
 		}
 	}
 }

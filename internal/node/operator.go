@@ -356,7 +356,7 @@ func (o *operator) SetNodeState(ctx context.Context, node uint64, state, reason 
 	if lost && v.health[node].Health < cluster.Unhealthy {
 		return rest.NodeInfo{}, &reject.Rejection{Code: reject.NodeState, Detail: fmt.Sprintf("node %d is up: only a node that is gone can be forgotten; decommission it", node)}
 	}
-	if err := cluster.CheckState(k.view, v.health, node, to); err != nil {
+	if err := cluster.CheckState(k.view, v.health, node, to); err != nil && !lost { // what is lost has not to be moved away
 		return rest.NodeInfo{}, &reject.Rejection{Code: reject.NodeState, Detail: err.Error()}
 	}
 	if !dry {
