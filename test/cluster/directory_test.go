@@ -23,7 +23,7 @@ func put(t *testing.T, from, to string) {
 func TestDirectories(t *testing.T) {
 	slow(t)
 	f := newFleet(t)
-	nodes := f.found(3)
+	nodes := f.found(3, few...)
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	backup := f.tempDir() + "/c"
 
@@ -139,8 +139,8 @@ func TestDirectories(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(v.Nodes) != 3 || slices.ContainsFunc(v.Nodes, func(n client.Node) bool { return n.Replicas != 12 }) {
-			t.Errorf("nodes %+v, want three with 12 replicas each", v.Nodes)
+		if len(v.Nodes) != 3 || slices.ContainsFunc(v.Nodes, func(n client.Node) bool { return n.Replicas != 6 }) {
+			t.Errorf("nodes %+v, want three with 6 replicas each", v.Nodes)
 		}
 		f.audit()
 	})

@@ -85,6 +85,7 @@ type member struct {
 	env      []string
 	program  string
 	p        *process
+	paused   bool
 }
 
 type process struct {
@@ -194,6 +195,9 @@ func (f *fleet) tempDir() string {
 	return dir
 }
 
+// few is a layout of six shards, for tests that are not about how they are spread: moves take time.
+var few = []string{"--shards", "order=1,inventory=1,payment=1"}
+
 // found starts a cluster of n founders, named a, b, c and so on, and waits for it.
 func (f *fleet) found(n int, args ...string) []*member {
 	f.t.Helper()
@@ -288,8 +292,11 @@ func (m *member) stop() {
 }
 
 // pause stops the process where it is, as a partition or a machine that hangs looks from outside; resume lets it go on.
-func (m *member) pause()  { m.f.t.Helper(); m.signal(syscall.SIGSTOP) }
-func (m *member) resume() { m.f.t.Helper(); m.signal(syscall.SIGCONT) }
+func (m *member) pause()  { m.f.t.Helper(); m.signal(syscall.SIGSTOP); m.paused = true }
+func (m *member) resume() { m.f.t.Helper(); m.paused = false; m.signal(syscall.SIGCONT) }
+
+// up says that the process runs, and is not paused.
+func (m *member) up() bool { return m.running() && !m.paused }
 
 // ended waits for the process to end by itself, with an exit code, and saying why.
 func (m *member) ended(code int, why ...string) {
@@ -327,7 +334,7 @@ func (m *member) says(text string) {
 // addrs are the REST addresses of the nodes that run.
 func (f *fleet) addrs() (addrs []string) {
 	for _, m := range f.nodes {
-		if m.running() {
+		if m.up() {
 			addrs = append(addrs, m.addr(0))
 		}
 	}
@@ -441,7 +448,7 @@ type view struct {
 // agreed looks at the cluster from every node that runs, and complains when they differ.
 func (f *fleet) agreed() (v view, err error) {
 	for _, m := range f.nodes {
-		if !m.running() {
+		if !m.up() {
 			continue
 		}
 		o, err := f.overview(m)
@@ -475,7 +482,7 @@ func (f *fleet) ready() {
 			return err
 		}
 		for _, m := range f.nodes {
-			if !m.running() {
+			if !m.up() {
 				continue
 			}
 			i := slices.IndexFunc(v.Nodes, func(n client.Node) bool { return n.REST == m.addr(0) })

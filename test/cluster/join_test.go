@@ -8,7 +8,7 @@ import (
 func TestJoining(t *testing.T) {
 	f := newFleet(t)
 	a := f.member("a", "--name", "a")
-	a.start("--bootstrap")
+	a.start(append([]string{"--bootstrap"}, few...)...)
 	f.ready()
 	b, c := f.member("b"), f.member("c")
 	stays := func(t *testing.T, members int) {
@@ -121,7 +121,7 @@ func TestJoinBeforeThereIsACluster(t *testing.T) {
 	b.env = a.env
 	b.start("--join", a.addr(0))
 	b.says("no answer to the request to join, asking on.*connection refused")
-	a.start("--bootstrap")
+	a.start(append([]string{"--bootstrap"}, few...)...)
 	f.ready()
 	c.start("--join", a.addr(0)) // the same application as before
 	f.ready()
