@@ -234,18 +234,25 @@ func (a *app) nodeDrainCmd() *cobra.Command {
 			}
 			if wait {
 				goesOn := fmt.Sprintf("Node %d goes on giving its leaderships away. hanse node drain %d --wait looks again, hanse node activate %d takes it back.", id, id, id)
+				looks := 0
 				err := a.watch(ctx, goesOn, func(ctx context.Context) (bool, string, error) {
 					s, err := c.Shards(ctx)
 					if err != nil {
 						return false, "", err
 					}
+					if n, err = c.Node(ctx, id); err != nil { // by a node that may not have heard of it yet
+						return false, "", err
+					}
+					switch looks++; {
+					case n.State == client.Draining:
+						looks = patience
+					case looks >= patience:
+						return false, "", fmt.Errorf("node %d is %s now: somebody has ended this", id, n.State)
+					}
 					_, leads := left(s, id)
-					return leads == 0, fmt.Sprintf("node %d leads %s", id, plural(leads, "shard")), nil
+					return leads == 0 && n.State == client.Draining, fmt.Sprintf("node %d leads %s", id, plural(leads, "shard")), nil
 				})
 				if err != nil {
-					return err
-				}
-				if n, err = c.Node(ctx, id); err != nil {
 					return err
 				}
 			}

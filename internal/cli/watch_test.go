@@ -81,6 +81,7 @@ func TestWaitingEndsWhenThereIsNothingToWaitFor(t *testing.T) {
 		want string
 	}{
 		{[]string{"node", "decommission", "3", "--wait"}, "node 3 is active now: somebody has ended this"},
+		{[]string{"node", "drain", "3", "--wait"}, "node 3 is active now: somebody has ended this"},
 		{[]string{"shard", "move", "order/0", "--from", "3", "--to", "4", "--wait"}, "the move of order/0 was given up"},
 	} {
 		looks.Store(0)
