@@ -37,7 +37,11 @@ func (l *lab) failover(ctx context.Context) error {
 	if _, err := l.well(ctx); err != nil {
 		return err
 	}
-	l.out.add("kills of a shard's leader", float64(l.times), "")
+	what := "kills of a shard's leader"
+	if l.cut {
+		what = "times that a shard's leader lost its network"
+	}
+	l.out.add(what, float64(l.times), "")
 	for _, f := range []struct {
 		what string
 		took []time.Duration
@@ -87,9 +91,9 @@ func (l *lab) killLeader(ctx context.Context, shards *client.Shards, i int) (t f
 	if err := w.warm(ctx); err != nil {
 		return t, fmt.Errorf("write to %s before the kill: %w", id, err)
 	}
-	victim := l.cluster.nodes[s.Leader-1]
 	begin := time.Now()
-	if err := victim.hold(ctx, syscall.SIGKILL); err != nil {
+	revive, err := l.kill(ctx, int(s.Leader))
+	if err != nil {
 		return t, err
 	}
 	led := make(chan time.Time, len(s.Replicas))
@@ -109,7 +113,7 @@ func (l *lab) killLeader(ctx context.Context, shards *client.Shards, i int) (t f
 	}
 	stop()
 	watchers.Wait()
-	if err := victim.release(); err != nil {
+	if err := revive(); err != nil {
 		return t, err
 	}
 	for n, o := range outcomes {
@@ -123,6 +127,22 @@ func (l *lab) killLeader(ctx context.Context, shards *client.Shards, i int) (t f
 		t.first, t.slowest = min(t.first, end), max(t.slowest, o.end.Sub(o.begin))
 	}
 	return t, err
+}
+
+// kill ends a node's process, or with --cut its network, and returns what brings it back.
+func (l *lab) kill(ctx context.Context, node int) (revive func() error, err error) {
+	if !l.cut {
+		p := l.cluster.nodes[node-1]
+		return p.release, p.hold(ctx, syscall.SIGKILL)
+	}
+	// A machine without power says nothing more: no reset tells the others that their connections lead nowhere.
+	links := make(map[link]trouble)
+	for _, other := range hosts(l.cfg.nodes) {
+		if other != host(node) {
+			links[link{host(node), other}], links[link{other, host(node)}] = trouble{Cut: true}, trouble{Cut: true}
+		}
+	}
+	return func() error { return l.network.shape(context.WithoutCancel(ctx), nil) }, l.network.shape(ctx, links)
 }
 
 // awaitLeader asks a node until it leads a shard.

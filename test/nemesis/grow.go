@@ -136,8 +136,8 @@ func (l *lab) move(ctx context.Context, what string, share float64, do func(cont
 	} else {
 		l.out.add(moves, float64(after-moved), "")
 	}
-	usual := (sentAt - sentBefore) / (begin - calm).Seconds()
-	l.out.add("  sent between nodes, more than usual", max(0, (sent-sentAt)-usual*(end-begin).Seconds())/1e6, "MB")
+	usual := grown(sentBefore, sentAt) / (begin - calm).Seconds()
+	l.out.add("  sent between nodes, more than usual", max(0, grown(sentAt, sent)-usual*(end-begin).Seconds())/1e6, "MB")
 	l.compare(window{calm, begin}, window{begin, end})
 	return nil
 }
@@ -252,24 +252,31 @@ func (l *lab) moves(ctx context.Context) (n int, err error) {
 	}
 }
 
-// sent is how many bytes the nodes that are there have sent one another. One that does not answer is left out.
-func (l *lab) sent(ctx context.Context) (sum float64) {
-	for i, p := range l.cluster.nodes {
-		if p.retired() {
-			continue
-		}
+// sent is how many bytes each node has sent to the others. One that does not answer is left out.
+func (l *lab) sent(ctx context.Context) map[int]float64 {
+	sums := make(map[int]float64)
+	for i := range l.cluster.nodes {
 		metrics, err := l.metrics(ctx, i+1)
 		if err != nil {
 			continue
 		}
+		sums[i+1] = 0
 		for line := range bytes.Lines(metrics) {
 			if name, value, _ := strings.Cut(strings.TrimSpace(string(line)), " "); strings.HasPrefix(name, "transport_peer_sent_bytes_total{") {
 				n, _ := strconv.ParseFloat(value, 64) // Prometheus writes numbers
-				sum += n
+				sums[i+1] += n
 			}
 		}
 	}
-	return sum
+	return sums
+}
+
+// grown is how much was sent between two looks by the nodes that answered the second. One that is new began with nothing.
+func grown(before, after map[int]float64) (bytes float64) {
+	for n, sum := range after {
+		bytes += sum - before[n]
+	}
+	return bytes
 }
 
 // restart stops every node with SIGTERM and starts it again, one after the other, as an upgrade does.

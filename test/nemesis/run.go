@@ -438,6 +438,11 @@ func (r *runner) equal(ctx context.Context, o *observer) (what string, failures 
 	deadline := time.Now().Add(settleTime)
 	for {
 		answers := o.look(ctx)
+		for i := range answers {
+			if i >= len(r.cluster.nodes) || r.cluster.nodes[i].retired() {
+				answers[i] = new(client.Shards) // it is no member, and has none
+			}
+		}
 		if failures = lagging(answers); len(failures) == 0 {
 			n := 0
 			for _, a := range answers {

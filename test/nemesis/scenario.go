@@ -22,6 +22,7 @@ import (
 type scenario struct {
 	name   string
 	times  int
+	cut    bool   // instead of a kill
 	replay string // file of a year's orders that the cluster has before it is measured
 }
 
@@ -64,6 +65,7 @@ func parseScenario(args []string, out io.Writer) (o options, err error) {
 	f.SetOutput(out)
 	o.common(f)
 	f.IntVar(&s.times, "times", 30, "how often a node is killed, or stopped")
+	f.BoolVar(&s.cut, "cut", false, "failover: the node loses its network instead of its process, as a machine without power does")
 	f.StringVar(&s.replay, "replay", "", "CSV `file` of a shop's year that the cluster has in its books before nodes join")
 	f.Float64Var(&o.minutes, "minutes", about.minutes, "how long packets are lost")
 	if err := f.Parse(args[2:]); err != nil {

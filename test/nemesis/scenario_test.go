@@ -85,6 +85,13 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+func TestGrown(t *testing.T) {
+	before := map[int]float64{1: 100, 2: 50}
+	if got := grown(before, map[int]float64{1: 130, 3: 7}); got != 37 {
+		t.Errorf("grown without node 2 and with node 3 = %v, want 37", got)
+	}
+}
+
 func TestTrafficIsOfItsTime(t *testing.T) {
 	l := &lab{shop: &shop{samples: []sample{
 		{Begin: time.Second, Took: 10 * time.Millisecond, Answered: true},
