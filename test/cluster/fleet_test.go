@@ -331,6 +331,18 @@ func (m *member) says(text string) {
 	})
 }
 
+// orOther waits until one of two nodes says something.
+func (m *member) orOther(other *member, text string) {
+	m.f.t.Helper()
+	line := regexp.MustCompile(text)
+	m.f.until(m.name+" or "+other.name+" says "+text, func() error {
+		if !line.MatchString(m.p.out.String()) && !line.MatchString(other.p.out.String()) {
+			return fmt.Errorf("neither has:\n%s\n%s", m.log(), other.log())
+		}
+		return nil
+	})
+}
+
 // addrs are the REST addresses of the nodes that run.
 func (f *fleet) addrs() (addrs []string) {
 	for _, m := range f.nodes {
