@@ -89,14 +89,11 @@ func healthOf(n *client.Node) string {
 	if n.State == client.Decommissioned {
 		return "–" // nobody asks it any more
 	}
-	if n.Health == client.Healthy {
-		return n.Health
-	}
 	s := n.Health
-	if n.Reason != "" {
+	if n.Reason != "" { // a healthy one may have a warning
 		s += ": " + n.Reason
 	}
-	if !n.HealthSince.IsZero() {
+	if n.Health != client.Healthy && !n.HealthSince.IsZero() {
 		s += " (since " + timeOfDay(n.HealthSince) + ")"
 	}
 	return s

@@ -7,10 +7,6 @@ import (
 	"hanse/internal/shard"
 )
 
-// FeatureLevel is the newest level of features that this program knows. A level is in force when every member knows it; what it
-// brings is used from then on only. It is a variable so that a test can build a program of the future.
-var FeatureLevel uint32 = 1
-
 // Health is how a node fares, as observed.
 type Health uint8
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,19 @@ func (d *directory) know(v *metapb.View, confirmed bool) *known {
 }
 
 func (d *directory) now() *known { return d.current.Load() }
+
+// serves says whether this node's replica of a shard may serve. The meta shard may, for it is what is asked; any other only when the plan, read
+// since the start, has it here: a shard that went on without this node may have a leader among those that were left behind.
+func (d *directory) serves(id shard.ID) bool {
+	k := d.now()
+	return id.Service() == shard.Meta || k.confirmed && k.plans(id, d.self)
+}
+
+// plans says whether a node has a replica of a shard, or is to have one.
+func (k *known) plans(id shard.ID, node uint64) bool {
+	s := k.shards[id]
+	return s.GetMove().GetTo().GetNode() == node && node != 0 || slices.Contains(k.hosts[id], transport.NodeID(node))
+}
 
 // onChange has fn called with the present state and each new one, one at a time.
 func (d *directory) onChange(fn func(*known)) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hanse/api/metapb"
+	"hanse/internal/shard"
 	"hanse/internal/store/memstore"
 	"hanse/internal/transport"
 )
@@ -71,4 +72,29 @@ func TestAddressesOfFoundersAreKept(t *testing.T) {
 			t.Errorf("with the peers %v node 2 is at %q, want %q", c.peers, got, c.want)
 		}
 	}
+}
+
+func TestServes(t *testing.T) {
+	here, gone, coming := shard.NewID(shard.Order, 0), shard.NewID(shard.Order, 1), shard.NewID(shard.Order, 2)
+	view := &metapb.View{Cluster: &metapb.Cluster{Version: 1}, Shards: []*metapb.Shard{
+		{Id: uint32(here), Replicas: []*metapb.Replica{{Id: 1, Node: 1}, {Id: 2, Node: 2}}},
+		{Id: uint32(gone), Replicas: []*metapb.Replica{{Id: 4, Node: 2}}},
+		{Id: uint32(coming), Replicas: []*metapb.Replica{{Id: 1, Node: 2}}, Move: &metapb.Move{To: &metapb.Replica{Id: 2, Node: 1}}},
+	}}
+	d, err := openDirectory(1, memstore.NewDisk().Open(), view, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, id shard.ID, want bool) {
+		t.Helper()
+		if got := d.serves(id); got != want {
+			t.Errorf("%s: serves(%s) = %v, want %v", when, id, got, want)
+		}
+	}
+	check("before the plan has been read", here, false)
+	check("before the plan has been read", shard.NewID(shard.Meta, 0), true)
+	d.take(view)
+	check("planned", here, true)
+	check("on its way", coming, true)
+	check("recovered elsewhere without this node", gone, false)
 }

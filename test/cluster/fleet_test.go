@@ -331,6 +331,18 @@ func (m *member) says(text string) {
 	})
 }
 
+// orOther waits until one of two nodes says something.
+func (m *member) orOther(other *member, text string) {
+	m.f.t.Helper()
+	line := regexp.MustCompile(text)
+	m.f.until(m.name+" or "+other.name+" says "+text, func() error {
+		if !line.MatchString(m.p.out.String()) && !line.MatchString(other.p.out.String()) {
+			return fmt.Errorf("neither has:\n%s\n%s", m.log(), other.log())
+		}
+		return nil
+	})
+}
+
 // addrs are the REST addresses of the nodes that run.
 func (f *fleet) addrs() (addrs []string) {
 	for _, m := range f.nodes {
@@ -527,8 +539,9 @@ func (v view) sound() error {
 	return nil
 }
 
-// balanced waits until replicas and leaders are spread evenly over the active nodes, and nothing moves.
-func (f *fleet) balanced() {
+// balanced waits until replicas and leaders are spread evenly over the active nodes, but for some that cannot host everything, and nothing
+// moves.
+func (f *fleet) balanced(but ...*member) {
 	f.t.Helper()
 	f.until("the load is even", func() error {
 		v, err := f.agreed()
@@ -545,7 +558,7 @@ func (f *fleet) balanced() {
 		}
 		var replicas, leaders []int
 		for _, n := range v.Nodes {
-			if n.State == client.Active {
+			if n.State == client.Active && !slices.ContainsFunc(but, func(m *member) bool { return m.addr(0) == n.REST }) {
 				replicas, leaders = append(replicas, n.Replicas), append(leaders, n.Leaders)
 			}
 		}
