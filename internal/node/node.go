@@ -174,6 +174,7 @@ func (n *Node) openReplicas() error {
 	}
 	n.router = newRouter(transport.NodeID(n.cfg.ID), nil, n.network, hosts)
 	n.router.connected = func(id transport.NodeID) bool { return n.heart.reached(id) && n.connected(id) }
+	n.router.doubtful = n.heart.doubtful
 	n.router.well, n.router.moved = n.heart.well, n.directory.poke
 	n.router.serves = func(s shard.ID) bool { return s.Service() == shard.Meta || n.directory.now().confirmed }
 	n.directory.onChange(func(k *known) {
