@@ -218,6 +218,11 @@ func (h *heart) reached(n transport.NodeID) bool {
 	return !known || l.Reached
 }
 
+// doubtful says whether something is wrong with a node, a single missing heartbeat perhaps.
+func (h *heart) doubtful(n transport.NodeID) bool {
+	return h.seen.Load().health[uint64(n)].Health > cluster.Healthy
+}
+
 // well says whether a node may be chosen for work.
 func (h *heart) well(n transport.NodeID) bool {
 	return h.seen.Load().health[uint64(n)].Health < cluster.Unhealthy

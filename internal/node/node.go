@@ -174,6 +174,7 @@ func (n *Node) openReplicas() error {
 	}
 	n.router = newRouter(transport.NodeID(n.cfg.ID), nil, n.network, hosts)
 	n.router.connected = func(id transport.NodeID) bool { return n.heart.reached(id) && n.connected(id) }
+	n.router.doubtful = n.heart.doubtful
 	n.router.well, n.router.moved = n.heart.well, n.directory.poke
 	n.router.serves = n.directory.serves
 	n.directory.onChange(func(k *known) {

@@ -28,6 +28,9 @@ const (
 	// A peer that does not answer within peerPatience is taken for dead by this attempt; how the request
 	// goes on depends on whether it may be repeated.
 	peerPatience = 2 * time.Second
+	// doubtAfter is how long a request that may be repeated waits for a node that has just missed heartbeats. When it has died
+	// without a word, its shards elect in that time, and only the other nodes with a replica know whom.
+	doubtAfter = 600 * time.Millisecond
 	// maxCalls bounds the requests to other nodes under way at once.
 	maxCalls = 1 << 16
 	// sweepCalls is how often overdue requests are looked for.
@@ -49,6 +52,8 @@ type router struct {
 	leaders  map[shard.ID]*atomic.Uint64                     // last known leader, 0 for none; of every shard
 	// connected says whether a node can be reached; requests to one that cannot are given up.
 	connected func(transport.NodeID) bool
+	// doubtful says whether a heartbeat to a node is missing.
+	doubtful func(transport.NodeID) bool
 	// well says whether a node may be chosen where there is a choice.
 	well func(transport.NodeID) bool
 	// serves says whether this node's replica of a shard may serve: not before the meta shard has confirmed that it is one still.
@@ -72,11 +77,13 @@ type parked struct{ timer *time.Timer }
 
 // call is a request to another node that waits for its response.
 type call struct {
-	shard    shard.ID
-	to       transport.NodeID
-	write    bool
-	deadline time.Time
-	done     func(shard.Result, error)
+	shard      shard.ID
+	to         transport.NodeID
+	write      bool
+	repeatable bool
+	sent       time.Time
+	deadline   time.Time
+	done       func(shard.Result, error)
 }
 
 func newRouter(self transport.NodeID, replicas hosted, network transport.Transport, hosts map[shard.ID][]transport.NodeID) *router {
@@ -84,8 +91,8 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 		self: self, replicas: replicas, network: network,
 		leaders: make(map[shard.ID]*atomic.Uint64, len(hosts)), calls: make(map[uint64]*call),
 		parked:    make(map[shard.ID]map[*parked]struct{}),
-		connected: func(transport.NodeID) bool { return true },
-		well:      func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
+		connected: func(transport.NodeID) bool { return true }, doubtful: func(transport.NodeID) bool { return false },
+		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
 		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
 		remote: newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
 	}
@@ -167,8 +174,8 @@ func (r *router) wake(id shard.ID) {
 	}
 }
 
-// sweep gives up requests that are overdue, whose receiver is not connected any more, or has been
-// replaced as leader. They may have been carried out all the same.
+// sweep gives up requests that are overdue, whose receiver is not connected any more, has been replaced as leader, or is doubtful for
+// one that can be repeated. They may have been carried out all the same.
 func (r *router) sweep(now time.Time) {
 	var overdue []*call
 	dead := make(map[transport.NodeID]bool)
@@ -178,7 +185,8 @@ func (r *router) sweep(now time.Time) {
 			dead[c.to] = !r.connected(c.to)
 		}
 		leader := r.leader(c.shard)
-		if now.After(c.deadline) || dead[c.to] || c.write && leader != 0 && leader != c.to {
+		doubt := c.repeatable && now.Sub(c.sent) > doubtAfter && r.doubtful(c.to)
+		if now.After(c.deadline) || dead[c.to] || doubt || c.write && leader != 0 && leader != c.to {
 			overdue = append(overdue, c)
 			delete(r.calls, id)
 		}
@@ -208,9 +216,13 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		}
 		return
 	}
-	q.timeout = time.Until(deadline)
+	now := time.Now()
+	q.timeout = deadline.Sub(now)
+	body := q.append(nil) // before the call is known: given up, it is tried again, with another timeout
 	id := r.nextID.Add(1)
-	c := &call{shard: q.shard, to: to, write: q.op == opPropose, deadline: deadline.Add(sweepCalls), done: done}
+	c := &call{
+		shard: q.shard, to: to, write: q.op == opPropose, repeatable: q.repeatable, sent: now, deadline: deadline.Add(sweepCalls), done: done,
+	}
 	r.mu.Lock()
 	full := len(r.calls) >= maxCalls
 	if !full {
@@ -221,7 +233,7 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		done(shard.Result{}, replica.ErrBusy)
 		return
 	}
-	sent := r.network.Send(to, transport.Call, transport.Message{Kind: transport.KindRequest, ID: id, Body: q.append(nil)})
+	sent := r.network.Send(to, transport.Call, transport.Message{Kind: transport.KindRequest, ID: id, Body: body})
 	if !sent && r.take(id) != nil {
 		done(shard.Result{}, errUnavailable)
 	}
@@ -356,13 +368,13 @@ func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bo
 // the receiver recognizes a retry). A *replica.NotLeaderError, ErrBusy or errUnavailable at the end means that nothing
 // happened, ErrOutcomeUnknown that it may have.
 func (r *router) propose(t trace.ID, id shard.ID, cmd shard.Command, wait, repeatable bool, deadline time.Time, done func(shard.Result, error)) {
-	r.try(&request{op: opPropose, shard: id, trace: t, command: cmd, wait: wait}, repeatable, deadline, 0, false, done)
+	r.try(&request{op: opPropose, shard: id, trace: t, command: cmd, wait: wait, repeatable: repeatable}, deadline, 0, false, done)
 }
 
-func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
+func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
 	to := r.target(q.shard, attempt)
 	limit := deadline
-	if patience := time.Now().Add(peerPatience); to != r.self && !q.wait && repeatable && patience.Before(limit) {
+	if patience := time.Now().Add(peerPatience); to != r.self && !q.wait && q.repeatable && patience.Before(limit) {
 		limit = patience
 	}
 	r.attempt(to, q, limit, func(result shard.Result, err error) {
@@ -374,7 +386,7 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 		doubt := doubt
 		if errors.Is(err, replica.ErrOutcomeUnknown) {
 			doubt = true
-			again = repeatable
+			again = q.repeatable
 		}
 		pause := min(firstRoutePause<<min(attempt, 5), maxRoutePause)
 		if known := r.leader(q.shard); attempt == 0 && known != 0 && known != to {
@@ -389,7 +401,7 @@ func (r *router) try(q *request, repeatable bool, deadline time.Time, attempt in
 		}
 		// One that is busy is left alone for as long as the pause says: it is there, and waking its callers would not help it.
 		leaderless := !errors.Is(err, replica.ErrBusy)
-		r.park(q.shard, pause, leaderless, func() { r.try(q, repeatable, deadline, attempt+1, doubt, done) })
+		r.park(q.shard, pause, leaderless, func() { r.try(q, deadline, attempt+1, doubt, done) })
 	})
 }
 
@@ -410,7 +422,8 @@ func (r *router) read(ctx context.Context, id shard.ID, c replica.Consistency, a
 		}
 		q.consistency = replica.Linearizable
 	}
-	r.try(q, true, deadline, 0, false, done)
+	q.repeatable = true
+	r.try(q, deadline, 0, false, done)
 	select {
 	case a := <-answers:
 		return a.result, a.err

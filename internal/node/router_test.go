@@ -74,3 +74,47 @@ func TestRouter_does_not_sleep_through_the_end_of_an_election(t *testing.T) {
 		})
 	}
 }
+
+// silent swallows what is sent to one node, and brings the rest to the other router.
+type silent struct {
+	wired
+	node transport.NodeID
+}
+
+func (s *silent) Send(to transport.NodeID, class transport.Class, m transport.Message) bool {
+	return to == s.node || s.wired.Send(to, class, m)
+}
+
+func TestRouter_asks_elsewhere_when_the_leaders_node_is_in_doubt(t *testing.T) {
+	id := shard.NewID(shard.Order, 0)
+	for name, test := range map[string]struct {
+		doubtful, repeatable bool
+		want                 error
+		within               time.Duration
+	}{
+		"a request that may be repeated goes elsewhere": {doubtful: true, repeatable: true, within: doubtAfter + 3*sweepCalls},
+		"one that may not waits":                        {doubtful: true, want: replica.ErrOutcomeUnknown, within: time.Minute},
+		"a node that is well is waited for":             {repeatable: true, within: peerPatience + 3*sweepCalls},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hosts := map[shard.ID][]transport.NodeID{id: {2, 3}}
+				door, leader := newRouter(1, nil, nil, hosts), newRouter(3, echo{}, nil, hosts)
+				door.network, leader.network = &silent{wired{from: door, to: leader}, 2}, &wired{from: leader, to: door}
+				door.observe(id, 2)
+				door.doubtful = func(n transport.NodeID) bool { return test.doubtful && n == 2 }
+				go func() { _ = door.run(t.Context()) }() // it ends with the test, and has no errors
+
+				begin := time.Now()
+				answers := make(chan error, 1)
+				door.propose(trace.ID{}, id, shard.Command{}, false, test.repeatable, begin.Add(10*time.Second), func(_ shard.Result, err error) { answers <- err })
+				if err := <-answers; err != test.want {
+					t.Errorf("propose = %v, want %v", err, test.want)
+				}
+				if took := time.Since(begin); took > test.within || test.repeatable && !test.doubtful && took < peerPatience {
+					t.Errorf("answered after %v, want at most %v", took, test.within)
+				}
+			})
+		})
+	}
+}

@@ -55,6 +55,8 @@ type request struct {
 	consistency replica.Consistency
 	atLeast     uint64
 	payload     []byte
+	// repeatable is for the sender: the request may be given up and sent again.
+	repeatable bool
 }
 
 func (r *request) append(dst []byte) []byte {
