@@ -93,6 +93,9 @@ func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r r
 	case a := <-answers:
 		return to, a.result, c.failure(to, a.err)
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // a moment before the router has said so
+			return to, shard.Result{}, c.failure(to, replica.ErrOutcomeUnknown)
+		}
 		return to, shard.Result{}, &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
 	}
 }

@@ -318,7 +318,7 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 // none is.
 func (r *router) missing(id shard.ID) string {
 	var all, away []uint64
-	for _, h := range (*r.hosts.Load())[id] {
+	for _, h := range slices.Sorted(slices.Values((*r.hosts.Load())[id])) {
 		all = append(all, uint64(h))
 		if h != r.self && !(r.connected(h) && r.well(h)) {
 			away = append(away, uint64(h))

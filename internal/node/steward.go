@@ -20,8 +20,10 @@ import (
 const (
 	// stewardInterval is how often the plan is compared with the facts.
 	stewardInterval = 200 * time.Millisecond
-	// planInterval is how often the meta shard's leader looks whether the plan should change.
+	// planInterval is how often the meta shard's leader looks whether the plan should change, and planPause how soon it looks again when
+	// something has: a move that is done makes room for the next.
 	planInterval = 500 * time.Millisecond
+	planPause    = 100 * time.Millisecond
 	// stepTimeout bounds one step of a move.
 	stepTimeout = 10 * time.Second
 	// settleTime is how long a shard is left alone after a step: what the replicas say of themselves is as of their last tick, 50 ms ago.
@@ -74,6 +76,7 @@ func (s *steward) run(ctx context.Context) error {
 	var steps sync.WaitGroup
 	defer steps.Wait()
 	var planned time.Time
+	var plannedFor uint64
 	for {
 		select {
 		case <-ctx.Done():
@@ -90,8 +93,8 @@ func (s *steward) run(ctx context.Context) error {
 		s.step(ctx, &steps, k, status, busy)
 		s.yield(status)
 		if leads(status, shard.NewID(shard.Meta, 0), s.self) {
-			if time.Since(planned) >= planInterval {
-				planned = time.Now()
+			if age := time.Since(planned); age >= planInterval || age >= planPause && plannedFor != k.version() {
+				planned, plannedFor = time.Now(), k.version()
 				s.plan(ctx, k)
 			}
 			continue

@@ -498,8 +498,8 @@ func (f *fleet) ready() {
 				continue
 			}
 			i := slices.IndexFunc(v.Nodes, func(n client.Node) bool { return n.REST == m.addr(0) })
-			if i < 0 {
-				return fmt.Errorf("%s is unknown", m.name)
+			if i < 0 || !strings.Contains(m.p.out.String(), "node registered") { // or what is known of it is of an earlier start
+				return fmt.Errorf("%s has not registered", m.name)
 			}
 			if n := v.Nodes[i]; n.State != client.Active || n.Health != client.Healthy {
 				return fmt.Errorf("%s is %s and %s: %s", m.name, n.State, n.Health, n.Reason)
