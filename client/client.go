@@ -30,7 +30,7 @@ type Config struct {
 	// RetryFor bounds the repetitions of one request. Default 30 s: several elections. Negative for none.
 	RetryFor time.Duration
 	// AttemptTimeout bounds one try at one node, besides Wait. Default 10 s, as long as a node works at a request. A
-	// node that does not even answer whether it lives is left after 3 s.
+	// node that does not even answer whether it lives is left after 2 s.
 	AttemptTimeout time.Duration
 	// Wait is how long placing and canceling wait for the outcome, in whole seconds. Default 10 s; negative for not
 	// at all: the order comes back as it is then, and goes on.
@@ -291,13 +291,16 @@ func (c *Client) look(ctx context.Context) {
 // A request may wait long for its saga, but a node that is stopped or cut off must not be waited for as long: one that
 // says nothing for silentFor is asked whether it lives, and has pulseTime to answer.
 const (
-	silentFor = 2 * time.Second
+	silentFor = time.Second
 	pulseTime = time.Second
 )
 
 var errSilent = errors.New("the node does not answer, not even whether it lives")
 
-// watch looks at a node every silentFor until ctx ends, and gives up on it when it does not answer. Any answer will do.
+// pulseEvery is the time between two such questions: a node that answered one is alive, and busy.
+const pulseEvery = 2 * time.Second
+
+// watch looks at a node every pulseEvery until ctx ends, and gives up on it when it does not answer. Any answer will do.
 func (c *Client) watch(ctx context.Context, n *node, giveUp context.CancelCauseFunc) {
 	for ctx.Err() == nil {
 		pulse, cancel := context.WithTimeout(ctx, pulseTime)
@@ -315,7 +318,7 @@ func (c *Client) watch(ctx context.Context, n *node, giveUp context.CancelCauseF
 			}
 			return
 		}
-		if sleep(ctx, silentFor) != nil {
+		if sleep(ctx, pulseEvery) != nil {
 			return
 		}
 	}
