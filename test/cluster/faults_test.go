@@ -224,7 +224,7 @@ func TestZones(t *testing.T) {
 		}
 		for i, m := range f.nodes {
 			if zones[i] == lost {
-				f.health(m, client.Dead)
+				f.health(m, client.Unhealthy, client.Dead)
 			}
 		}
 		before := placed()
@@ -306,7 +306,7 @@ func TestLostMajority(t *testing.T) {
 		f.nodes[n-1].kill()
 	}
 	for _, n := range dying {
-		f.health(f.nodes[n-1], client.Dead)
+		f.health(f.nodes[n-1], client.Unhealthy, client.Dead)
 	}
 	alive := f.nodes[survivor-1]
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,10 +58,13 @@ func program(t *testing.T, tags string) string {
 	return path
 }
 
-// slow skips a test that takes long.
+// slow skips a test that takes long. Mostly it waits: where there are cores enough, several go on at once.
 func slow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many elections, moves and timeouts; without -short it runs")
+	}
+	if runtime.NumCPU() >= 4 {
+		t.Parallel()
 	}
 }
 
@@ -125,7 +129,7 @@ func newFleet(t *testing.T) *fleet {
 	return f
 }
 
-// in returns the fleet for a part of the test.
+// run runs a part of the test; the parts after one that failed are left out, for they build on it.
 func (f *fleet) run(name string, part func(t *testing.T)) {
 	outer := f.t
 	outer.Run(name, func(t *testing.T) {
@@ -134,7 +138,7 @@ func (f *fleet) run(name string, part func(t *testing.T)) {
 	})
 	f.t = outer
 	if outer.Failed() {
-		outer.FailNow() // what follows needs it
+		outer.FailNow()
 	}
 }
 
