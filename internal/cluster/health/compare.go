@@ -46,37 +46,76 @@ func (d *Detector) compareClocks() consensus {
 	return consensus{median: m, known: true}
 }
 
-// pace is how long a peer's answers take, those of the other peers, and since when that is too much; 0 for what is not known or not so.
+// pace is how long a slow peer's answers take, those of the other peers, and since when most find that too much; 0 for what is not so.
 type pace struct {
 	rtt, others time.Duration
+	slow, fair  int // those who find it slow, and those who do not
 	slowSince   int64
 }
 
-// compareAnswers notes whose round trips take much longer than the others'. A node that is slow itself finds all of them long.
+// compareAnswers notes whose round trips take much longer than the others', by the measure of most of those who are reached and measure it.
+// One alone cannot tell a slow node from a slow way to it: where one link loses packets, both its ends would find the other slow and
+// hand their leaderships to and fro. A node that is slow itself finds all of them long.
 func (d *Detector) compareAnswers(now int64) {
-	all := make([]time.Duration, 0, len(d.peers))
+	own := make([]Link, 0, len(d.peers))
 	for _, p := range d.peers {
-		p.pace.rtt, p.pace.others = 0, 0
+		l := Link{To: p.id}
 		if rtt, known := p.link.roundTrip(); known && p.link.reached {
-			p.pace.rtt = rtt
-			all = append(all, rtt)
+			l.Reached, l.RTT = true, rtt
+		}
+		own = append(own, l)
+	}
+	for _, p := range d.peers {
+		p.pace.slow, p.pace.fair = 0, 0
+	}
+	d.vote(own, d.me.id)
+	for _, p := range d.peers {
+		if p.link.reached {
+			d.vote(p.row, p.id)
 		}
 	}
-	slices.Sort(all)
 	for _, p := range d.peers {
-		if i, measured := slices.BinarySearch(all, p.pace.rtt); measured && len(all) > 1 {
-			middle := (len(all) - 2) / 2 // of the others, the lower of two
-			if middle >= i {
-				middle++
-			}
-			p.pace.others = all[middle]
-		}
-		slow := p.pace.others > 0 && p.pace.rtt > d.cfg.SlowFloor && float64(p.pace.rtt) > d.cfg.SlowFactor*float64(p.pace.others)
 		switch {
-		case !slow:
+		case p.pace.slow <= p.pace.fair:
 			p.pace.slowSince = 0
 		case p.pace.slowSince == 0:
 			p.pace.slowSince = now
+		}
+	}
+}
+
+// vote takes one node's measurements: whom of its peers it finds slow, and whom not.
+func (d *Detector) vote(row []Link, from uint64) {
+	all := make([]time.Duration, 0, len(row))
+	for _, l := range row {
+		if l.Reached && l.RTT > 0 && l.To != from {
+			all = append(all, l.RTT)
+		}
+	}
+	slices.Sort(all)
+	for _, l := range row {
+		i, is := d.find(l.To)
+		if !is || l.To == from {
+			continue
+		}
+		p := &d.peers[i].pace
+		others := time.Duration(0)
+		if at, measured := slices.BinarySearch(all, l.RTT); measured && l.Reached && len(all) > 1 {
+			middle := (len(all) - 2) / 2 // of the others, the lower of two
+			if middle >= at {
+				middle++
+			}
+			others = all[middle]
+		}
+		switch {
+		case others == 0: // nothing to compare with
+		case l.RTT > d.cfg.SlowFloor && float64(l.RTT) > d.cfg.SlowFactor*float64(others):
+			if p.slow == 0 { // what this node measures itself, if it can say so
+				p.rtt, p.others = l.RTT, others
+			}
+			p.slow++
+		default:
+			p.fair++
 		}
 	}
 }

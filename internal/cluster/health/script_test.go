@@ -14,6 +14,7 @@ import (
 //	run for=5s             says what was reported meanwhile, at which second since the beginning
 //	show                   says what each says of each
 //	cut links=(1-2,3>4)    drops what is sent between 1 and 2, and from 3 to 4
+//	slow links=(1-2) by=60ms
 //	mend                   all links
 //	kill, start, freeze, thaw node=N
 //	set node=N [clock=1h] [delay=240ms] [stalled=1s]
@@ -63,8 +64,19 @@ func TestScripts(t *testing.T) {
 						}
 					}
 				}
+			case "slow":
+				var link string
+				var a, b uint64
+				d.ScanArgs(t, "links", &link)
+				if _, err := fmt.Sscanf(link, "%d-%d", &a, &b); err != nil {
+					d.Fatalf(t, "%q: %v", link, err)
+				}
+				var by time.Duration
+				duration("by", &by)
+				w.late[[2]uint64{a, b}], w.late[[2]uint64{b, a}] = by, by
 			case "mend":
 				clear(w.cut)
+				clear(w.late)
 			case "kill":
 				node().kill()
 			case "start":

@@ -18,7 +18,8 @@ type world struct {
 	events events
 	hosts  []*host // by number, from 1
 	cut    map[[2]uint64]bool
-	loss   float64 // of each message
+	late   map[[2]uint64]time.Duration // by how much round trips between two take longer
+	loss   float64                     // of each message
 	random *rand.Rand
 	seen   []sighting
 }
@@ -51,7 +52,7 @@ const (
 )
 
 func newWorld(nodes int, seed uint64) *world {
-	w := &world{cut: make(map[[2]uint64]bool), random: rand.New(rand.NewPCG(seed, seed))}
+	w := &world{cut: make(map[[2]uint64]bool), late: make(map[[2]uint64]time.Duration), random: rand.New(rand.NewPCG(seed, seed))}
 	for i := range nodes {
 		w.hosts = append(w.hosts, &host{w: w, id: uint64(i + 1), down: true})
 	}
@@ -149,9 +150,10 @@ func (h *host) beat(p *host) {
 	}
 	p.after(oneWay, func() {
 		received := p.time()
-		p.after(p.delay, func() {
+		delay := p.delay + h.w.late[[2]uint64{h.id, p.id}]
+		p.after(delay, func() {
 			a := Heartbeat{Sent: sent, PeerReceived: received, PeerSent: p.time(), Stalled: p.stalled, Row: p.d.Row()}
-			if p.delay > 0 {
+			if delay > 0 {
 				a.PeerSent = received // it is the network that is slow
 			}
 			if !h.w.delivers(p.id, h.id) {
