@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -108,7 +109,7 @@ func TestRouter_asks_elsewhere_when_the_leaders_node_is_in_doubt(t *testing.T) {
 				begin := time.Now()
 				answers := make(chan error, 1)
 				door.propose(trace.ID{}, id, shard.Command{}, false, test.repeatable, begin.Add(10*time.Second), func(_ shard.Result, err error) { answers <- err })
-				if err := <-answers; err != test.want {
+				if err := <-answers; !errors.Is(err, test.want) {
 					t.Errorf("propose = %v, want %v", err, test.want)
 				}
 				if took := time.Since(begin); took > test.within || test.repeatable && !test.doubtful && took < peerPatience {

@@ -94,10 +94,10 @@ func (l *lab) loss(ctx context.Context) error {
 		return err
 	}
 	begin := l.now()
-	l.sell(ctx, func(ctx context.Context) error { return wait(ctx, l.cfg.length()) })
+	sold := l.sell(ctx, func(ctx context.Context) error { return wait(ctx, l.cfg.length()) })
 	end := l.now()
 	err = l.network.shape(context.WithoutCancel(ctx), nil)
-	if err := errors.Join(err, ctx.Err()); err != nil {
+	if err := errors.Join(err, sold); err != nil {
 		return err
 	}
 	if shards, err = l.well(ctx); err != nil {

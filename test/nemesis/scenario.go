@@ -129,7 +129,7 @@ func (m *measurement) print(out io.Writer) {
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.What, number(f.Value, f.Unit), goal)
 	}
-	w.Flush()
+	_ = w.Flush() // as of the other lines: who reads has gone
 	fmt.Fprintln(out)
 	printChecks(out, m.Checks)
 	fmt.Fprintf(out, "\nLoad of the machine %.1f before, %.1f after; it had no processor for this program %d times.\n", m.Load[0], m.Load[1], m.Stalls)
