@@ -54,7 +54,7 @@ func freePorts(n int) (addrs []string, err error) {
 
 // startHanse starts n nodes with their data below dir and waits until they are ready.
 func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster, error) {
-	addrs, err := freePorts(2 * n)
+	addrs, err := freePorts(3 * n)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster,
 			return nil, errors.Join(err, c.stop())
 		}
 		cmd := exec.Command(program, "serve", "--data", filepath.Join(dir, fmt.Sprintf("node%d", i+1)), "--id", fmt.Sprint(i+1),
-			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--peers", strings.Join(peers, ","), "--psp", "instant",
+			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--gossip", addrs[2*n+i], "--peers", strings.Join(peers, ","), "--psp", "instant",
 			// One shard a service suits two cores that all nodes share: each more is an entry more to every sync.
 			"--shards", "order=1,inventory=1,payment=1")
 		cmd.Stdout, cmd.Stderr = log, log
