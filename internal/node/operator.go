@@ -44,6 +44,10 @@ type operator struct {
 	}
 	clock *clock.Clock
 	log   *slog.Logger
+
+	mu       sync.Mutex // held while the nodes are asked, so that all who want to know wait for one round
+	latest   []report
+	reported time.Time
 }
 
 var _ rest.Operator = (*operator)(nil)
@@ -65,7 +69,7 @@ func (o *operator) Cluster() rest.ClusterInfo {
 		DownAfter: time.Duration(cmp.Or(c.GetDownAfter(), cluster.DefaultConfig().DownAfter)) * time.Millisecond,
 	}
 	replicas, leaders := make(map[uint64]int), make(map[uint64]int)
-	reports := o.reports()
+	reports := o.recent()
 	for id, s := range k.shards {
 		for _, r := range s.Replicas {
 			replicas[r.Node]++
@@ -156,9 +160,23 @@ func (o *operator) reports() []report {
 	return all
 }
 
+// reportsAge is how old the reports on a status page may be. Every client of the cluster looks for its nodes again and again, and an
+// answer asks all nodes.
+const reportsAge = 250 * time.Millisecond
+
+// recent returns reports that are at most reportsAge old. They are shared and not to be changed.
+func (o *operator) recent() []report {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.reported) >= reportsAge {
+		o.latest, o.reported = o.reports(), time.Now()
+	}
+	return o.latest
+}
+
 // Shards implements rest.Operator.
 func (o *operator) Shards() []rest.ShardInfo {
-	reports := o.reports()
+	reports := o.recent()
 	k, v := o.directory.now(), o.heart.seen.Load()
 	var all []rest.ShardInfo
 	for _, s := range k.view.Shards {
