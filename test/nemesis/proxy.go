@@ -196,8 +196,13 @@ func (p *proxyNetwork) accept(l net.Listener, w way) {
 func (p *proxyNetwork) connect(c net.Conn, w way) {
 	defer p.drop(c)
 	if w.from == anyNode {
-		var err error
-		if w.from, err = p.caller(c); err != nil {
+		err := errors.New("not looked for yet")
+		for range callerLooks {
+			if w.from, err = p.caller(c); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			return // it has ended meanwhile: nobody would hear the answer
 		}
 	}
@@ -239,6 +244,10 @@ func (p *proxyNetwork) connect(c net.Conn, w way) {
 	case <-p.closed:
 	}
 }
+
+// callerLooks is how often a caller is looked for. The kernel's table is read in pieces, and a socket may slip between two of them while
+// others come and go.
+const callerLooks = 20
 
 // caller finds the host whose process has the other end of a connection.
 func (p *proxyNetwork) caller(c net.Conn) (host, error) {
