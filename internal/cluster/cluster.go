@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"hanse/api/metapb"
 	"hanse/internal/shard"
@@ -114,6 +116,31 @@ type Step struct {
 	Replica, Next uint64
 	To            uint64
 	Changes       []MemberChange
+}
+
+// String says for people what is to be done: "create replica 4".
+func (s Step) String() string {
+	switch s.Kind {
+	case Nothing:
+		return "nothing"
+	case Create:
+		return fmt.Sprintf("create replica %d", s.Replica)
+	case Destroy:
+		return fmt.Sprintf("destroy replica %d, next %d", s.Replica, s.Next)
+	case Change:
+		var all []string
+		for _, c := range s.Changes {
+			all = append(all, fmt.Sprintf("%s %d on node %d", [...]string{AddLearner: "add learner", Promote: "promote", Remove: "remove"}[c.Kind], c.ID, c.Node))
+		}
+		return strings.Join(all, " and ")
+	case HandOver:
+		return fmt.Sprintf("hand the leadership to node %d", s.To)
+	case Ready:
+		return fmt.Sprintf("let replica %d have its vote", s.Replica)
+	case Finish:
+		return fmt.Sprintf("finish the move to replica %d", s.Replica)
+	}
+	return fmt.Sprintf("step %d", s.Kind)
 }
 
 // Hosts reports whether a node may host shards of a service by its roles.

@@ -182,30 +182,6 @@ func (a Actions) String() string {
 	return b.String()
 }
 
-func (s Step) String() string {
-	switch s.Kind {
-	case Nothing:
-		return "nothing"
-	case Create:
-		return fmt.Sprintf("create replica %d", s.Replica)
-	case Destroy:
-		return fmt.Sprintf("destroy replica %d, next %d", s.Replica, s.Next)
-	case Change:
-		var all []string
-		for _, c := range s.Changes {
-			all = append(all, fmt.Sprintf("%s %d on node %d", [...]string{"", "add learner", "promote", "remove"}[c.Kind], c.ID, c.Node))
-		}
-		return strings.Join(all, " and ")
-	case HandOver:
-		return fmt.Sprintf("hand the leadership to node %d", s.To)
-	case Ready:
-		return fmt.Sprintf("let replica %d have its vote", s.Replica)
-	case Finish:
-		return fmt.Sprintf("finish the move to replica %d", s.Replica)
-	}
-	return fmt.Sprintf("step %d", s.Kind)
-}
-
 // facts reads words such as "leads joint 1 2 3? 4@5:learner? commit=9": members of a group, with a question mark after one that is not
 // caught up and an exclamation mark after one that is not heard of.
 func facts(d *datadriven.TestData, text string, replica uint64) Group {

@@ -201,7 +201,7 @@ func (o *operator) Shards() []rest.ShardInfo {
 		if m := s.Move; m != nil {
 			move := &rest.MoveInfo{From: m.GetFrom().GetNode(), To: m.To.Node, Reason: m.Reason, Started: m.StartedAt}
 			var percent int
-			move.Doing, percent = cluster.MoveProgress(s, facts(best))
+			move.Doing, percent = cluster.MoveProgress(s, best.Group())
 			move.Share = float64(percent) / 100
 			if took := time.Since(time.UnixMilli(m.StartedAt)); move.Share > 0 && took > 0 {
 				move.Left = time.Duration(float64(took) * (1 - move.Share) / move.Share).Round(time.Second)

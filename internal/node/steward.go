@@ -117,17 +117,6 @@ func leads(status []replica.Status, id shard.ID, node uint64) bool {
 	return slices.ContainsFunc(status, func(r replica.Status) bool { return r.Shard == id && uint64(r.Leader) == node })
 }
 
-// facts translates what the replicas say into the planner's words.
-func facts(r replica.Status) cluster.Group {
-	g := cluster.Group{Replica: r.Replica, Leads: r.Leads, Joint: r.Joint, Commit: r.Commit}
-	for _, m := range r.Replicas {
-		g.Members = append(g.Members, cluster.Member{
-			ID: m.ID, Node: uint64(m.Node), Voter: m.Voter, Learner: m.Learner, Active: m.Active, CaughtUp: m.CaughtUp, Match: m.Match,
-		})
-	}
-	return g
-}
-
 // step begins what this node has to do for each shard, one thing at a time: nothing for those that are busy.
 func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, status []replica.Status, busy map[shard.ID]bool) {
 	own := make(map[shard.ID]replica.Status, len(status))
@@ -143,7 +132,7 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 		if here {
 			s.replicas.Prefer(id, transport.NodeID(sh.Leader))
 		}
-		step := cluster.Next(sh, s.self, facts(r))
+		step := cluster.Next(sh, s.self, r.Group())
 		if step.Kind == cluster.Nothing || busy[id] {
 			continue
 		}
@@ -153,7 +142,7 @@ func (s *steward) step(ctx context.Context, running *sync.WaitGroup, k *known, s
 			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 			defer cancel()
 			if err := s.do(ctx, step); err != nil && ctx.Err() == nil {
-				s.log.Info("step of a move not done, looking again", "shard", id.String(), "step", describeStep(step), "err", err)
+				s.log.Info("step of a move not done, looking again", "shard", id.String(), "step", step.String(), "err", err)
 			}
 		})
 	}
@@ -187,7 +176,7 @@ func (s *steward) end(id shard.ID) {
 }
 
 func (s *steward) do(ctx context.Context, step cluster.Step) error {
-	log := s.log.With("shard", step.Shard.String(), "step", describeStep(step))
+	log := s.log.With("shard", step.Shard.String(), "step", step.String())
 	done := func(err error) error {
 		if err == nil {
 			log.Info("step of a move done")
@@ -202,14 +191,7 @@ func (s *steward) do(ctx context.Context, step cluster.Step) error {
 	case cluster.HandOver:
 		return s.replicas.TransferLeader(step.Shard, transport.NodeID(step.To))
 	case cluster.Change:
-		changes := make([]replica.MemberChange, len(step.Changes))
-		for i, c := range step.Changes {
-			kinds := map[cluster.ChangeKind]replica.ChangeKind{
-				cluster.AddLearner: replica.AddLearner, cluster.Promote: replica.Promote, cluster.Remove: replica.Remove,
-			}
-			changes[i] = replica.MemberChange{Kind: kinds[c.Kind], Replica: replica.Replica{ID: c.ID, Node: transport.NodeID(c.Node)}}
-		}
-		return done(s.replicas.ChangeMembers(ctx, step.Shard, changes))
+		return done(s.replicas.ChangeMembers(ctx, step.Shard, replica.PlannedChanges(step.Changes)))
 	case cluster.Ready:
 		return s.tell(ctx, &metapb.Command{Body: &metapb.Command_ReadyMove{ReadyMove: &metapb.ReadyMove{Shard: uint32(step.Shard), Replica: step.Replica}}})
 	case cluster.Finish:
@@ -218,32 +200,6 @@ func (s *steward) do(ctx context.Context, step cluster.Step) error {
 		}}}))
 	}
 	return fmt.Errorf("unknown step %d", step.Kind)
-}
-
-func describeStep(step cluster.Step) string {
-	switch step.Kind {
-	case cluster.Create:
-		return fmt.Sprintf("create replica %d", step.Replica)
-	case cluster.Destroy:
-		return fmt.Sprintf("destroy replica %d", step.Replica)
-	case cluster.HandOver:
-		return fmt.Sprintf("hand over to node %d", step.To)
-	case cluster.Change:
-		text := "change members:"
-		names := map[cluster.ChangeKind]string{cluster.AddLearner: "add learner", cluster.Promote: "promote", cluster.Remove: "remove"}
-		for _, c := range step.Changes {
-			text += fmt.Sprintf(" %s %d", names[c.Kind], c.ID)
-			if c.Node != 0 {
-				text += fmt.Sprintf(" on node %d", c.Node)
-			}
-		}
-		return text
-	case cluster.Ready:
-		return fmt.Sprintf("let replica %d have its vote", step.Replica)
-	case cluster.Finish:
-		return fmt.Sprintf("finish the move to replica %d", step.Replica)
-	}
-	return "nothing"
 }
 
 // tell carries out a command of the meta shard; a rejection is an error.

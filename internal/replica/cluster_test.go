@@ -75,8 +75,8 @@ func (l *register) View(key string) (shard.Result, bool) {
 	return shard.Result{Payload: v}, ok
 }
 
-// cluster drives the hosts of some nodes by hand, in virtual time, in one goroutine.
-type cluster struct {
+// fleet drives the hosts of some nodes by hand, in virtual time, in one goroutine.
+type fleet struct {
 	t      *testing.T
 	rng    *rand.Rand
 	now    int64
@@ -98,7 +98,7 @@ type parcel struct {
 }
 
 type testNode struct {
-	c        *cluster
+	c        *fleet
 	id       transport.NodeID
 	disk     *memstore.Disk
 	engine   *memstore.Store
@@ -117,9 +117,9 @@ type streamState struct {
 	ended       bool
 }
 
-func newCluster(t *testing.T, nodes, shards int, config func(*Config)) *cluster {
+func newCluster(t *testing.T, nodes, shards int, config func(*Config)) *fleet {
 	cryptotest.SetGlobalRandom(t, 1)
-	c := &cluster{
+	c := &fleet{
 		t: t, rng: rand.New(rand.NewPCG(1, 2)), now: 1_000_000, cut: make(map[[2]transport.NodeID]bool), config: config,
 		groups: make(map[shard.ID][]Replica), applied: make(map[shard.ID]map[uint64]string),
 	}
@@ -209,7 +209,7 @@ func (n *testNode) turn() {
 }
 
 // checkTask compares what is applied with what other replicas applied at the same place.
-func (c *cluster) checkTask(t *Task) {
+func (c *fleet) checkTask(t *Task) {
 	for _, e := range t.entries {
 		image := fmt.Sprintf("%d %x", e.GetTerm(), e.Data)
 		if before, ok := c.applied[t.Group][e.GetIndex()]; ok && before != image {
@@ -253,9 +253,9 @@ func (n *testNode) finishWrite() {
 	}
 }
 
-func (c *cluster) node(id transport.NodeID) *testNode { return c.nodes[id-1] }
+func (c *fleet) node(id transport.NodeID) *testNode { return c.nodes[id-1] }
 
-func (c *cluster) deliver(p parcel) {
+func (c *fleet) deliver(p parcel) {
 	n := c.node(p.to)
 	if n.host == nil || c.cut[[2]transport.NodeID{p.from, p.to}] || c.rng.Float64() < c.loss {
 		return
@@ -290,7 +290,7 @@ func (c *cluster) deliver(p parcel) {
 }
 
 // step lets everything under way arrive once: messages, then turns, then writes.
-func (c *cluster) step() {
+func (c *fleet) step() {
 	wire := c.wire
 	c.wire = nil
 	for _, p := range wire {
@@ -309,7 +309,7 @@ func (c *cluster) step() {
 }
 
 // tick lets 50 ms pass on every node.
-func (c *cluster) tick() {
+func (c *fleet) tick() {
 	c.now += 50
 	for _, n := range c.nodes {
 		if n.host == nil {
@@ -337,7 +337,7 @@ func (c *cluster) tick() {
 }
 
 // until ticks until ok, for at most a minute of virtual time.
-func (c *cluster) until(what string, ok func() bool) {
+func (c *fleet) until(what string, ok func() bool) {
 	c.t.Helper()
 	for range 1200 {
 		if ok() {
@@ -349,7 +349,7 @@ func (c *cluster) until(what string, ok func() bool) {
 }
 
 // leader returns the node that leads id in the newest term and can be reached, nil for none.
-func (c *cluster) leader(id shard.ID) *testNode {
+func (c *fleet) leader(id shard.ID) *testNode {
 	var best *testNode
 	for _, n := range c.nodes {
 		if n.host != nil && n.host.groups[id] != nil && n.host.groups[id].leads() && (best == nil || n.host.groups[id].leadTerm > best.host.groups[id].leadTerm) {
@@ -381,7 +381,7 @@ func (n *testNode) read(id shard.ID, c Consistency, atLeast uint64, key string) 
 }
 
 // must proposes at the leader and waits for the result.
-func (c *cluster) must(id shard.ID, command string) shard.Result {
+func (c *fleet) must(id shard.ID, command string) shard.Result {
 	c.t.Helper()
 	var a *answer
 	c.until("accept "+command, func() bool {
@@ -398,7 +398,7 @@ func (c *cluster) must(id shard.ID, command string) shard.Result {
 }
 
 // agree waits until all running replicas have applied the same and are equal.
-func (c *cluster) agree() {
+func (c *fleet) agree() {
 	c.t.Helper()
 	for id := range c.groups {
 		c.until("replicas of "+id.String()+" agree", func() bool {
@@ -661,7 +661,7 @@ func TestReplica_that_lags_far_gets_a_snapshot(t *testing.T) {
 }
 
 // change changes members at the leader until that succeeds.
-func (c *cluster) change(id shard.ID, changes ...MemberChange) {
+func (c *fleet) change(id shard.ID, changes ...MemberChange) {
 	c.t.Helper()
 	result, asked := errors.New("not asked"), false
 	c.until(fmt.Sprint("members ", changes), func() bool {

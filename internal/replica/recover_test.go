@@ -10,7 +10,7 @@ import (
 )
 
 // recoverOn recovers reg on a node under a number, and returns what that came to.
-func (c *cluster) recoverOn(n *testNode, number uint64) error {
+func (c *fleet) recoverOn(n *testNode, number uint64) error {
 	c.t.Helper()
 	answered, result := false, error(nil)
 	n.host.Recover(reg, number, func(err error) { answered, result = true, err })
@@ -20,7 +20,7 @@ func (c *cluster) recoverOn(n *testNode, number uint64) error {
 
 // lose makes a cluster of three that has values, of which two are lost for good, and returns the survivor once it knows. It is the
 // leader when there is a tail to be written, else a follower.
-func lose(t *testing.T, tail func(c *cluster, survivor *testNode)) (*cluster, *testNode) {
+func lose(t *testing.T, tail func(c *fleet, survivor *testNode)) (*fleet, *testNode) {
 	c := newCluster(t, 3, 1, func(cfg *Config) { cfg.RetainEntries, cfg.RetainBytes, cfg.TruncateEntries = 20, 2<<10, 5 })
 	for i := range 60 {
 		c.must(reg, fmt.Sprintf("=k v%d", i))
@@ -44,7 +44,7 @@ func lose(t *testing.T, tail func(c *cluster, survivor *testNode)) (*cluster, *t
 
 func TestRecovered_replica_goes_on_alone_and_grows_again(t *testing.T) {
 	var unknown *answer
-	c, survivor := lose(t, func(c *cluster, n *testNode) { unknown = n.propose(reg, "=k tail", false); c.tick() })
+	c, survivor := lose(t, func(c *fleet, n *testNode) { unknown = n.propose(reg, "=k tail", false); c.tick() })
 	old := survivor.host.groups[reg]
 	if a := survivor.propose(reg, "=k no", false); a.err == nil {
 		t.Fatal("a write went on without a majority")
@@ -117,7 +117,7 @@ func TestRecovered_replica_goes_on_alone_and_grows_again(t *testing.T) {
 
 // A change of members that is in the log, committed or not, does not come into force after a recovery.
 func TestRecovery_forgets_changes_of_members(t *testing.T) {
-	c, survivor := lose(t, func(c *cluster, n *testNode) {
+	c, survivor := lose(t, func(c *fleet, n *testNode) {
 		changed := errors.New("unanswered")
 		n.host.ChangeMembers(reg, []MemberChange{{AddLearner, Replica{ID: 9, Node: 9}}}, c.now+1000, func(err error) { changed = err })
 		c.tick()

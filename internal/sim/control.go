@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
 
 	"hanse/api/metapb"
@@ -154,14 +153,7 @@ func (n *node) facts(id shard.ID) (g cluster.Group) {
 	if i < 0 {
 		return g
 	}
-	s := &all[i]
-	g = cluster.Group{Replica: s.Replica, Leads: s.Leads, Joint: s.Joint, Commit: s.Commit}
-	for _, r := range s.Replicas {
-		g.Members = append(g.Members, cluster.Member{
-			ID: r.ID, Node: uint64(r.Node), Voter: r.Voter, Learner: r.Learner, Active: r.Active, CaughtUp: r.CaughtUp, Match: r.Match,
-		})
-	}
-	return g
+	return all[i].Group()
 }
 
 // serve does what the plan of a shard asks of this node now.
@@ -175,7 +167,7 @@ func (c *control) serve(s *metapb.Shard) {
 	if step.Kind == cluster.Nothing {
 		return
 	}
-	n.w.tell("%s: node %d does %s", id, n.id, stepText(step))
+	n.w.tell("%s: node %d does %s", id, n.id, step)
 	c.asked[id] = true
 	done := func(error) { delete(c.asked, id) } // whatever it says is seen at the next look
 	n.w.after(stepPatience, n, "step forgotten", func() { done(nil) })
@@ -185,7 +177,7 @@ func (c *control) serve(s *metapb.Shard) {
 	case cluster.Destroy:
 		n.host.Destroy(id, step.Replica, step.Next, done)
 	case cluster.Change:
-		n.host.ChangeMembers(id, changes(step), n.mono(n.w.now+3*second), done)
+		n.host.ChangeMembers(id, replica.PlannedChanges(step.Changes), n.mono(n.w.now+3*second), done)
 	case cluster.HandOver:
 		done(n.host.TransferLeader(id, transport.NodeID(step.To)))
 	case cluster.Ready:
@@ -197,40 +189,6 @@ func (c *control) serve(s *metapb.Shard) {
 		c.tell(&metapb.Command{Body: &metapb.Command_FinishMove{FinishMove: finish}}, func(_ shard.Result, err error) { done(err) })
 	}
 	n.wake()
-}
-
-func changes(step cluster.Step) (list []replica.MemberChange) {
-	for _, c := range step.Changes {
-		kind := replica.AddLearner
-		switch c.Kind {
-		case cluster.Promote:
-			kind = replica.Promote
-		case cluster.Remove:
-			kind = replica.Remove
-		}
-		list = append(list, replica.MemberChange{Kind: kind, Replica: replica.Replica{ID: c.ID, Node: transport.NodeID(c.Node)}})
-	}
-	return list
-}
-
-func stepText(step cluster.Step) string {
-	switch step.Kind {
-	case cluster.Create:
-		return fmt.Sprintf("make replica %d", step.Replica)
-	case cluster.Destroy:
-		return fmt.Sprintf("remove replica %d for good", step.Replica)
-	case cluster.HandOver:
-		return fmt.Sprintf("hand over to node %d", step.To)
-	case cluster.Finish:
-		return fmt.Sprintf("finish the move to replica %d", step.Replica)
-	case cluster.Ready:
-		return fmt.Sprintf("say that replica %d has caught up", step.Replica)
-	}
-	text := "change members:"
-	for _, c := range step.Changes {
-		text += fmt.Sprintf(" %s %d", [...]string{cluster.AddLearner: "add", cluster.Promote: "promote", cluster.Remove: "remove"}[c.Kind], c.ID)
-	}
-	return text
 }
 
 // plan tells the meta shard what the planner wants.
