@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"hanse/internal/dev"
+	"hanse/internal/freeport"
 	"hanse/internal/node"
 	"hanse/internal/psp"
 	"hanse/internal/replay"
@@ -34,18 +36,12 @@ func startCluster(t *testing.T) *cluster {
 	ledger := httptest.NewServer(provider.Handler())
 	cfg := node.DefaultConfig()
 	cfg.Dir, cfg.Bootstrap, cfg.PSP = t.TempDir(), true, ledger.URL
-	var listeners []net.Listener
-	for _, addr := range []*string{&cfg.HTTPAddr, &cfg.PeerAddr, &cfg.GossipAddr} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		*addr = l.Addr().String()
-		listeners = append(listeners, l)
+	first, err := freeport.Block()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, l := range listeners {
-		l.Close()
-	}
+	ports := dev.NodePorts(first, 1)
+	cfg.HTTPAddr, cfg.PeerAddr, cfg.GossipAddr = dev.Loopback(ports.HTTP), dev.Loopback(ports.Peer), dev.Loopback(ports.Gossip)
 	n, err := node.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
+
+	"hanse/internal/dev"
+	"hanse/internal/freeport"
 )
 
 // fleet is some nodes in this process, on the disk and on loopback.
@@ -24,20 +26,16 @@ type fleet struct {
 	psp    string
 }
 
-func freeAddr(tb testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func startCluster(tb testing.TB, n int) *fleet {
 	c := &fleet{tb: tb, psp: "instant", stops: make([]func(), n)}
 	for i := range n {
-		c.peers = append(c.peers, Peer{ID: uint64(i + 1), HTTP: freeAddr(tb), Peer: freeAddr(tb)})
-		c.dirs, c.gossip = append(c.dirs, tb.TempDir()), append(c.gossip, freeAddr(tb))
+		first, err := freeport.Block()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		ports := dev.NodePorts(first, 1)
+		c.peers = append(c.peers, Peer{ID: uint64(i + 1), HTTP: dev.Loopback(ports.HTTP), Peer: dev.Loopback(ports.Peer)})
+		c.dirs, c.gossip = append(c.dirs, tb.TempDir()), append(c.gossip, dev.Loopback(ports.Gossip))
 	}
 	for i := range n {
 		c.start(i)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"hanse/internal/bench"
+	"hanse/internal/dev"
+	"hanse/internal/freeport"
 )
 
 // hanseCluster is a cluster of real processes on free ports.
@@ -35,33 +36,18 @@ func buildHanse(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// freePorts returns the addresses of n ports nobody listens on.
-func freePorts(n int) (addrs []string, err error) {
-	var listeners []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+// startHanse starts n nodes with their data below dir and waits until they are ready.
+func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster, error) {
+	c := new(hanseCluster)
+	ports, peers := make([]dev.Ports, n), make([]string, n)
+	for i := range n {
+		first, err := freeport.Block()
 		if err != nil {
 			return nil, err
 		}
-		listeners = append(listeners, l)
-		addrs = append(addrs, l.Addr().String())
-	}
-	for _, l := range listeners { // all at the end, so that no port is given twice
-		l.Close()
-	}
-	return addrs, nil
-}
-
-// startHanse starts n nodes with their data below dir and waits until they are ready.
-func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster, error) {
-	addrs, err := freePorts(3 * n)
-	if err != nil {
-		return nil, err
-	}
-	c := &hanseCluster{addrs: addrs[:n]}
-	peers := make([]string, n)
-	for i := range n {
-		peers[i] = fmt.Sprintf("%d=%s/%s", i+1, addrs[i], addrs[n+i])
+		ports[i] = dev.NodePorts(first, 1)
+		c.addrs = append(c.addrs, dev.Loopback(ports[i].HTTP))
+		peers[i] = fmt.Sprintf("%d=%s/%s", i+1, c.addrs[i], dev.Loopback(ports[i].Peer))
 	}
 	for i := range n {
 		logName := filepath.Join(dir, fmt.Sprintf("node%d.log", i+1))
@@ -70,7 +56,7 @@ func startHanse(ctx context.Context, program, dir string, n int) (*hanseCluster,
 			return nil, errors.Join(err, c.stop())
 		}
 		cmd := exec.Command(program, "serve", "--data", filepath.Join(dir, fmt.Sprintf("node%d", i+1)), "--id", fmt.Sprint(i+1),
-			"--bootstrap", "--http", addrs[i], "--peer", addrs[n+i], "--gossip", addrs[2*n+i], "--peers", strings.Join(peers, ","), "--psp", "instant",
+			"--bootstrap", "--http", c.addrs[i], "--peer", dev.Loopback(ports[i].Peer), "--gossip", dev.Loopback(ports[i].Gossip), "--peers", strings.Join(peers, ","), "--psp", "instant",
 			// One shard a service suits two cores that all nodes share: each more is an entry more to every sync.
 			"--shards", "order=1,inventory=1,payment=1")
 		cmd.Stdout, cmd.Stderr = log, log

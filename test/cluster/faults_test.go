@@ -369,7 +369,7 @@ func TestLostMajority(t *testing.T) {
 			})
 		}
 		for _, m := range back {
-			m.says("shard=" + lost + ` step="destroy replica [1-4]"`)
+			m.says("shard=" + lost + ` step="destroy replica [1-4], next`)
 		}
 		f.ready()
 		f.balanced()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"hanse/client"
+	"hanse/internal/freeport"
 )
 
 var builds struct {
@@ -142,44 +142,14 @@ func (f *fleet) run(name string, part func(t *testing.T)) {
 	}
 }
 
-var ports struct {
-	mu   sync.Mutex
-	next int
-}
-
-// freePort finds a first port for a node, below those that the system gives to whoever asks for any.
+// freePort finds a first port for a node.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ports.mu.Lock()
-	defer ports.mu.Unlock()
-	if ports.next == 0 {
-		ports.next = 10_000 + 10*rand.IntN(800)
-	}
-	for range 500 {
-		port := ports.next
-		if ports.next += 10; ports.next >= 19_900 {
-			ports.next = 10_000
-		}
-		if free(port) && free(port+2) && free(port+3) {
-			return port
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func free(port int) bool {
-	address := fmt.Sprintf("127.0.0.1:%d", port)
-	l, err := net.Listen("tcp", address)
+	port, err := freeport.Block()
 	if err != nil {
-		return false
+		t.Fatal(err)
 	}
-	defer l.Close()
-	u, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return false
-	}
-	return u.Close() == nil
+	return port
 }
 
 // member makes a node that has yet to be started, with an empty directory.

@@ -1,0 +1,74 @@
+// Package freeport finds ports for nodes of tests and benchmarks: a node has to know its addresses before it starts, and so do its peers.
+//
+// Asking the system for any port and closing it again does not do: until the node listens there, the port may go to a connection that
+// somebody else opens. So blocks lie below the range from which systems give ports to whoever asks for any, and one port of each is held
+// for as long as the process lives, which keeps other processes that ask here away from the whole block.
+package freeport
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+)
+
+// Size is the number of ports of a block, the last of which is held. It is as many as a node may want.
+const Size = 10
+
+const (
+	lowest, highest = 10_000, 30_000 // Linux gives ports from 32,768, most others from 49,152
+	blocks          = (highest - lowest) / Size
+)
+
+var taken struct {
+	sync.Mutex
+	next int
+	held []net.Listener // never closed: the end of the process does it
+}
+
+// ErrNone is returned when every block is in use.
+var ErrNone = errors.New("no ten ports in a row are free")
+
+// Block returns the first port of a block on 127.0.0.1 that nobody else uses, over TCP or UDP, and that no process gets that asks here.
+func Block() (first int, err error) {
+	taken.Lock()
+	defer taken.Unlock()
+	if taken.next == 0 {
+		taken.next = rand.IntN(blocks)
+	}
+	for range blocks {
+		first = lowest + taken.next*Size
+		taken.next = (taken.next + 1) % blocks
+		held, err := net.Listen("tcp", address(first+Size-1))
+		if err != nil {
+			continue
+		}
+		if !free(first, Size-1) {
+			held.Close()
+			continue
+		}
+		taken.held = append(taken.held, held)
+		return first, nil
+	}
+	return 0, ErrNone
+}
+
+// free reports whether nobody listens on some ports in a row.
+func free(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		l, err := net.Listen("tcp", address(port))
+		if err != nil {
+			return false
+		}
+		l.Close()
+		u, err := net.ListenPacket("udp", address(port))
+		if err != nil {
+			return false
+		}
+		u.Close()
+	}
+	return true
+}
+
+func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
