@@ -38,7 +38,7 @@ const (
 // options are the flags.
 type options struct {
 	minutes       float64
-	nodes         int
+	nodes, atOnce int
 	seed          uint64
 	faults        []kind
 	report, dir   string
@@ -64,6 +64,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.SetOutput(out)
 	f.Float64Var(&o.minutes, "minutes", 5, "time under faults")
 	f.IntVar(&o.nodes, "nodes", 3, "3 or 5")
+	f.IntVar(&o.atOnce, "at-once", 0, "how many nodes may be hurt at once, but for faults that hit all: 1 leaves every shard of three replicas its majority, 0 hurts all but a majority of the nodes")
 	var all []string
 	for _, k := range kinds {
 		all = append(all, string(k.kind))
@@ -81,6 +82,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if o.nodes != 3 && o.nodes != 5 {
 		errs = append(errs, fmt.Errorf("--nodes %d: want 3 or 5", o.nodes))
+	}
+	if o.atOnce < 0 || o.atOnce > (o.nodes-1)/2 {
+		errs = append(errs, fmt.Errorf("--at-once %d: want 0 to %d, so that a majority of %d nodes is left", o.atOnce, (o.nodes-1)/2, o.nodes))
 	}
 	if !(o.minutes > 0 && o.minutes <= 7*24*60) {
 		errs = append(errs, fmt.Errorf("--minutes %v: want more than 0, and at most a week", o.minutes))

@@ -153,6 +153,8 @@ type planConfig struct {
 	Kinds  []kind
 	// SmallDisk is the node whose file system can be filled; 0 for none.
 	SmallDisk int
+	// AtOnce is how many nodes may be hurt at once; 0 for all but a majority.
+	AtOnce int
 }
 
 const (
@@ -172,7 +174,7 @@ type planner struct {
 }
 
 // makePlan draws the faults of a run in the order of their beginning. Kinds come from a shuffled deck, so that a short run too has as many
-// of them as it can. While any fault lasts a majority of the nodes is alive and connected, except during those that hit all.
+// of them as it can. While any fault lasts a majority of the nodes, or all but AtOnce, are alive and connected, except during those that hit all.
 func makePlan(cfg planConfig) (faults []fault) {
 	p := &planner{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0))}
 	if len(cfg.Kinds) == 0 {
@@ -230,8 +232,15 @@ func (p *planner) between(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(p.rng.Int64N(int64(hi-lo))).Truncate(10*time.Millisecond)
 }
 
-// spare is how many nodes may fail at once.
-func (p *planner) spare() int { return (p.cfg.Nodes - 1) / 2 }
+// spare is how many of some nodes may fail at once, atOnce if that is not 0.
+func spare(nodes, atOnce int) int {
+	if atOnce > 0 {
+		return atOnce
+	}
+	return (nodes - 1) / 2
+}
+
+func (p *planner) spare() int { return spare(p.cfg.Nodes, p.cfg.AtOnce) }
 
 // victims draws up to n nodes such that with those that are hurt already a majority is left.
 func (p *planner) victims(n int, hurt uint) (nodes []int) {
@@ -373,9 +382,10 @@ func (p *planner) drawNetwork(f *fault, hurt uint) bool {
 	return len(f.Nodes) > 0
 }
 
-// keepsMajority checks that at every moment of a plan, except during faults that hit all, a majority of the nodes is alive and hears one
-// another. It looks at what the faults do, not at how they were drawn.
-func keepsMajority(faults []fault, nodes int) error {
+// keepsEnough checks that at every moment of a plan, except during faults that hit all, enough of the nodes are alive and hear one another:
+// all but those that may fail at once. It looks at what the faults do, not at how they were drawn.
+func keepsEnough(faults []fault, nodes, atOnce int) error {
+	enough := nodes - spare(nodes, atOnce)
 	for i := range faults {
 		at := faults[i].At // the worst moments are those at which a fault begins
 		var dead uint
@@ -405,28 +415,28 @@ func keepsMajority(faults []fault, nodes int) error {
 			}
 			continue
 		}
-		if !majority(nodes, dead, cut) {
-			return fmt.Errorf("at %v no majority is alive and connected: %s", at, strings.Join(active, "; "))
+		if !connected(nodes, enough, dead, cut) {
+			return fmt.Errorf("at %v no %d nodes are alive and connected: %s", at, enough, strings.Join(active, "; "))
 		}
 	}
 	return nil
 }
 
-// majority looks for a majority of living nodes of which each hears each.
-func majority(nodes int, dead uint, cut map[link]bool) bool {
+// connected looks for enough living nodes of which each hears each.
+func connected(nodes, enough int, dead uint, cut map[link]bool) bool {
 	for s := uint(0); s < 1<<(nodes+1); s += 2 {
-		if bits.OnesCount(s) <= nodes/2 || s&dead != 0 {
+		if bits.OnesCount(s) < enough || s&dead != 0 {
 			continue
 		}
-		connected := true
+		all := true
 		for a := 1; a <= nodes; a++ {
 			for b := 1; b <= nodes; b++ {
 				if s&(1<<a) != 0 && s&(1<<b) != 0 && cut[link{host(a), host(b)}] {
-					connected = false
+					all = false
 				}
 			}
 		}
-		if connected {
+		if all {
 			return true
 		}
 	}

@@ -14,13 +14,13 @@ func everyKind() (all []kind) {
 	return all
 }
 
-func TestPlans_keep_a_majority_have_every_kind_and_repeat(t *testing.T) {
-	for _, nodes := range []int{3, 5} {
-		overlaps := 0
+func TestPlans_keep_enough_have_every_kind_and_repeat(t *testing.T) {
+	for _, of := range []struct{ nodes, atOnce int }{{3, 0}, {5, 0}, {5, 1}} {
+		nodes, overlaps := of.nodes, 0
 		for seed := uint64(1); seed <= 300; seed++ {
-			cfg := planConfig{Seed: seed, Nodes: nodes, Length: 10 * time.Minute, Kinds: everyKind(), SmallDisk: nodes}
+			cfg := planConfig{Seed: seed, Nodes: nodes, Length: 10 * time.Minute, Kinds: everyKind(), SmallDisk: nodes, AtOnce: of.atOnce}
 			plan := makePlan(cfg)
-			if err := keepsMajority(plan, nodes); err != nil {
+			if err := keepsEnough(plan, nodes, of.atOnce); err != nil {
 				t.Fatalf("seed %d, %d nodes: %v", seed, nodes, err)
 			}
 			if !reflect.DeepEqual(plan, makePlan(cfg)) {
@@ -62,7 +62,7 @@ func TestShortPlansToo(t *testing.T) {
 	}
 }
 
-func TestKeepsMajority_notices_plans_that_do_not(t *testing.T) {
+func TestKeepsEnough_notices_plans_that_do_not(t *testing.T) {
 	at := func(f fault, at, long time.Duration) fault { f.At, f.For = at, long; return f }
 	kill1, kill2 := fault{Kind: killNode, Nodes: []int{1}}, fault{Kind: killNode, Nodes: []int{2}}
 	cut1 := fault{Kind: partition, Nodes: []int{1}, Links: both([]int{1}, []int{2, 3}), Trouble: trouble{Cut: true}}
@@ -88,9 +88,13 @@ func TestKeepsMajority_notices_plans_that_do_not(t *testing.T) {
 		"all, alone":                        {[]fault{at(all, 0, s), at(kill1, 2*s, s)}, true},
 		"all, and something else":           {[]fault{at(all, 0, 3*s), at(kill1, 2*s, s)}, false},
 	} {
-		if err := keepsMajority(c.plan, 3); (err == nil) != c.ok {
+		if err := keepsEnough(c.plan, 3, 0); (err == nil) != c.ok {
 			t.Errorf("%s: %v, want ok %v", name, err, c.ok)
 		}
+	}
+	two := []fault{at(kill1, 0, 3*s), at(kill2, 2*s, s)}
+	if keepsEnough(two, 5, 0) != nil || keepsEnough(two, 5, 1) == nil {
+		t.Error("two of five at once leave a majority, and more than one is not asked for")
 	}
 }
 
@@ -129,7 +133,7 @@ func TestParse(t *testing.T) {
 	if o, err := parse([]string{"--faults", "none"}, new(strings.Builder)); err != nil || len(o.faults) != 0 {
 		t.Errorf("--faults none: %v, %v", o.faults, err)
 	}
-	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--network radio", "now", "--frobnicate"} {
+	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--at-once 2", "--at-once -1", "--network radio", "now", "--frobnicate"} {
 		if _, err := parse(strings.Fields(args), new(strings.Builder)); err == nil {
 			t.Errorf("%s: no error", args)
 		}

@@ -80,12 +80,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.provider = &http.Client{Timeout: 10 * time.Second}
 	kinds := r.possible(ctx)
 	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2"}
-	pc := planConfig{Seed: r.cfg.seed, Nodes: r.cfg.nodes, Length: r.cfg.length(), Kinds: kinds}
+	pc := planConfig{Seed: r.cfg.seed, Nodes: r.cfg.nodes, Length: r.cfg.length(), Kinds: kinds, AtOnce: r.cfg.atOnce}
 	if r.disk != nil {
 		cc.SmallDisk, pc.SmallDisk = r.disk.dir, r.cfg.nodes
 	}
 	plan := makePlan(pc)
-	if err := keepsMajority(plan, r.cfg.nodes); err != nil {
+	if err := keepsEnough(plan, pc.Nodes, pc.AtOnce); err != nil {
 		return fmt.Errorf("the plan is wrong: %w", err)
 	}
 	if r.cluster, err = newCluster(cc, r.network, r.spawner); err != nil {
