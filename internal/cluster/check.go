@@ -177,6 +177,8 @@ func (p *planner) why(g *group) string {
 	}
 	hosts := fmt.Sprintf("%d node%s %s", all, plural(all, " hosts", "s host"), p.services[g.service].id)
 	switch {
+	case all == 0:
+		return fmt.Sprintf("no node hosts %s", p.services[g.service].id)
 	case have == all && all == 1:
 		return hosts + " and has one"
 	case have == all:

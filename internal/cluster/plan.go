@@ -324,6 +324,8 @@ func (p *planner) hopeless(g *group) string {
 		return ""
 	case g.Move.Reason == "decommission":
 		return fmt.Sprintf("node %d stays", from.Id)
+	case g.Move.Reason == "roles" && from.takes[g.service]:
+		return fmt.Sprintf("node %d hosts %s again", from.Id, g.id.Service())
 	case g.Move.Reason == "repair" && from.health.Health == Healthy:
 		return fmt.Sprintf("node %d is back", from.Id)
 	}
@@ -420,18 +422,24 @@ func (p *planner) grow(g *group) {
 	}
 }
 
-// empty moves replicas away from nodes that are being decommissioned, and says when nothing is left there.
+// empty moves replicas away from nodes that are being decommissioned, or that are not to host them by their roles, and says when nothing is
+// left on one that is to go.
 func (p *planner) empty() {
 	for _, g := range p.groups {
-		pos := slices.IndexFunc(g.at, func(h *host) bool { return h != nil && h.State == metapb.NodeState_NODE_DECOMMISSIONING })
+		pos := slices.IndexFunc(g.at, func(h *host) bool { return h != nil && h.evicts(g) != "" })
 		if pos < 0 || g.moving || !g.majority() {
 			continue
 		}
+		from := g.at[pos]
 		to, _ := p.target(g, pos, false)
-		if to == nil {
-			p.block("node %d cannot give %s away: no node can take it: %s", g.at[pos].Id, g.id, p.why(g))
-		} else if p.roomFrom(g.at[pos]) && p.roomTo(to) {
-			p.move(g, pos, to, "decommission")
+		switch reason := from.evicts(g); {
+		case to != nil && p.roomFrom(from) && p.roomTo(to):
+			p.move(g, pos, to, reason)
+		case to != nil:
+		case reason == "roles":
+			p.block("node %d has %s, which its roles exclude, and no node can take it: %s", from.Id, g.id, p.why(g))
+		default:
+			p.block("node %d cannot give %s away: no node can take it: %s", from.Id, g.id, p.why(g))
 		}
 	}
 	for _, h := range p.hosts {
@@ -441,12 +449,23 @@ func (p *planner) empty() {
 	}
 }
 
+// evicts says why a node should not keep a replica of a group, empty when it should.
+func (h *host) evicts(g *group) string {
+	switch {
+	case h.State == metapb.NodeState_NODE_DECOMMISSIONING:
+		return "decommission"
+	case h.stays() && !h.takes[g.service]:
+		return "roles"
+	}
+	return ""
+}
+
 // placed reports whether the plan has a replica on a node, or one on its way to or from there.
 func (p *planner) placed(h *host) bool {
 	return h.load > 0 || slices.ContainsFunc(p.groups, func(g *group) bool { return g.leaving == h })
 }
 
-// calm reports whether replicas may be moved that are safe where they are: nothing is to be repaired or emptied, all nodes are
+// calm reports whether replicas may be moved that are safe where they are: nothing is to be repaired or emptied or out of place, all nodes are
 // well, and all know the same features.
 func (p *planner) calm() bool {
 	var first *host
@@ -461,6 +480,9 @@ func (p *planner) calm() bool {
 	}
 	for _, g := range p.groups {
 		if g.live < len(g.Replicas) || len(g.Replicas) < p.services[g.service].wanted || g.Move.GetReason() == "repair" || slices.Contains(g.at, nil) {
+			return false
+		}
+		if g.leaving != nil && g.leaving.evicts(g) == "roles" {
 			return false
 		}
 	}

@@ -165,6 +165,21 @@ func TestRolesAndDeadNodes(t *testing.T) {
 		if err := f.serves(a, c, d); err != nil {
 			t.Error(err)
 		}
+	})
+	f.run("started again with other roles, a founder gives away what they exclude", func(t *testing.T) {
+		a.stop()
+		a.start("--roles", "meta,order,inventory,notification,keyspace")
+		f.until("payment/0 has left node 1", func() error {
+			v, err := f.agreed()
+			if err == nil && hosts(v, "payment/0") != "[2 3 4]" {
+				err = fmt.Errorf("it is on %s, blocked: %q", hosts(v, "payment/0"), v.Cluster.Blocked)
+			}
+			return err
+		})
+		f.ready()
+		if err := f.serves(a, c, d); err != nil {
+			t.Error(err)
+		}
 		f.audit()
 	})
 }
