@@ -54,13 +54,14 @@ type Host struct {
 	reads   uint64
 	streams uint64 // snapshots sent
 
-	inFlight   *Write
-	flightTime int // ticks that inFlight has been away
-	next       *Write
-	sinceSync  int // ticks since a synced write was handed out
-	scratch    []byte
-	commands   []shard.Command
-	offered    []*group // snapshots offered to Raft
+	inFlight     *Write
+	flightTime   int // ticks that inFlight has been away
+	next         *Write
+	sinceSync    int // ticks since a synced write was handed out
+	scratch      []byte
+	scratchTicks []uint64
+	commands     []shard.Command
+	offered      []*group // snapshots offered to Raft
 	// pending has what follows when the machine of a replica that is being removed or renumbered is gone; nothing follows for one
 	// that is being made.
 	pending map[shard.ID]func()
@@ -125,6 +126,9 @@ func (h *Host) Tick() {
 		}
 		g.raft.Tick()
 		h.touch(g)
+		if g.leads() && h.silence(g) == resignTicks {
+			h.resign(g)
+		}
 		g.blocked = false
 		g.reportUnsent()
 		if h.cfg.PreferLeaders && h.ticks == preferredTick && g.leader == 0 && g.preferredReplica() == g.replica {
@@ -153,8 +157,11 @@ const (
 	sweepTicks = 2
 	// preferTicks is the time between looks at whether the preferred replica could lead again, and it has to be so
 	// preferLooks times in a row: one that comes and goes does not get the leadership each time.
-	preferTicks   = 20
-	preferLooks   = 3
+	preferTicks = 20
+	preferLooks = 3
+	// resignTicks is how long a leader hears of no majority before it has another one campaign: less than any follower's election
+	// timeout, more than a pause of all others that is none.
+	resignTicks   = 8
 	truncateTicks = 4
 )
 
@@ -330,15 +337,51 @@ func (h *Host) giveBack(g *group) {
 
 // giveAway hands the leadership to the voter that is furthest, because this node's disk is slow.
 func (h *Host) giveAway(g *group) {
-	var best, match uint64
+	if best := h.furthest(g, func(id uint64) bool { return h.hears(g, id) }); best != 0 {
+		g.raft.TransferLeader(best)
+	}
+}
+
+// silence returns for how many ticks a leader has not heard of a majority. It is 0 where it needs no other voter.
+func (h *Host) silence(g *group) (ticks uint64) {
+	for _, voters := range [...][]uint64{g.membership.conf.Voters, g.membership.conf.VotersOutgoing} {
+		if len(voters) == 0 {
+			continue
+		}
+		silent := h.scratchTicks[:0]
+		for _, id := range voters {
+			if id == g.replica {
+				silent = append(silent, 0)
+			} else {
+				silent = append(silent, h.ticks-g.heardAt[id])
+			}
+		}
+		slices.Sort(silent)
+		ticks = max(ticks, silent[len(silent)/2])
+		h.scratchTicks = silent
+	}
+	return ticks
+}
+
+// resign has the voter that is furthest campaign at once, because this leader hears too few. If they do not hear it either, the message
+// is lost with all others. If they do, its heartbeats would keep them from campaigning until its quorum check, which takes up to
+// twice the shortest election timeout, and then for theirs. It does not step down: whom it asks may be gone, and it may hear again.
+func (h *Host) resign(g *group) {
+	if best := h.furthest(g, func(uint64) bool { return true }); best != 0 {
+		from, term := g.replica, g.leadTerm
+		h.send(g, &pb.Message{Type: pb.MsgTimeoutNow.Enum(), From: &from, To: &best, Term: &term})
+	}
+}
+
+// furthest returns the other voter that has most of the log, of those that will do, 0 for none.
+func (h *Host) furthest(g *group, will func(replica uint64) bool) (best uint64) {
+	var match uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, p raftProgress) {
-		if typ == raft.ProgressTypePeer && id != g.replica && h.hears(g, id) && (best == 0 || p.Match > match) {
+		if typ == raft.ProgressTypePeer && id != g.replica && will(id) && (best == 0 || p.Match > match) {
 			best, match = id, p.Match
 		}
 	})
-	if best != 0 {
-		g.raft.TransferLeader(best)
-	}
+	return best
 }
 
 // Written says that the write in flight is done. After an error the executor must not go on.
