@@ -220,7 +220,8 @@ func (c *Client) do(ctx context.Context, q *request) (*response, error) {
 		c.look(ctx)
 	}
 	deadline := time.Now().Add(max(0, c.cfg.RetryFor))
-	var busy *node // that has just said that it cannot answer now
+	var busy *node     // that has just said that it cannot answer now
+	elsewhere := false // another node is asked because one could not reach the shard
 	for tries := 0; ; tries++ {
 		n := c.pool.pick(time.Now(), busy)
 		busy = nil
@@ -235,10 +236,13 @@ func (c *Client) do(ctx context.Context, q *request) (*response, error) {
 			if !e.comesBack() {
 				return nil, e
 			}
-			if e.Status != http.StatusConflict && e.Status != http.StatusGatewayTimeout {
+			err, wait = e, time.Duration(e.RetryAfterMS)*time.Millisecond+pause(tries)
+			if elsewhere = !elsewhere && e.unreached() && c.pool.other(n); elsewhere {
+				wait = pause(tries)
+			}
+			if elsewhere || e.Status != http.StatusConflict && e.Status != http.StatusGatewayTimeout {
 				busy = n
 			}
-			err, wait = e, time.Duration(e.RetryAfterMS)*time.Millisecond+pause(tries)
 		} else if ctx.Err() == nil && !c.pool.failed(n, time.Now()) {
 			wait = pause(tries) // nobody else to ask at once
 		}

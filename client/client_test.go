@@ -134,6 +134,39 @@ func TestAChangeIsRepeatedWithItsKeyUntilItIsAnswered(t *testing.T) {
 	})
 }
 
+// A node that is cut off says that it reaches no leader: another is asked before anybody waits. Two that say so are believed.
+func TestAnotherNodeIsAskedBeforeWaiting(t *testing.T) {
+	for name, test := range map[string]struct {
+		cut    func(*http.Request) (*http.Response, error)
+		other  func(*http.Request) (*http.Response, error)
+		within time.Duration
+		asked  int // at most
+	}{
+		"one reaches no leader":         {cut: problem(503, "unavailable", true, 1000), other: healthy, within: 2 * minPause, asked: 2},
+		"one has had no answer in time": {cut: problem(504, "outcome_unknown", true, 1000), other: healthy, within: 2 * minPause, asked: 2},
+		"one is full":                   {cut: problem(503, "overloaded", true, 1000), other: healthy, within: time.Second + 2*minPause, asked: 2},
+		"an election": {cut: problem(503, "unavailable", true, 1000), within: time.Second + 6*minPause, asked: 4, other: script(
+			problem(503, "unavailable", true, 1000), healthy)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": test.cut, "b:1": test.other}}
+				c := pinned(t, n, nil, "a:1", "b:1")
+				began := time.Now()
+				if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{Currency: "EUR"}); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took > test.within || test.within > time.Second && took < time.Second {
+					t.Errorf("answered after %v, want %v at most, and not before Retry-After where it counts", took, test.within)
+				}
+				if len(n.asked) > test.asked {
+					t.Errorf("asked %v", n.asked)
+				}
+			})
+		})
+	}
+}
+
 func TestTheCallersKeyIsUsed(t *testing.T) {
 	n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": healthy}}
 	c := pinned(t, n, nil, "a:1")
@@ -460,7 +493,7 @@ func TestNodesThatAreToBeStoppedAreLeftAlone(t *testing.T) {
 
 func TestABusyNodeIsNotAskedAgainFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": problem(503, "unavailable", true, 10), "b:1": healthy}}
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": problem(503, "overloaded", true, 10), "b:1": healthy}}
 		c := pinned(t, n, nil, "a:1", "b:1")
 		for range 5 {
 			n.asked, n.keys, c.pool.next = nil, nil, 0

@@ -95,6 +95,12 @@ func retryAfter(v string) time.Duration {
 	return 0
 }
 
+// unreached says that a node found nobody who could carry the request out. It may be the one that is cut off, so another is worth asking
+// before anybody waits.
+func (e *Error) unreached() bool {
+	return e.Status == http.StatusGatewayTimeout || e.Status == http.StatusServiceUnavailable && e.Code == "unavailable"
+}
+
 // comesBack says whether the same request is worth repeating: the cluster is busy, elects, or has not finished. A fault
 // (500) is not: a person has to look.
 func (e *Error) comesBack() bool {

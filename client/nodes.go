@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -102,12 +103,18 @@ func (p *pool) failed(n *node, now time.Time) (other bool) {
 	if soon := p.looked.Add(learnSoon); (n.given || n.heard) && soon.Before(p.learn) {
 		p.learn = soon
 	}
-	for _, o := range p.nodes {
-		if o != n && o.failures == 0 && (o.given || o.heard) {
-			return true
-		}
-	}
-	return false
+	return p.others(n)
+}
+
+// other reports whether another node than n is up.
+func (p *pool) other(n *node) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.others(n)
+}
+
+func (p *pool) others(n *node) bool {
+	return slices.ContainsFunc(p.nodes, func(o *node) bool { return o != n && o.failures == 0 && (o.given || o.heard) })
 }
 
 func (p *pool) answered(n *node) {

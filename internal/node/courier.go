@@ -14,7 +14,6 @@ import (
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
-	"hanse/internal/trace"
 )
 
 const (
@@ -156,7 +155,7 @@ func (c *courier) act(actions reactor.Actions) {
 		// A payment answers when the provider has; the others at once.
 		wait := d.Message.To.Service() == shard.Payment
 		cmd := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
-		c.router.propose(trace.ID{}, d.Message.To, cmd, wait, true, deadline, func(r shard.Result, err error) {
+		c.router.deliver(d.Message.To, cmd, wait, deadline, func(r shard.Result, err error) {
 			c.answered(d, r, err)
 		})
 	}

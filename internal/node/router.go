@@ -314,6 +314,19 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 	return all
 }
 
+// lost reports whether too few of a shard's hosts can be reached from here for it to have a leader among them. If the shard has one all the same,
+// this node is the one that is cut off, and the caller had better ask another.
+func (r *router) lost(id shard.ID) bool {
+	hosts := (*r.hosts.Load())[id]
+	reached := 0
+	for _, h := range hosts {
+		if h == r.self || r.connected(h) && r.well(h) {
+			reached++
+		}
+	}
+	return len(hosts) > 0 && reached <= len(hosts)/2
+}
+
 // missing names the hosts of a shard that are away or not well, for people: "; of its nodes 1, 4, 5 these are missing: 4, 5". Empty when
 // none is.
 func (r *router) missing(id shard.ID) string {
@@ -365,10 +378,16 @@ func (r *router) learn(id shard.ID, tried transport.NodeID, err error) (again bo
 
 // propose brings a command to its shard's leader and calls done once with the answer. It goes on over leader
 // changes until the deadline as long as the command was certainly not carried out, or may be repeated (repeatable:
-// the receiver recognizes a retry). A *replica.NotLeaderError, ErrBusy or errUnavailable at the end means that nothing
-// happened, ErrOutcomeUnknown that it may have.
+// the receiver recognizes a retry), and a majority of the shard's hosts can be reached. A *replica.NotLeaderError, ErrBusy or
+// errUnavailable at the end means that nothing happened, ErrOutcomeUnknown that it may have.
 func (r *router) propose(t trace.ID, id shard.ID, cmd shard.Command, wait, repeatable bool, deadline time.Time, done func(shard.Result, error)) {
 	r.try(&request{op: opPropose, shard: id, trace: t, command: cmd, wait: wait, repeatable: repeatable}, deadline, 0, false, done)
+}
+
+// deliver brings a message of this node's own outboxes to a shard as propose does a caller's, but goes on until the deadline: there is no
+// other node to ask, and a message that failed is tried again the later, the oftener it has.
+func (r *router) deliver(id shard.ID, cmd shard.Command, wait bool, deadline time.Time, done func(shard.Result, error)) {
+	r.try(&request{op: opPropose, shard: id, command: cmd, wait: wait, repeatable: true, patient: true}, deadline, 0, false, done)
 }
 
 func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
@@ -392,7 +411,7 @@ func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, do
 		if known := r.leader(q.shard); attempt == 0 && known != 0 && known != to {
 			pause = 0 // we were told who leads
 		}
-		if !again || time.Now().Add(pause).After(deadline) {
+		if !again || time.Now().Add(pause).After(deadline) || !q.patient && !errors.Is(err, replica.ErrBusy) && r.lost(q.shard) {
 			if doubt {
 				err = replica.ErrOutcomeUnknown
 			}

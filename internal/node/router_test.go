@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -114,6 +115,50 @@ func TestRouter_asks_elsewhere_when_the_leaders_node_is_in_doubt(t *testing.T) {
 				}
 				if took := time.Since(begin); took > test.within || test.repeatable && !test.doubtful && took < peerPatience {
 					t.Errorf("answered after %v, want at most %v", took, test.within)
+				}
+			})
+		})
+	}
+}
+
+// nobody cannot be reached.
+type nobody struct{ transport.Transport }
+
+func (nobody) Send(transport.NodeID, transport.Class, transport.Message) bool { return false }
+
+// A node that reaches too few of a shard's hosts says so at once, for another may reach them. What its own outboxes hold waits: it has
+// nobody else to ask.
+func TestRouter_says_at_once_that_it_is_cut_off(t *testing.T) {
+	id := shard.NewID(shard.Order, 0)
+	for name, test := range map[string]struct {
+		unwell  []transport.NodeID
+		deliver bool
+		after   time.Duration
+	}{
+		"two of three are away":             {unwell: []transport.NodeID{2, 3}, after: 0},
+		"its outbox waits all the same":     {unwell: []transport.NodeID{2, 3}, deliver: true, after: 10 * time.Second},
+		"an election, one of three is away": {unwell: []transport.NodeID{3}, after: 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				r := newRouter(1, &elector{from: begin.Add(time.Hour)}, nil, map[shard.ID][]transport.NodeID{id: {1, 2, 3}})
+				r.network = nobody{}
+				r.observe(id, 1) // only this node is asked, and leads no longer
+				r.well = func(n transport.NodeID) bool { return !slices.Contains(test.unwell, n) }
+				r.connected = r.well
+				answers := make(chan error, 1)
+				done := func(_ shard.Result, err error) { answers <- err }
+				if test.deliver {
+					r.deliver(id, shard.Command{}, false, begin.Add(10*time.Second), done)
+				} else {
+					r.propose(trace.ID{}, id, shard.Command{}, false, true, begin.Add(10*time.Second), done)
+				}
+				if err := <-answers; err == nil {
+					t.Fatal("answered without a leader")
+				}
+				if took := time.Since(begin); took < test.after-2*maxRoutePause || took > test.after+maxRoutePause {
+					t.Errorf("answered after %v, want %v", took, test.after)
 				}
 			})
 		})

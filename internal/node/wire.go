@@ -57,6 +57,8 @@ type request struct {
 	payload     []byte
 	// repeatable is for the sender: the request may be given up and sent again.
 	repeatable bool
+	// patient is for the sender, too: a leader is waited for even while none can be reached.
+	patient bool
 }
 
 func (r *request) append(dst []byte) []byte {
