@@ -143,7 +143,7 @@ func (n *nemesis) do(ctx context.Context, f *fault) (undo func() error, err erro
 	switch f.Kind {
 	case killNode, killAll:
 		return n.down(ctx, f.Nodes, syscall.SIGKILL)
-	case restartAll:
+	case restartNode, restartAll:
 		return n.down(ctx, f.Nodes, syscall.SIGTERM)
 	case pauseNode:
 		p := n.cluster.nodes[f.Nodes[0]-1]

@@ -14,6 +14,7 @@ type kind string
 
 const (
 	killNode    kind = "kill"
+	restartNode kind = "restart"
 	pauseNode   kind = "pause"
 	partition   kind = "partition"
 	oneWay      kind = "one-way"
@@ -37,6 +38,7 @@ var kinds = []struct {
 	what string
 }{
 	{killNode, "SIGKILL; the node is started again some seconds later"},
+	{restartNode, "SIGTERM, an orderly stop; the node is started again some seconds later"},
 	{pauseNode, "SIGSTOP, later SIGCONT: the process stands still and does not know it"},
 	{partition, "two sides do not hear each other; at times clients and provider are cut off from the smaller one too"},
 	{oneWay, "a node is not heard by the others, or does not hear them"},
@@ -288,7 +290,7 @@ func (p *planner) draw(k kind, hurt uint) (fault, bool) {
 		return len(f.Nodes) > 0
 	}
 	switch k {
-	case killNode:
+	case killNode, restartNode:
 		f.For = p.between(300*time.Millisecond, 8*time.Second)
 		return f, one()
 	case pauseNode:

@@ -77,7 +77,7 @@ var groups = []struct {
 	Class string
 	kinds []kind
 }{
-	{"processes", "proc", []kind{killNode, pauseNode, restartAll, killAll}},
+	{"processes", "proc", []kind{killNode, restartNode, pauseNode, restartAll, killAll}},
 	{"network", "net", []kind{partition, oneWay, bridge, loss, delay}},
 	{"disk", "disk", []kind{fullDisk, syncError, syncStall, syncLie}},
 	{"clock", "clock", []kind{wrongClock}},
