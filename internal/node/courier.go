@@ -48,13 +48,16 @@ type courier struct {
 	calls  chan reactor.Delivery // to the provider
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
+	// unconfirmed has those of leading that this node may not serve yet: a group that the cluster has gone on without can still elect,
+	// and must not tell other shards or the provider what is not so any more.
+	unconfirmed map[shard.ID]uint64
 }
 
 func newCourier(r *router, provider payment.Provider, c *clock.Clock, log *slog.Logger) *courier {
 	return &courier{
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan reactor.Delivery, 1<<14),
-		leading: make(map[shard.ID]uint64),
+		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
 	}
 }
 
@@ -78,15 +81,31 @@ func (c *courier) Leader(id shard.ID, term uint64, leader bool) {
 	if !leader {
 		c.tell(func(clock.Reading) {
 			delete(c.leading, id)
+			delete(c.unconfirmed, id)
 			c.reactor.Resign(id)
 		})
 		return
 	}
-	c.tell(func(clock.Reading) { c.leading[id] = term })
+	c.tell(func(clock.Reading) {
+		c.leading[id], c.unconfirmed[id] = term, term
+		c.takeOver()
+	})
 	c.log.Info("leading", "shard", id.String(), "term", term)
-	// Do runs after this call on the same worker, so the list it sees and the entries applied after it
-	// together hold every message. It must not be waited for here: this is that worker.
-	go func() {
+}
+
+// takeOver has the reactor begin with the outboxes of shards that are led here, as soon as this node may serve them.
+func (c *courier) takeOver() {
+	for id, term := range c.unconfirmed {
+		if c.router.serves(id) {
+			delete(c.unconfirmed, id)
+			c.lead(id, term)
+		}
+	}
+}
+
+// lead reads an outbox. Do runs between two entries, so the list it sees and the entries applied after it together hold every message.
+func (c *courier) lead(id shard.ID, term uint64) {
+	go func() { // the worker that does it may be busy, and it may have an entry to report here first
 		err := c.replicas.Do(context.Background(), id, func(m shard.Machine) {
 			messages := m.Outbox()
 			c.tell(func(now clock.Reading) {
@@ -136,6 +155,7 @@ func (c *courier) run(ctx context.Context) error {
 			step(now)
 		}
 		clear(steps)
+		c.takeOver()
 		c.reactor.Tick(now)
 		c.act(c.reactor.Take())
 	}
