@@ -63,10 +63,9 @@ func free(first, n int) bool {
 		}
 		l.Close()
 		u, err := net.ListenPacket("udp", address(port))
-		if err != nil {
+		if err != nil || u.Close() != nil {
 			return false
 		}
-		u.Close()
 	}
 	return true
 }
