@@ -3,7 +3,6 @@ package replica
 import (
 	"testing"
 
-	"hanse/internal/shard"
 	"hanse/internal/transport"
 )
 
@@ -77,7 +76,7 @@ func TestALeaderWithAMajorityStays(t *testing.T) {
 		for range 100 {
 			c.tick()
 		}
-		if g := was.host.groups[shard.ID(reg)]; !g.leads() || g.leadTerm != term {
+		if g := was.host.groups[reg]; !g.leads() || g.leadTerm != term {
 			t.Errorf("%d nodes without %v: the leader of term %d leads no longer", nodes, gone, term)
 		}
 	}
