@@ -45,6 +45,7 @@ type options struct {
 	json, keep    bool
 	rate, keyRate float64
 	network       string
+	provider      string
 	// Of the process inside the namespaces: their name, and the program that was built outside.
 	inside, program string
 	// scenario is what is measured instead of a run under drawn faults; nil for that.
@@ -72,6 +73,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	names := f.String("faults", strings.Join(all, ","), "kinds of faults, separated by commas; none for a run without")
 	f.StringVar(&o.report, "report", "", "write a report to this HTML `file`")
 	f.Float64Var(&o.keyRate, "key-rate", 40, "operations on keys a second")
+	f.StringVar(&o.provider, "provider", "usual", "usual (slow, failing at times, silent at times) or well (at once and always), which is for measuring")
 	o.common(f)
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -91,6 +93,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if !(o.rate > 0 && o.rate <= 2000) || !(o.keyRate > 0 && o.keyRate <= 2000) {
 		errs = append(errs, fmt.Errorf("--rate %v, --key-rate %v: want more than 0 and at most 2000", o.rate, o.keyRate))
+	}
+	if !slices.Contains([]string{"usual", "well"}, o.provider) {
+		errs = append(errs, fmt.Errorf("--provider %q: want usual or well", o.provider))
 	}
 	if !slices.Contains([]string{"auto", "netns", "proxy"}, o.network) {
 		errs = append(errs, fmt.Errorf("--network %q: want auto, netns or proxy", o.network))

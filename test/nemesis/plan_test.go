@@ -133,7 +133,7 @@ func TestParse(t *testing.T) {
 	if o, err := parse([]string{"--faults", "none"}, new(strings.Builder)); err != nil || len(o.faults) != 0 {
 		t.Errorf("--faults none: %v, %v", o.faults, err)
 	}
-	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--at-once 2", "--at-once -1", "--network radio", "now", "--frobnicate"} {
+	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--at-once 2", "--at-once -1", "--provider good", "--network radio", "now", "--frobnicate"} {
 		if _, err := parse(strings.Fields(args), new(strings.Builder)); err == nil {
 			t.Errorf("%s: no error", args)
 		}

@@ -239,8 +239,10 @@ type clusterConfig struct {
 	Nodes     int
 	Seed      uint64
 	SmallDisk string // directory of the last node's data, when it is not below Dir
-	// Calm is for measuring: a provider that answers at once and never fails, clocks that nobody turns.
-	Calm bool
+	// Well is for measuring: the provider answers at once and never fails.
+	Well bool
+	// Clocks can be turned.
+	Clocks bool
 	// Shards is the layout in the words of --shards, empty for the default.
 	Shards string
 	// Zones are those of the nodes in turn; none without.
@@ -293,7 +295,7 @@ const rightClock = "+0ms"
 func newCluster(c clusterConfig, net network, s *spawner) (*cluster, error) {
 	cl := &cluster{network: net, cfg: c, spawner: s}
 	args := []string{"psp", "--listen", net.listen(providerHost, providerDoor), "--data", c.Dir + "/provider", "--seed", fmt.Sprint(c.Seed)}
-	if !c.Calm {
+	if !c.Well {
 		// The provider is slow, declines, fails, and carries out what it does not answer: a usual day of a provider, on one day.
 		args = append(args, "--latency-ms", "15", "--jitter-ms", "30", "--decline-rate", "0.03", "--timeout-rate", "0.004",
 			"--error-rate", "0.01", "--error-after-rate", "0.01", "--duplicate-rate", "0.1",
@@ -302,7 +304,7 @@ func newCluster(c clusterConfig, net network, s *spawner) (*cluster, error) {
 	cl.provider = cl.process(providerHost, "provider", nil, args...)
 	for n := 1; n <= c.Nodes; n++ {
 		var env []string
-		if !c.Calm {
+		if c.Clocks {
 			if err := os.WriteFile(c.clockFile(n), []byte(rightClock), 0o644); err != nil {
 				return nil, fmt.Errorf("write the clock of node %d: %w", n, err)
 			}

@@ -79,7 +79,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.spawner = newSpawner()
 	r.provider = &http.Client{Timeout: 10 * time.Second}
 	kinds := r.possible(ctx)
-	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2"}
+	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2", Well: r.cfg.provider == "well", Clocks: true}
 	pc := planConfig{Seed: r.cfg.seed, Nodes: r.cfg.nodes, Length: r.cfg.length(), Kinds: kinds, AtOnce: r.cfg.atOnce}
 	if r.disk != nil {
 		cc.SmallDisk, pc.SmallDisk = r.disk.dir, r.cfg.nodes
@@ -154,7 +154,7 @@ func (r *runner) numbers() (all []int) {
 
 // newShop opens a shop with a few servers.
 func (r *runner) newShop() (*shop, error) {
-	s := &shop{seed: r.cfg.seed, rate: r.cfg.rate, now: r.now, length: r.cfg.length()}
+	s := &shop{seed: r.cfg.seed, rate: r.cfg.rate, well: r.cfg.provider == "well", now: r.now, length: r.cfg.length()}
 	for range 4 {
 		c, err := r.newClient(client.Config{RetryFor: patience, AttemptTimeout: attempt, Wait: waitOrder}, false, r.numbers()...)
 		if err != nil {

@@ -162,7 +162,7 @@ func (r *runner) measureScenario(ctx context.Context, out io.Writer) (passed boo
 	l.out = measurement{Scenario: l.name, Revision: r.result.Revision, Started: r.result.Started, Network: r.result.Network, Load: []float64{machineLoad()}}
 	r.log("scenario %s: %s; %d nodes; %s", l.name, about.what, about.nodes, r.result.Network)
 	r.spawner, r.provider, r.begin = newSpawner(), &http.Client{Timeout: 10 * time.Second}, time.Now()
-	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: about.nodes, Seed: r.cfg.seed, Calm: true, Zones: about.zones}
+	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: about.nodes, Seed: r.cfg.seed, Well: true, Zones: about.zones}
 	if r.cluster, err = newCluster(cc, r.network, r.spawner); err != nil {
 		return false, err
 	}

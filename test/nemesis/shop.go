@@ -65,6 +65,7 @@ type shop struct {
 	shops  []*client.Client // shop servers, each with its own idea of which nodes are up
 	seed   uint64
 	rate   float64 // orders a second
+	well   bool    // no order asks the provider to fail
 	now    func() time.Duration
 	length time.Duration
 
@@ -123,7 +124,7 @@ func (s *shop) draw(rng *rand.Rand, n int) *sale {
 	switch r := rng.IntN(100); {
 	case r < 2:
 		o.Order.Payment.Method = "pm_declined"
-	case r < 4:
+	case r < 4 && !s.well:
 		o.Order.Payment.Method = "pm_error_5xx"
 	}
 	for _, i := range rng.Perm(skus)[:1+rng.IntN(3)] {
