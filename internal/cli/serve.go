@@ -189,6 +189,9 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 			if cfg.Now, err = testClock(log); err != nil {
 				return err
 			}
+			if cfg.VolatileDisk, err = testDisk(log); err != nil {
+				return err
+			}
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(nodeGOGC)
 			}
@@ -270,6 +273,25 @@ func testClock(log *slog.Logger) (func() time.Time, error) {
 	}
 	log.Warn("the clock of this node is wrong on purpose: for tests only, never with data that matters", "variable", testClockVar, "skew", spec)
 	return now, nil
+}
+
+// testDiskVar is not a setting: with it a node's disk is one that loses power when the process is killed.
+const (
+	testDiskVar  = "HANSE_TEST_DISK"
+	volatileDisk = "volatile"
+)
+
+// testDisk says whether the environment asks for a disk that loses what was not synced when the process is killed.
+func testDisk(log *slog.Logger) (volatile bool, err error) {
+	switch spec := os.Getenv(testDiskVar); spec {
+	case "":
+		return false, nil
+	case volatileDisk:
+		log.Warn("this node holds back what it has not synced: for tests only, never with data that matters", "variable", testDiskVar)
+		return true, nil
+	default:
+		return false, usage("%s=%q: the only disk for tests is %s", testDiskVar, spec, volatileDisk)
+	}
 }
 
 // profiles serves what go tool pprof reads.

@@ -72,6 +72,8 @@ type Config struct {
 	Version string
 	// Now is the wall clock. Default time.Now; tests of faults give it one that is wrong.
 	Now func() time.Time
+	// VolatileDisk is for tests of faults: what the store has not synced dies with the process.
+	VolatileDisk bool
 	// MaxInFlight bounds the HTTP requests served at once; more are answered 429. Default 4096.
 	MaxInFlight int
 	// SlowRequest is from when on a request is worth a warning in the log. Default 1 s.

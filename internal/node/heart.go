@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -29,14 +30,15 @@ type heart struct {
 	version func() uint64        // of this node's view of the cluster
 	saw     func(version uint64) // takes those of others
 
-	nextID  atomic.Uint64
-	mu      sync.Mutex
-	detect  *health.Detector
-	pending map[uint64]beat      // by ID
-	heard   map[uint64]time.Time // when a node's last heartbeat or answer came
-	replied map[uint64]bool      // who has ever answered
-	peers   []uint64
-	changed []func([]health.Change)
+	stopping atomic.Bool // this node is about to stop
+	nextID   atomic.Uint64
+	mu       sync.Mutex
+	detect   *health.Detector
+	pending  map[uint64]beat      // by ID
+	heard    map[uint64]time.Time // when a node's last heartbeat or answer came
+	replied  map[uint64]bool      // who has ever answered
+	peers    []uint64
+	changed  []func([]health.Change)
 
 	seen atomic.Pointer[vitals]
 }
@@ -52,8 +54,9 @@ type vitals struct {
 	row     []health.Link
 	links   map[uint64]health.Link // of row, by node
 	matrix  map[uint64][]health.Link
-	offset  time.Duration // of this node's clock
-	compare bool          // offset is known
+	leaving map[uint64]bool // who is about to stop
+	offset  time.Duration   // of this node's clock
+	compare bool            // offset is known
 }
 
 func newHeart(self uint64, network transport.Transport, now func() time.Time, log *slog.Logger) *heart {
@@ -114,7 +117,7 @@ func (h *heart) beat(due bool) {
 			break
 		}
 		id := h.nextID.Add(1)
-		body := encodeBeat(h.now().UnixNano(), h.version())
+		body := encodeBeat(h.now().UnixNano(), h.version(), h.stopping.Load())
 		if h.network.Send(transport.NodeID(p), transport.Call, transport.Message{Kind: transport.KindHeartbeat, ID: id, Body: body}) {
 			h.pending[id] = beat{p, time.Now()}
 		} else {
@@ -127,7 +130,9 @@ func (h *heart) beat(due bool) {
 
 func (h *heart) judge(now int64) {
 	changes := h.detect.Tick(now)
-	v := &vitals{health: h.detect.Observed(), row: h.detect.Row(), matrix: h.detect.Matrix(), links: make(map[uint64]health.Link)}
+	v := &vitals{
+		health: h.detect.Observed(), row: h.detect.Row(), matrix: h.detect.Matrix(), links: make(map[uint64]health.Link), leaving: h.seen.Load().leaving,
+	}
 	for _, l := range v.row {
 		v.links[l.To] = l
 	}
@@ -148,18 +153,39 @@ func (h *heart) judge(now int64) {
 	}
 }
 
+// stop tells the others that this node is about to stop, so that they choose another while there is one.
+func (h *heart) stop() {
+	h.stopping.Store(true)
+	h.beat(true)
+}
+
+// noteLeaving notes what a node says of its own near future. It is called with mu held.
+func (h *heart) noteLeaving(node uint64, leaving bool) {
+	v := *h.seen.Load()
+	if v.leaving[node] == leaving {
+		return
+	}
+	v.leaving = maps.Clone(v.leaving)
+	if v.leaving == nil {
+		v.leaving = make(map[uint64]bool)
+	}
+	v.leaving[node] = leaving
+	h.seen.Store(&v)
+}
+
 // receive answers a heartbeat, or takes an answer.
 func (h *heart) receive(from transport.NodeID, m *transport.Message) {
 	switch m.Kind {
 	case transport.KindHeartbeat:
 		received := h.now().UnixNano()
-		sent, version, err := decodeBeat(m.Body)
+		sent, version, leaving, err := decodeBeat(m.Body)
 		if err != nil {
 			return
 		}
 		h.saw(version)
 		h.mu.Lock()
 		h.heard[uint64(from)] = time.Now()
+		h.noteLeaving(uint64(from), leaving)
 		h.mu.Unlock()
 		a := answeredBeat{
 			sent: sent, received: received, stalled: h.stalled(), version: h.version(), row: h.seen.Load().row, answered: h.now().UnixNano(),
@@ -225,23 +251,31 @@ func (h *heart) doubtful(n transport.NodeID) bool {
 
 // well says whether a node may be chosen for work.
 func (h *heart) well(n transport.NodeID) bool {
-	return h.seen.Load().health[uint64(n)].Health < cluster.Unhealthy
+	v := h.seen.Load()
+	return v.health[uint64(n)].Health < cluster.Unhealthy && !v.leaving[uint64(n)]
 }
 
-// A heartbeat: version | sent 8 | version of the view 8. Times are ns since 1970.
+// A heartbeat: version | sent 8 | version of the view 8 | flags 1. Times are ns since 1970. The first programs sent no flags.
 const beatVersion = 1
 
-func encodeBeat(sent int64, version uint64) []byte {
-	b := append(make([]byte, 0, 17), beatVersion)
+// flagLeaving says that the node is about to stop.
+const flagLeaving = 1
+
+func encodeBeat(sent int64, version uint64, leaving bool) []byte {
+	b := append(make([]byte, 0, 18), beatVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(sent))
-	return binary.LittleEndian.AppendUint64(b, version)
+	b = binary.LittleEndian.AppendUint64(b, version)
+	if leaving {
+		return append(b, flagLeaving)
+	}
+	return append(b, 0)
 }
 
-func decodeBeat(b []byte) (sent int64, version uint64, err error) {
+func decodeBeat(b []byte) (sent int64, version uint64, leaving bool, err error) {
 	if len(b) < 17 || b[0] != beatVersion { // a later version may add to it
-		return 0, 0, errors.New("malformed heartbeat")
+		return 0, 0, false, errors.New("malformed heartbeat")
 	}
-	return int64(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint64(b[9:]), nil
+	return int64(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint64(b[9:]), len(b) > 17 && b[17]&flagLeaving != 0, nil
 }
 
 // answeredBeat is the answer: version | sent 8 | received 8 | answered 8 | stalled ms 4 | version of the view 8 | number of links 2,

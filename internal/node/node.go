@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -130,7 +131,7 @@ func (n *Node) openStore(ctx context.Context) error {
 		n.log.Error("the store has failed, the node stops at once; look at the disk before the next start", "err", err)
 		os.Exit(1)
 	}
-	cfg.Log = n.log
+	cfg.Log, cfg.Volatile = n.log, n.cfg.VolatileDisk
 	engine, err := pebblestore.Open(filepath.Join(n.cfg.Dir, "store"), cfg)
 	if err != nil {
 		return err
@@ -302,6 +303,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-inner.Done():
 	}
 	close(n.drain)
+	n.heart.stop()
 	shutdown, cancel := context.WithTimeout(context.Background(), drainTime)
 	_ = n.http.Shutdown(shutdown) // what has not finished by then is cut off, and its clients retry
 	cancel()
@@ -317,26 +319,26 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, n.release())
 }
 
-// handOver gives the leaderships away, so that the cluster need not wait for an election.
+// handOver gives the leaderships away, so that the cluster need not wait for an election; but not to a node that is about to stop, too.
 func (n *Node) handOver(ctx context.Context) {
 	self := transport.NodeID(n.cfg.ID)
-	leads := func() (led []replica.Status) {
-		for _, s := range n.replicas.Status() {
-			if s.Leader == self && len(s.Replicas) > 1 {
-				led = append(led, s)
-			}
+	handed := make(map[shard.ID]bool)
+	for _, s := range n.replicas.Status() {
+		if s.Leader != self {
+			continue
 		}
-		return led
-	}
-	for _, s := range leads() {
 		for _, r := range n.router.able(s.Shard) {
-			if r != self && n.router.connected(r) && n.replicas.TransferLeader(s.Shard, r) == nil {
+			if r != self && n.router.connected(r) && n.router.well(r) && n.replicas.TransferLeader(s.Shard, r) == nil {
+				handed[s.Shard] = true
 				break
 			}
 		}
 	}
+	waits := func() bool {
+		return slices.ContainsFunc(n.replicas.Status(), func(s replica.Status) bool { return s.Leader == self && handed[s.Shard] })
+	}
 	deadline := time.After(time.Second)
-	for len(leads()) > 0 {
+	for waits() {
 		select {
 		case <-deadline:
 			return

@@ -149,9 +149,16 @@ func TestRequest_without_a_trace_is_of_version_1(t *testing.T) {
 }
 
 func TestHeartbeat_survives_the_wire(t *testing.T) {
-	sent, version, err := decodeBeat(encodeBeat(-7, 9))
-	if sent != -7 || version != 9 || err != nil {
-		t.Errorf("decodeBeat = %d, %d, %v, want -7, 9", sent, version, err)
+	for _, leaving := range []bool{false, true} {
+		body := encodeBeat(-7, 9, leaving)
+		for what, b := range map[string][]byte{"as it is": body, "of a later version": append(body, 7)} {
+			if sent, version, left, err := decodeBeat(b); sent != -7 || version != 9 || left != leaving || err != nil {
+				t.Errorf("%s: decodeBeat = %d, %d, %v, %v, want -7, 9, %v", what, sent, version, left, err, leaving)
+			}
+		}
+		if sent, version, left, err := decodeBeat(body[:17]); sent != -7 || version != 9 || left || err != nil {
+			t.Errorf("of the first version: decodeBeat = %d, %d, %v, %v, want -7, 9", sent, version, left, err)
+		}
 	}
 	want := answeredBeat{sent: 1, received: 2, answered: 3, stalled: 40 * time.Millisecond, version: 5, row: []health.Link{
 		{To: 2, Reached: true, RTT: 300 * time.Microsecond, Offset: -time.Second, Since: 8}, {To: 3, Since: 9},
@@ -168,11 +175,13 @@ func TestHeartbeat_survives_the_wire(t *testing.T) {
 // Garbage is an error, never a panic, and what decodes encodes back to the same bytes.
 func FuzzDecodeHeartbeat(f *testing.F) {
 	a := answeredBeat{sent: 1, received: 2, answered: 3, version: 5, row: []health.Link{{To: 2, Reached: true}, {To: 3}}}
-	f.Add(encodeBeat(1, 2))
+	f.Add(encodeBeat(1, 2, false))
+	f.Add(encodeBeat(1, 2, true))
 	f.Add(a.encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if sent, version, err := decodeBeat(data); err == nil {
-			if again := encodeBeat(sent, version); !bytes.HasPrefix(data, again) {
+		if sent, version, leaving, err := decodeBeat(data); err == nil {
+			again := encodeBeat(sent, version, leaving)
+			if sent2, version2, leaving2, err := decodeBeat(again); !bytes.HasPrefix(data, again[:17]) || sent2 != sent || version2 != version || leaving2 != leaving || err != nil {
 				t.Errorf("heartbeat %x encodes as %x", data, again)
 			}
 		}

@@ -46,12 +46,16 @@ type options struct {
 	rate, keyRate float64
 	network       string
 	provider      string
+	disk          string
 	// Of the process inside the namespaces: their name, and the program that was built outside.
 	inside, program string
 	// scenario is what is measured instead of a run under drawn faults; nil for that.
 	scenario *scenario
 	args     []string // as they were given
 }
+
+// volatile says whether nodes lose what they have not synced when they are killed: if not said otherwise, every other seed decides for it.
+func (o options) volatile() bool { return o.disk == "volatile" || o.disk == "auto" && o.seed%2 == 1 }
 
 func (o options) length() time.Duration { return time.Duration(o.minutes * float64(time.Minute)) }
 
@@ -74,6 +78,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.StringVar(&o.report, "report", "", "write a report to this HTML `file`")
 	f.Float64Var(&o.keyRate, "key-rate", 40, "operations on keys a second")
 	f.StringVar(&o.provider, "provider", "usual", "usual (slow, failing at times, silent at times) or well (at once and always), which is for measuring")
+	f.StringVar(&o.disk, "disk", "auto", "volatile (a killed node loses what it has not synced, as without power), kept (as the kernel does it), or auto: every other seed")
 	o.common(f)
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -96,6 +101,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	}
 	if !slices.Contains([]string{"usual", "well"}, o.provider) {
 		errs = append(errs, fmt.Errorf("--provider %q: want usual or well", o.provider))
+	}
+	if !slices.Contains([]string{"auto", "volatile", "kept"}, o.disk) {
+		errs = append(errs, fmt.Errorf("--disk %q: want auto, volatile or kept", o.disk))
 	}
 	if !slices.Contains([]string{"auto", "netns", "proxy"}, o.network) {
 		errs = append(errs, fmt.Errorf("--network %q: want auto, netns or proxy", o.network))
@@ -283,6 +291,7 @@ func inNetwork(ctx context.Context, o options, n network, out io.Writer, log fun
 	r := &runner{cfg: o, network: n, program: o.program, dir: o.dir, log: log, skipped: make(map[kind]string)}
 	r.result = result{
 		Revision: revision(o.program), Seed: o.seed, Nodes: o.nodes, Minutes: o.minutes, Rate: o.rate, Network: "loopback behind a proxy",
+		Disk:    "what a killed node has written stays",
 		Started: time.Now().UTC().Format("2006-01-02 15:04 MST"),
 	}
 	if o.inside != "" {
@@ -291,7 +300,10 @@ func inNetwork(ctx context.Context, o options, n network, out io.Writer, log fun
 	if o.scenario != nil {
 		return r.measureScenario(ctx, out)
 	}
-	log("seed %d, %d nodes, %v minutes, %v orders/s; %s", o.seed, o.nodes, o.minutes, o.rate, r.result.Network)
+	if o.volatile() {
+		r.result.Disk = "a killed node loses what it has not synced"
+	}
+	log("seed %d, %d nodes, %v minutes, %v orders/s; %s; %s", o.seed, o.nodes, o.minutes, o.rate, r.result.Network, r.result.Disk)
 	if err := r.run(ctx); err != nil {
 		return false, err
 	}

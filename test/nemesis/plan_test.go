@@ -130,10 +130,15 @@ func TestParse(t *testing.T) {
 	if o, err := parse(nil, new(strings.Builder)); err != nil || len(o.faults) != len(kinds) || o.seed == 0 {
 		t.Errorf("without flags: %d faults, seed %d, %v", len(o.faults), o.seed, err)
 	}
+	for args, want := range map[string]bool{"--seed 2": false, "--seed 3": true, "--seed 2 --disk volatile": true, "--seed 3 --disk kept": false} {
+		if o, err := parse(strings.Fields(args), new(strings.Builder)); err != nil || o.volatile() != want {
+			t.Errorf("%s: volatile %v, %v", args, o.volatile(), err)
+		}
+	}
 	if o, err := parse([]string{"--faults", "none"}, new(strings.Builder)); err != nil || len(o.faults) != 0 {
 		t.Errorf("--faults none: %v, %v", o.faults, err)
 	}
-	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--at-once 2", "--at-once -1", "--provider good", "--network radio", "now", "--frobnicate"} {
+	for _, args := range []string{"--nodes 4", "--minutes 0", "--minutes NaN", "--rate -1", "--faults earthquake", "--at-once 2", "--at-once -1", "--provider good", "--disk floppy", "--network radio", "now", "--frobnicate"} {
 		if _, err := parse(strings.Fields(args), new(strings.Builder)); err == nil {
 			t.Errorf("%s: no error", args)
 		}

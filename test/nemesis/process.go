@@ -243,6 +243,8 @@ type clusterConfig struct {
 	Well bool
 	// Clocks can be turned.
 	Clocks bool
+	// Volatile says that a node that is killed loses what it has not synced.
+	Volatile bool
 	// Shards is the layout in the words of --shards, empty for the default.
 	Shards string
 	// Zones are those of the nodes in turn; none without.
@@ -309,6 +311,9 @@ func newCluster(c clusterConfig, net network, s *spawner) (*cluster, error) {
 				return nil, fmt.Errorf("write the clock of node %d: %w", n, err)
 			}
 			env = []string{"HANSE_TEST_CLOCK=@" + c.clockFile(n)}
+		}
+		if c.Volatile {
+			env = append(env, "HANSE_TEST_DISK=volatile")
 		}
 		cl.nodes = append(cl.nodes, cl.process(host(n), fmt.Sprintf("node%d", n), env, c.launchArgs(n, net)...))
 	}

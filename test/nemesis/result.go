@@ -15,6 +15,7 @@ type result struct {
 	Minutes  float64 `json:"minutes"`
 	Rate     float64 `json:"orders_per_second"`
 	Network  string  `json:"network"`
+	Disk     string  `json:"disk"`
 	Started  string  `json:"started"`
 
 	Orders       int               `json:"orders"`

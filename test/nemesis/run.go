@@ -79,7 +79,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.spawner = newSpawner()
 	r.provider = &http.Client{Timeout: 10 * time.Second}
 	kinds := r.possible(ctx)
-	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2", Well: r.cfg.provider == "well", Clocks: true}
+	cc := clusterConfig{Program: r.program, Dir: r.dir, Nodes: r.cfg.nodes, Seed: r.cfg.seed, Shards: "order=2,inventory=2,payment=2", Well: r.cfg.provider == "well", Clocks: true, Volatile: r.cfg.volatile()}
 	pc := planConfig{Seed: r.cfg.seed, Nodes: r.cfg.nodes, Length: r.cfg.length(), Kinds: kinds, AtOnce: r.cfg.atOnce}
 	if r.disk != nil {
 		cc.SmallDisk, pc.SmallDisk = r.disk.dir, r.cfg.nodes

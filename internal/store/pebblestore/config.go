@@ -59,6 +59,8 @@ type Config struct {
 
 	// FS is the file system. Nil means the operating system's, watched for operations that take SlowSync.
 	FS vfs.FS
+	// Volatile is for tests: what was not synced is lost when the process is killed, as when a machine loses power.
+	Volatile bool
 	// Log gets what Pebble has to tell. Nil means nobody.
 	Log *slog.Logger
 }

@@ -14,6 +14,8 @@ import (
 type machine struct {
 	fs   *vfs.MemFS
 	open *Store
+	// volatile says that the process loses what is not synced, and the disk nothing.
+	volatile bool
 }
 
 // testConfig keeps tests small and lets replacements span files.
@@ -26,7 +28,9 @@ func testConfig(fs vfs.FS) Config {
 }
 
 func (m *machine) Open() (store.Engine, error) {
-	s, err := Open("data", testConfig(m.fs))
+	cfg := testConfig(m.fs)
+	cfg.Volatile = m.volatile
+	s, err := Open("data", cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +39,11 @@ func (m *machine) Open() (store.Engine, error) {
 }
 
 func (m *machine) Crash(rng *rand.Rand) {
-	crashed := m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+	lost := vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng}
+	if m.volatile {
+		lost.UnsyncedDataPercent = 100
+	}
+	crashed := m.fs.CrashClone(lost)
 	// The abandoned engine writes to the old disk only; closing it ends its goroutines.
 	_ = m.open.Close()
 	m.fs = crashed
@@ -43,4 +51,7 @@ func (m *machine) Crash(rng *rand.Rand) {
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func() storetest.Disk { return &machine{fs: vfs.NewCrashableMem()} })
+	t.Run("volatile", func(t *testing.T) {
+		storetest.Run(t, func() storetest.Disk { return &machine{fs: vfs.NewCrashableMem(), volatile: true} })
+	})
 }

@@ -62,10 +62,19 @@ func (s *Store) start() error {
 	if err := s.cfg.Validate(); err != nil {
 		return err
 	}
-	if s.fs == nil {
+	base := s.fs
+	if base == nil {
+		base = vfs.Default
+	}
+	if s.cfg.Volatile {
+		base = newVolatileFS(base)
+	}
+	if s.fs != nil {
+		s.fs = base
+	} else {
 		// With a file system of its own Pebble would watch with a threshold of 5 s.
 		var watch io.Closer
-		s.fs, watch = vfs.WithDiskHealthChecks(vfs.Default, s.cfg.SlowSync, nil, s.onSlowOperation)
+		s.fs, watch = vfs.WithDiskHealthChecks(base, s.cfg.SlowSync, nil, s.onSlowOperation)
 		s.acquired = append(s.acquired, watch)
 	}
 	s.fs = &logFiles{s.fs, s.fail}
