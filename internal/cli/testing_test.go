@@ -28,3 +28,20 @@ func TestTestClock_is_loud(t *testing.T) {
 		t.Errorf("nonsense: error %v, want it to name the variable", err)
 	}
 }
+
+func TestADiskForTestsIsAnnounced(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	t.Setenv(testDiskVar, "")
+	if volatile, err := testDisk(log); volatile || err != nil || out.Len() > 0 {
+		t.Errorf("without the variable: volatile %v, %v, log %q", volatile, err, out.String())
+	}
+	t.Setenv(testDiskVar, volatileDisk)
+	if volatile, err := testDisk(log); !volatile || err != nil || !strings.Contains(out.String(), testDiskVar) {
+		t.Errorf("volatile %v, %v, log %q", volatile, err, out.String())
+	}
+	t.Setenv(testDiskVar, "tape")
+	if _, err := testDisk(log); err == nil || !strings.Contains(err.Error(), volatileDisk) {
+		t.Errorf("a disk that there is not: %v", err)
+	}
+}
