@@ -58,6 +58,7 @@ func (h *Host) Status() []Status {
 			First: g.log.trunc.index + 1, Last: last, LastTerm: g.log.term(last), Commit: max(g.hard.commit, g.handed), Applied: g.applied, Durable: g.durable,
 			LogBytes: g.log.bytes, Queued: len(g.queue), Reads: len(g.readQueue) + len(g.readAsked) + len(g.readWaiting),
 		}
+		s.Replicas = make([]ReplicaStatus, 0, len(g.membership.replicas))
 		for _, r := range g.membership.replicas {
 			voter := slices.Contains(conf.Voters, r.ID)
 			s.Replicas = append(s.Replicas, ReplicaStatus{
