@@ -79,6 +79,7 @@ type parked struct{ timer *time.Timer }
 type call struct {
 	shard      shard.ID
 	to         transport.NodeID
+	leader     transport.NodeID // as it was known when the request was sent
 	write      bool
 	repeatable bool
 	sent       time.Time
@@ -186,7 +187,7 @@ func (r *router) sweep(now time.Time) {
 		}
 		leader := r.leader(c.shard)
 		doubt := c.repeatable && now.Sub(c.sent) > doubtAfter && r.doubtful(c.to)
-		if now.After(c.deadline) || dead[c.to] || doubt || c.write && leader != 0 && leader != c.to {
+		if now.After(c.deadline) || dead[c.to] || doubt || c.write && leader != 0 && leader != c.leader {
 			overdue = append(overdue, c)
 			delete(r.calls, id)
 		}
@@ -221,7 +222,10 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 	body := q.append(nil) // before the call is known: given up, it is tried again, with another timeout
 	id := r.nextID.Add(1)
 	c := &call{
-		shard: q.shard, to: to, write: q.op == opPropose, repeatable: q.repeatable, sent: now, deadline: deadline.Add(sweepCalls), done: done,
+		shard: q.shard, to: to, leader: to, write: q.op == opPropose, repeatable: q.repeatable, sent: now, deadline: deadline.Add(sweepCalls), done: done,
+	}
+	if q.relay {
+		c.leader = r.leader(q.shard)
 	}
 	r.mu.Lock()
 	full := len(r.calls) >= maxCalls
@@ -270,10 +274,35 @@ func (r *router) receive(from transport.NodeID, messages []transport.Message) {
 			respond(shard.Result{}, errUnavailable)
 			continue
 		}
-		// Only this node's own replica is asked: a request never travels twice, or two nodes with
-		// stale tables could pass it back and forth.
-		r.attempt(r.self, &q, start.Add(q.timeout), respond)
+		r.pass(from, &q, start.Add(q.timeout), respond)
 	}
+}
+
+// pass has a request from another node answered by this node's own replica; or by the leader, once, when the sender does not reach that. A
+// request never travels further, or nodes with stale tables could pass it back and forth.
+func (r *router) pass(from transport.NodeID, q *request, deadline time.Time, respond func(shard.Result, error)) {
+	leader := r.leader(q.shard)
+	if !q.relay || leader == 0 || leader == r.self || leader == from {
+		r.attempt(r.self, q, deadline, respond)
+		return
+	}
+	q.relay = false
+	r.attempt(leader, q, deadline, func(result shard.Result, err error) {
+		r.learn(q.shard, leader, err)
+		respond(result, err)
+	})
+}
+
+// relay returns a host of a shard that may pass a request on to the leader, 0 when that can be asked itself, or nobody can.
+func (r *router) relay(id shard.ID, leader transport.NodeID, attempt int) transport.NodeID {
+	if leader == 0 || leader == r.self || r.connected(leader) {
+		return 0
+	}
+	between := slices.DeleteFunc(slices.Clone(r.able(id)), func(h transport.NodeID) bool { return h == leader || h == r.self || !r.connected(h) })
+	if len(between) == 0 {
+		return 0
+	}
+	return between[attempt%len(between)]
 }
 
 // target picks the node to try: the known leader, and without one the hosts in turn, this node first.
@@ -314,9 +343,12 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 	return all
 }
 
-// lost reports whether too few of a shard's hosts can be reached from here for it to have a leader among them. If the shard has one all the same,
-// this node is the one that is cut off, and the caller had better ask another.
-func (r *router) lost(id shard.ID) bool {
+// lost reports whether too few of a shard's hosts can be reached from here for it to have a leader among them, and none that has been asked so
+// far knows of another. If the shard has one all the same, this node is the one that is cut off, and the caller had better ask another.
+func (r *router) lost(id shard.ID, attempt int) bool {
+	if attempt+1 < len(r.able(id)) || r.relay(id, r.leader(id), attempt) != 0 {
+		return false
+	}
 	hosts := (*r.hosts.Load())[id]
 	reached := 0
 	for _, h := range hosts {
@@ -392,12 +424,21 @@ func (r *router) deliver(id shard.ID, cmd shard.Command, wait bool, deadline tim
 
 func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
 	to := r.target(q.shard, attempt)
+	q.relay = false
+	if leader := r.leader(q.shard); leader != 0 && leader != r.self && (attempt > 0 || r.doubtful(leader)) {
+		if between := r.relay(q.shard, leader, attempt); between != 0 {
+			to, q.relay = between, true
+		}
+	}
 	limit := deadline
 	if patience := time.Now().Add(peerPatience); to != r.self && !q.wait && q.repeatable && patience.Before(limit) {
 		limit = patience
 	}
 	r.attempt(to, q, limit, func(result shard.Result, err error) {
-		again := r.learn(q.shard, to, err)
+		again := true
+		if err != nil || !q.relay { // who has passed it on does not lead
+			again = r.learn(q.shard, to, err)
+		}
 		if err == nil {
 			done(result, nil)
 			return
@@ -411,7 +452,7 @@ func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, do
 		if known := r.leader(q.shard); attempt == 0 && known != 0 && known != to {
 			pause = 0 // we were told who leads
 		}
-		if !again || time.Now().Add(pause).After(deadline) || !q.patient && !errors.Is(err, replica.ErrBusy) && r.lost(q.shard) {
+		if !again || time.Now().Add(pause).After(deadline) || !q.patient && !errors.Is(err, replica.ErrBusy) && r.lost(q.shard, attempt) {
 			if doubt {
 				err = replica.ErrOutcomeUnknown
 			}

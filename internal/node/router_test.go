@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +160,105 @@ func TestRouter_says_at_once_that_it_is_cut_off(t *testing.T) {
 				}
 				if took := time.Since(begin); took < test.after-2*maxRoutePause || took > test.after+maxRoutePause {
 					t.Errorf("answered after %v, want %v", took, test.after)
+				}
+			})
+		})
+	}
+}
+
+// mesh connects routers, but for those that do not hear each other.
+type mesh struct {
+	transport.Transport
+	self    transport.NodeID
+	routers map[transport.NodeID]*router
+	cut     map[[2]transport.NodeID]bool
+	sent    *atomic.Int64 // requests
+}
+
+func (m *mesh) reach(to transport.NodeID) bool {
+	return !m.cut[[2]transport.NodeID{m.self, to}] && !m.cut[[2]transport.NodeID{to, m.self}]
+}
+
+func (m *mesh) Send(to transport.NodeID, _ transport.Class, msg transport.Message) bool {
+	if !m.reach(to) {
+		return false
+	}
+	if msg.Kind == transport.KindRequest {
+		m.sent.Add(1)
+	}
+	go m.routers[to].receive(m.self, []transport.Message{msg})
+	return true
+}
+
+// namer is a replica that names its leader.
+type namer struct{ leader transport.NodeID }
+
+func (f namer) Propose(id shard.ID, _ shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+	done(shard.Result{}, &replica.NotLeaderError{Shard: id, Leader: f.leader})
+}
+
+func (f namer) Read(id shard.ID, _ replica.Consistency, _ uint64, _ []byte, _ time.Time, done func(shard.Result, error)) {
+	done(shard.Result{}, &replica.NotLeaderError{Shard: id, Leader: f.leader})
+}
+
+// A cable between two nodes may break while a third hears both: that one passes requests on.
+func TestRouter_goes_round_a_broken_cable(t *testing.T) {
+	id := shard.NewID(shard.Order, 0)
+	for name, test := range map[string]struct {
+		hosts []transport.NodeID // of the shard, which node 3 leads
+		knows bool               // the door knows who leads
+		cut   [][2]transport.NodeID
+		loop  bool // node 3 does not lead, and takes node 2 for the leader, which takes node 3
+		want  error
+		sent  int64 // requests, at most
+	}{
+		"the door has a replica":               {hosts: []transport.NodeID{1, 2, 3}, cut: [][2]transport.NodeID{{1, 3}}, sent: 4},
+		"the door has none":                    {hosts: []transport.NodeID{2, 3, 4}, cut: [][2]transport.NodeID{{1, 3}}, sent: 4},
+		"it knows the leader":                  {hosts: []transport.NodeID{1, 2, 3}, knows: true, cut: [][2]transport.NodeID{{1, 3}}, sent: 2},
+		"it hears only the one between":        {hosts: []transport.NodeID{2, 3, 4}, cut: [][2]transport.NodeID{{1, 3}, {1, 4}}, sent: 4},
+		"only one way is broken":               {hosts: []transport.NodeID{1, 2, 3}, knows: true, cut: [][2]transport.NodeID{{3, 1}}, sent: 2},
+		"none is":                              {hosts: []transport.NodeID{1, 2, 3}, knows: true, sent: 1},
+		"two that take each other for leaders": {hosts: []transport.NodeID{2, 3}, knows: true, cut: [][2]transport.NodeID{{1, 3}}, loop: true, want: &replica.NotLeaderError{}, sent: 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hosts, cut, sent := map[shard.ID][]transport.NodeID{id: test.hosts}, make(map[[2]transport.NodeID]bool), new(atomic.Int64)
+				for _, c := range test.cut {
+					cut[c] = true
+				}
+				routers := make(map[transport.NodeID]*router)
+				for n := transport.NodeID(1); n <= 4; n++ {
+					var replicas hosted = namer{3}
+					switch {
+					case n == 3 && test.loop:
+						replicas = namer{2}
+					case n == 3:
+						replicas = echo{}
+					case n == 1:
+						replicas = namer{} // it does not hear its leader
+					}
+					r, m := newRouter(n, replicas, nil, hosts), &mesh{self: n, routers: routers, cut: cut, sent: sent}
+					r.network, r.connected = m, m.reach
+					r.doubtful = func(to transport.NodeID) bool { return !m.reach(to) }
+					r.observe(id, map[bool]transport.NodeID{false: 3, true: 2}[n == 3 && test.loop])
+					routers[n] = r
+				}
+				door := routers[1]
+				if !test.knows {
+					door.forget(id, 3)
+				}
+				began := time.Now()
+				answers := make(chan error, 1)
+				door.propose(trace.ID{}, id, shard.Command{Payload: []byte("x")}, false, true, began.Add(time.Second), func(_ shard.Result, err error) { answers <- err })
+				err := <-answers
+				if want := (&replica.NotLeaderError{}); test.want == nil && err != nil || test.want != nil && !errors.As(err, &want) {
+					t.Errorf("propose: %v, want %v", err, test.want)
+				}
+				if took := time.Since(began); took > 100*time.Millisecond && test.want == nil {
+					t.Errorf("answered after %v", took)
+				}
+				if n := sent.Load(); n > test.sent {
+					t.Errorf("%d requests went over the network, want %d at most", n, test.sent)
 				}
 			})
 		})

@@ -19,10 +19,12 @@ import (
 //	  read:    consistency | at least 8 | payload
 //	  status, recover (for the node itself): 0 | payload
 //
-// and its response: version | status | leader 8 | result. A request without a trace is written as version 1.
+// The highest bit of op asks the receiver to pass a propose or a read on to the shard's leader, if that is another node. And
+// its response: version | status | leader 8 | result. A request without a trace is written as version 1.
 const (
 	wireVersion   = 1
 	tracedVersion = 2
+	relayBit      = 0x80
 )
 
 type op uint8
@@ -55,6 +57,8 @@ type request struct {
 	consistency replica.Consistency
 	atLeast     uint64
 	payload     []byte
+	// relay says that the receiver may pass it on, once: the sender does not reach the leader.
+	relay bool
 	// repeatable is for the sender: the request may be given up and sent again.
 	repeatable bool
 	// patient is for the sender, too: a leader is waited for even while none can be reached.
@@ -66,7 +70,11 @@ func (r *request) append(dst []byte) []byte {
 	if !r.trace.IsZero() {
 		version = tracedVersion
 	}
-	dst = append(dst, version, byte(r.op))
+	op := byte(r.op)
+	if r.relay {
+		op |= relayBit
+	}
+	dst = append(dst, version, op)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.shard))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(max(r.timeout.Milliseconds(), 0)))
 	if version == tracedVersion {
@@ -92,7 +100,7 @@ func decodeRequest(data []byte) (request, error) {
 		return request{}, errors.New("malformed request between nodes, or of another version")
 	}
 	r := request{
-		op: op(data[1]), shard: shard.ID(binary.LittleEndian.Uint32(data[2:])),
+		op: op(data[1] &^ relayBit), relay: data[1]&relayBit != 0, shard: shard.ID(binary.LittleEndian.Uint32(data[2:])),
 		timeout: time.Duration(binary.LittleEndian.Uint32(data[6:])) * time.Millisecond,
 	}
 	rest := data[10:]
@@ -111,7 +119,7 @@ func decodeRequest(data []byte) (request, error) {
 		r.consistency, r.atLeast, r.payload = replica.Consistency(flag), binary.LittleEndian.Uint64(rest), rest[8:]
 		return r, nil
 	case opStatus, opRecover:
-		if flag != 0 {
+		if flag != 0 || r.relay {
 			return request{}, errors.New("malformed request to a node")
 		}
 		r.payload = rest
@@ -124,7 +132,7 @@ func decodeRequest(data []byte) (request, error) {
 		r.wait, r.command = flag == 1, c
 		return r, nil
 	}
-	return request{}, fmt.Errorf("unknown request operation %d", data[1])
+	return request{}, fmt.Errorf("unknown request operation %d", r.op)
 }
 
 func encodeResponse(r shard.Result, err error) []byte {

@@ -23,6 +23,8 @@ func sampleRequests() []request {
 		{op: opRead, shard: shard.NewID(shard.Meta, 0), consistency: replica.Stale, payload: []byte{}},
 		{op: opPropose, shard: shard.NewID(shard.Order, 1), trace: trace.NewID(1, 2), command: shard.Command{Kind: shard.KindLogic, Payload: []byte("place")}},
 		{op: opRead, shard: shard.NewID(shard.Order, 1), trace: trace.NewID(3, 4), payload: []byte("find")},
+		{op: opRead, shard: shard.NewID(shard.Order, 1), trace: trace.NewID(3, 4), relay: true, payload: []byte("find")},
+		{op: opPropose, shard: shard.NewID(shard.Order, 1), relay: true, command: shard.Command{Kind: shard.KindLogic, Payload: []byte("place")}},
 		{op: opStatus, timeout: time.Second, payload: []byte{}},
 		{op: opRecover, shard: shard.NewID(shard.Order, 1), payload: []byte{0, 0, 0, 0, 0, 0, 0, 9}},
 	}
