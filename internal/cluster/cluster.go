@@ -72,7 +72,8 @@ type Group struct {
 	// Replica is the number of this node's replica, 0 when it has none.
 	Replica uint64
 	// Leads says that it leads and has applied an entry of its own term, so that no older leader has done anything that Members
-	// does not show. Joint says that a change of members is half done: two majorities count.
+	// does not show. Joint says that a change of members is half done: two majorities count, or would after a crash, for
+	// too few have it on their disks that only one does.
 	Leads, Joint bool
 	Members      []Member
 	// Commit is the last committed entry, for MoveProgress.

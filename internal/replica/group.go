@@ -45,6 +45,12 @@ type group struct {
 	leadTerm uint64
 	// termBegun says that this replica leads and an entry of its term is committed.
 	termBegun bool
+	// unsettled says that the members have changed in this leadership, and that a majority may not know it after a crash: nobody has
+	// been sent an entry since that tells how far is committed. Its own entry that does so is at settlesAt, once it is logged, and has a
+	// tag above settlesAfter.
+	unsettled    bool
+	settlesAfter uint64
+	settlesAt    uint64
 
 	// queue waits to be proposed, proposed to be seen in the log, logged to be committed.
 	queue      []proposal

@@ -455,9 +455,12 @@ func (h *Host) Reported(r Report) {
 	}
 }
 
-// proposeTick lets the leader's machine do what is due.
+// proposeTick lets the leader's machine do what is due. After a change of members one more entry is: a follower learns that the change is
+// committed with the entry after it, and keeps that with it. Only when a majority has may the replicas that have left go, for one
+// that comes back without knowing would want their votes (found by the simulator, seed 8000085).
 func (h *Host) proposeTick(g *group) {
-	if !g.leads() || g.tickProposed || g.nextDue == 0 || g.nextDue > h.logTime() {
+	due := g.nextDue != 0 && g.nextDue <= h.logTime() || g.unsettled && g.settlesAt == 0
+	if !g.leads() || g.tickProposed || !due {
 		return
 	}
 	g.tickProposed = true
@@ -664,6 +667,9 @@ func (h *Host) matchProposed(g *group, entries []*pb.Entry) {
 		b := g.proposed[0]
 		g.proposed = g.proposed[1:]
 		b.index, b.term = e.GetIndex(), e.GetTerm()
+		if g.unsettled && g.settlesAt == 0 && b.tag > g.settlesAfter {
+			g.settlesAt = b.index
+		}
 		// Entries of an earlier leadership at this place or later are not in this log any more. Whether another
 		// replica still has them and makes them count cannot be known here.
 		for n := len(g.logged); n > 0 && g.logged[n-1].index >= b.index; n-- {
@@ -689,9 +695,11 @@ func (h *Host) apply(g *group, entries []*pb.Entry) {
 		invariant.Check(index == g.handed+1, "replica %s: entry %d is committed after %d", g.id, index, g.handed)
 		g.handed = index
 		g.termBegun = g.termBegun || g.leads() && e.GetTerm() == g.leadTerm
+		g.unsettled = g.unsettled && index != g.settlesAt
 		t.bytes += entryBytes(e)
 		if e.GetType() != pb.EntryNormal {
 			g.reconfigure(e, h.cfg.Process)
+			g.unsettled, g.settlesAfter, g.settlesAt = g.leads(), h.tags, 0
 			t.members = append(t.members, memberChange{index, g.membership})
 		}
 		for len(g.logged) > 0 && g.logged[0].index <= index {
@@ -737,7 +745,7 @@ func (h *Host) noteLeadership(g *group) {
 	if term == g.leadTerm {
 		return
 	}
-	g.leadTerm, g.termBegun = term, false
+	g.leadTerm, g.termBegun, g.unsettled = term, false, false
 	g.tickProposed = false
 	h.task(g, &Task{kind: taskLead})
 	if term != 0 {

@@ -7,7 +7,7 @@ import (
 
 // Group says what the replica knows in the planner's words.
 func (s *Status) Group() cluster.Group {
-	g := cluster.Group{Replica: s.Replica, Leads: s.Leads, Joint: s.Joint, Commit: s.Commit}
+	g := cluster.Group{Replica: s.Replica, Leads: s.Leads, Joint: s.Joint || s.Settling, Commit: s.Commit}
 	for _, r := range s.Replicas {
 		g.Members = append(g.Members, cluster.Member{
 			ID: r.ID, Node: uint64(r.Node), Voter: r.Voter, Learner: r.Learner, Active: r.Active, CaughtUp: r.CaughtUp, Match: r.Match,

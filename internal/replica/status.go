@@ -19,8 +19,9 @@ type Status struct {
 	// Leads says that it leads and that an entry of its own term is committed, so that no earlier leader has changed members in a
 	// way that Replicas does not show.
 	Leads bool
-	// Joint says that a change of members is half done: two majorities count.
-	Joint bool
+	// Joint says that a change of members is half done: two majorities count. Settling says, on the leader, that they would again
+	// after a crash, for too few have it on their disks that the change is done.
+	Joint, Settling bool
 	// Leader is the node that leads, 0 when none is known.
 	Leader transport.NodeID
 	Term   uint64
@@ -53,7 +54,7 @@ func (h *Host) Status() []Status {
 	for _, g := range h.order {
 		last, conf := g.log.last(), g.membership.conf
 		s := Status{
-			Shard: g.id, Replica: g.replica, Member: g.membership.contains(g.replica), Joint: len(conf.VotersOutgoing) > 0,
+			Shard: g.id, Replica: g.replica, Member: g.membership.contains(g.replica), Joint: len(conf.VotersOutgoing) > 0, Settling: g.unsettled,
 			Leads: g.leads() && g.termBegun, Leader: g.node(g.leader), Term: g.hard.term,
 			First: g.log.trunc.index + 1, Last: last, LastTerm: g.log.term(last), Commit: max(g.hard.commit, g.handed), Applied: g.applied, Durable: g.durable,
 			LogBytes: g.log.bytes, Queued: len(g.queue), Reads: len(g.readQueue) + len(g.readAsked) + len(g.readWaiting),
