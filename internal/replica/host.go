@@ -126,7 +126,7 @@ func (h *Host) Tick() {
 		}
 		g.raft.Tick()
 		h.touch(g)
-		if g.leads() && h.silence(g) == resignTicks {
+		if g.leads() && h.silence(g) == resignTicks(h.cfg.ElectionTicks) {
 			h.resign(g)
 		}
 		g.blocked = false
@@ -157,13 +157,14 @@ const (
 	sweepTicks = 2
 	// preferTicks is the time between looks at whether the preferred replica could lead again, and it has to be so
 	// preferLooks times in a row: one that comes and goes does not get the leadership each time.
-	preferTicks = 20
-	preferLooks = 3
-	// resignTicks is how long a leader hears of no majority before it has another one campaign: less than any follower's election
-	// timeout, more than a pause of all others that is none.
-	resignTicks   = 8
+	preferTicks   = 20
+	preferLooks   = 3
 	truncateTicks = 4
 )
+
+// resignTicks is how long a leader hears of no majority before it has another one campaign: 0.8 of the shortest election timeout, so that no
+// follower is about to campaign by itself, and more than a pause of all others that is none.
+func resignTicks(electionTicks int) uint64 { return uint64(max(1, electionTicks*4/5)) }
 
 func (h *Host) inTicks(d time.Duration) int { return max(1, int(d/h.cfg.TickInterval)) }
 

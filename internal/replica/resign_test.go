@@ -49,7 +49,7 @@ func TestALeaderThatIsDeafForAMomentStays(t *testing.T) {
 	term := was.host.groups[reg].leadTerm
 	for range 20 {
 		c.deafen(was.id, true)
-		for range resignTicks - 2 { // one more passes before an answer is back
+		for range resignTicks(DefaultConfig().ElectionTicks) - 2 { // one more passes before an answer is back
 			c.tick()
 		}
 		c.deafen(was.id, false)
