@@ -62,8 +62,10 @@ type Node struct {
 	webhooks  *webhooks
 	client    *Client
 	http      *rest.Server
-	boot      uint64          // number of this start
-	process   uint64          // drawn at this start
+	boot      uint64 // number of this start
+	process   uint64 // drawn at this start
+	countBoot func(uint64) error
+	counted   bool            // this start is, on disk
 	drain     chan struct{}   // closed to end the event streams
 	listeners [2]net.Listener // HTTP, peers
 }
@@ -146,7 +148,8 @@ func (n *Node) openStore(ctx context.Context) error {
 	}
 	n.cfg.ID, n.cfg.ClusterID, n.cfg.Layout, n.cfg.Replicas = n.identity.Node, n.identity.Cluster, n.identity.layout(), n.identity.Replicas
 	n.log = n.log.With("node", n.cfg.ID)
-	n.boot, err = countBoot(engine)
+	n.countBoot = func(boot uint64) error { return countBoot(engine, boot) }
+	n.boot, err = nextBoot(engine)
 	return err
 }
 

@@ -13,11 +13,12 @@ import (
 	"hanse/internal/store"
 )
 
-// bootKey counts the starts of the node. It lies outside the replicas' keys.
+// bootKey counts the starts of the node that the cluster may know of. It lies outside the replicas' keys.
 var bootKey = []byte("n/boot")
 
-// countBoot adds one to the number of starts, on disk before it is used.
-func countBoot(e store.Engine) (uint64, error) {
+// nextBoot returns the number of this start: one more than the last that the cluster may know of. It is not counted yet: an old copy of a
+// directory, which is refused, must not come to a number that is new by being started again and again.
+func nextBoot(e store.Engine) (uint64, error) {
 	data, err := e.Get(bootKey)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, fmt.Errorf("read boot counter: %w", err)
@@ -30,14 +31,18 @@ func countBoot(e store.Engine) (uint64, error) {
 		}
 		boot = known
 	}
-	boot++
+	return boot + 1, nil
+}
+
+// countBoot counts a start, on disk before the cluster hears of it.
+func countBoot(e store.Engine, boot uint64) error {
 	b := e.NewBatch()
 	defer b.Close()
 	b.Set(bootKey, binary.AppendUvarint(nil, boot))
 	if err := e.Apply(b, true); err != nil {
-		return 0, fmt.Errorf("write boot counter: %w", err)
+		return fmt.Errorf("write boot counter: %w", err)
 	}
-	return boot, nil
+	return nil
 }
 
 // registerPause is the time between attempts to register; the first may come before there is a leader.
@@ -55,6 +60,12 @@ func (n *Node) register(ctx context.Context) error {
 	for {
 		err := n.found(ctx)
 		if err == nil {
+			err = n.directory.refresh(ctx)
+		}
+		if err == nil {
+			err = n.count()
+		}
+		if err == nil {
 			err = n.client.tell(ctx, m, new(metapb.Node))
 		}
 		refused, ok := errors.AsType[*reject.Rejection](err)
@@ -71,4 +82,24 @@ func (n *Node) register(ctx context.Context) error {
 		case <-time.After(registerPause):
 		}
 	}
+}
+
+// count counts this start, unless the cluster has seen another one with its number: then the directory is an old copy, and stays as it is.
+func (n *Node) count() error {
+	if n.counted {
+		return nil
+	}
+	k := n.directory.now()
+	if !k.confirmed {
+		return errNotFounded // it is asked again
+	}
+	if seen := k.nodes[n.cfg.ID]; seen.GetRegisteredAt() != 0 && seen.Process != n.process && seen.Boot >= n.boot {
+		return &reject.Rejection{Code: reject.StaleNode, Detail: fmt.Sprintf("node %d says that it has been started %d times, but the cluster has seen %d: "+
+			"its directory is an old copy, or used twice", n.cfg.ID, n.boot, seen.Boot)}
+	}
+	if err := n.countBoot(n.boot); err != nil {
+		return err
+	}
+	n.counted = true
+	return nil
 }

@@ -50,14 +50,14 @@ func starter(t *testing.T, meta *soleShard, boot, process uint64) *Node {
 	cfg := member()
 	id := shard.NewID(shard.Meta, 0)
 	e := memstore.NewDisk().Open()
-	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), boot: boot, process: process, identity: cfg.identity()}
+	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), boot: boot, process: process, identity: cfg.identity(), countBoot: func(uint64) error { return nil }}
 	var err error
 	if n.directory, err = openDirectory(cfg.ID, e, cfg.firstView(n.identity), time.Now, n.log); err != nil {
 		t.Fatal(err)
 	}
 	r := newRouter(transport.NodeID(cfg.ID), meta, nil, map[shard.ID][]transport.NodeID{id: {transport.NodeID(cfg.ID)}})
 	n.client = &Client{router: r, layout: cfg.Layout, operator: &operator{directory: n.directory}}
-	n.client.operator.client = n.client
+	n.client.operator.client, n.directory.look = n.client, n.client.look
 	return n
 }
 
@@ -98,6 +98,20 @@ func TestRegister_waits_for_a_leader_and_refuses_old_copies(t *testing.T) {
 		}
 		if err := starter(t, meta, 8, 73).register(t.Context()); err != nil {
 			t.Errorf("the next start: %v", err)
+		}
+		// Whoever starts what has ended does so with an old copy, too.
+		copied := memstore.NewDisk().Open()
+		set(t, copied, bootKey, []byte{6})
+		for i := range uint64(5) {
+			boot, err := nextBoot(copied)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := starter(t, meta, boot, 80+i)
+			n.countBoot = func(boot uint64) error { return countBoot(copied, boot) }
+			if err := n.register(t.Context()); err == nil || !strings.Contains(err.Error(), "old copy") {
+				t.Errorf("start %d of an old copy: register = %v, want the refusal", i+1, err)
+			}
 		}
 	})
 }

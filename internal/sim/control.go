@@ -55,7 +55,7 @@ func (c *control) round() {
 			n.w.net.send(frame{from: n, to: other, class: transport.Raft}) // a heartbeat
 		}
 	}
-	if !c.registered {
+	if !c.registered && (c.view != nil || n.boot == 0) {
 		c.register()
 	}
 	if c.view == nil || n.rng.chance(0.7) { // others act on a plan that is older
@@ -87,10 +87,19 @@ func (c *control) tell(m *metapb.Command, done replica.Done) {
 
 func ignore(shard.Result, error) {}
 
+// register tells the cluster of this start, and counts it before. A start whose number the cluster has seen is refused, and not counted: an
+// old copy must not come to a number that is new by being started again and again.
 func (c *control) register() {
 	n := c.n
+	for _, m := range c.view.GetNodes() {
+		if m.Id == uint64(n.id) && m.RegisteredAt != 0 && m.Process != n.life && m.Boot >= n.says && n.stale {
+			n.refused("the cluster has seen a later start of it")
+			return
+		}
+	}
+	n.boot = n.says
 	m := &metapb.Command{Body: &metapb.Command_Register{Register: &metapb.Register{Node: &metapb.Node{
-		Id: uint64(n.id), Boot: n.boot, Process: n.life, Features: cluster.FeatureLevel,
+		Id: uint64(n.id), Boot: n.says, Process: n.life, Features: cluster.FeatureLevel,
 	}}}}
 	c.tell(m, n.once(func(r shard.Result, err error) {
 		switch {
@@ -103,7 +112,7 @@ func (c *control) register() {
 		case r.Code == reject.NodeRemoved:
 			n.leave()
 		default:
-			n.w.fail("registration", "node %d, boot %d: %s %s", n.id, n.boot, r.Code, r.Detail)
+			n.w.fail("registration", "node %d, boot %d: %s %s", n.id, n.says, r.Code, r.Detail)
 		}
 	}))
 }
@@ -123,6 +132,7 @@ func (c *control) look() {
 		if v.Cluster != nil && v.Cluster.Version >= c.view.GetCluster().GetVersion() {
 			c.view = v
 		}
+		n.w.net.learn(v.Nodes)
 	}))
 	n.wake()
 }

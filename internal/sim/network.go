@@ -22,7 +22,7 @@ type network struct {
 	base [][]int64                    // of each link, permanent
 	last [transport.Classes][][]int64 // arrival of the latest frame
 	cut  [][]bool
-	// known has the newest start of each node that another has heard of.
+	// known has the newest start of each node that another has read of in the plan.
 	known []start
 }
 
@@ -47,7 +47,7 @@ func newNetwork(w *World) *network {
 // connected says whether a stream between two nodes is up: both processes live and neither direction is cut.
 func (n *network) connected(a, b transport.NodeID) bool {
 	from := n.w.node(a)
-	return !n.refuses(a, start{from.boot, from.life}) && n.w.node(b).life != 0 && !n.cut[a][b] && !n.cut[b][a]
+	return !n.refuses(a, start{from.says, from.life}) && n.w.node(b).life != 0 && !n.cut[a][b] && !n.cut[b][a]
 }
 
 func (n *network) heal() {
@@ -59,7 +59,7 @@ func (n *network) heal() {
 // send sends messages in one frame, apart from those that faults strike.
 func (n *network) send(f frame) {
 	p := &n.w.plan
-	f.start = start{f.from.boot, f.from.life}
+	f.start = start{f.from.says, f.from.life}
 	loss, dup, reorder := 0.0, 0.0, 0.0
 	if !n.w.calm {
 		loss, dup, reorder = p.rate(Loss), p.rate(Duplicate), p.rate(Reorder)
@@ -140,9 +140,6 @@ func (n *network) arrive(f frame, what string) {
 			n.w.after(n.w.faults.between(0, refusalTakes), from, "refusal", func() { from.refused("the others refuse it: its disk is an old copy") })
 		}
 		return
-	}
-	if f.start.life > n.known[f.from.id].life {
-		n.known[f.from.id] = f.start
 	}
 	to.control.heard[f.from.id] = n.w.now
 	if to.pausedUntil > n.w.now {

@@ -37,9 +37,9 @@ type node struct {
 	stalledUntil, pausedUntil int64
 	// failing says that the next write fails.
 	failing bool
-	// boot counts the starts, on disk. Stale says that the disk is an old copy; gone that the node never comes back, and waiting that
+	// boot counts the starts that the cluster may know of, on disk, and this one is number says. Stale says that the disk is an old copy; gone that the node never comes back, and waiting that
 	// none has come in its place yet.
-	boot                 uint64
+	boot, says           uint64
 	stale, gone, waiting bool
 
 	life     uint64
@@ -113,7 +113,7 @@ func (n *node) start() {
 	w := n.w
 	w.lives++
 	n.life = w.lives
-	n.boot++
+	n.says = n.boot + 1
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = n.id, n.life
 	w.plan.configure(&cfg)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"hanse/api/metapb"
 	"hanse/internal/store/memstore"
 	"hanse/internal/transport"
 )
@@ -51,6 +52,15 @@ func (w *World) putBack(n *node, c oldCopy) {
 	n.crash("an old copy of its disk is put back")
 	n.disk, n.boot, n.stale = c.disk, c.boot, !w.mutant.or().hearOldBoots
 	w.hit(probeOldDisk)
+}
+
+// learn takes what the plan says of starts.
+func (n *network) learn(nodes []*metapb.Node) {
+	for _, m := range nodes {
+		if k := &n.known[m.Id]; m.Boot > k.boot {
+			*k = start{m.Boot, m.Process}
+		}
+	}
 }
 
 // refuses reports whether peers do not listen to a process: a start that is known already was another one.
