@@ -123,7 +123,7 @@ func (w *World) moveAny() {
 // operatorActs drains a node, has its replicas moved away, takes it back, or wants another node to lead a shard.
 func (w *World) operatorActs() {
 	v := w.view()
-	if v == nil {
+	if len(v.GetNodes()) == 0 { // none has registered yet
 		return
 	}
 	if w.faults.chance(0.4) {
