@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,15 +11,31 @@ import (
 	"hanse/internal/transport"
 )
 
-// beats brings the messages of one node's heart to another's.
+// beats brings the messages of one node's heart to another's, in their order, as a stream does.
 type beats struct {
 	transport.Transport
-	from transport.NodeID
-	to   *heart
+	from  transport.NodeID
+	to    atomic.Pointer[heart]
+	queue chan transport.Message
+}
+
+func newBeats(t *testing.T, from transport.NodeID) *beats {
+	b := &beats{from: from, queue: make(chan transport.Message, 100)}
+	go func() {
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case m := <-b.queue:
+				b.to.Load().receive(from, &m)
+			}
+		}
+	}()
+	return b
 }
 
 func (b *beats) Send(_ transport.NodeID, _ transport.Class, m transport.Message) bool {
-	go b.to.receive(b.from, &m)
+	b.queue <- m
 	return true
 }
 
@@ -25,11 +43,14 @@ func (b *beats) Send(_ transport.NodeID, _ transport.Class, m transport.Message)
 func TestHeart_tells_that_its_node_is_about_to_stop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
-		a, b := newHeart(1, nil, time.Now, log), newHeart(2, nil, time.Now, log)
-		a.network, b.network = &beats{from: 1, to: b}, &beats{from: 2, to: a}
+		toA, toB := newBeats(t, 2), newBeats(t, 1)
+		a, b := newHeart(1, toB, time.Now, log), newHeart(2, toA, time.Now, log)
+		toA.to.Store(a)
+		toB.to.Store(b)
 		a.setPeers([]uint64{2})
 		b.setPeers([]uint64{1})
-		go func() { _ = a.run(t.Context()) }() // they end with the test, and have no errors
+		ctx, end := context.WithCancel(t.Context())
+		go func() { _ = a.run(ctx) }() // they end with the context, and have no errors
 		go func() { _ = b.run(t.Context()) }()
 		time.Sleep(5 * time.Second)
 		if !b.well(1) || !a.well(2) {
@@ -44,15 +65,15 @@ func TestHeart_tells_that_its_node_is_about_to_stop(t *testing.T) {
 		if b.well(1) {
 			t.Error("forgotten by the next look at all nodes")
 		}
-		again := newHeart(1, &beats{from: 1, to: b}, time.Now, log)
+		end()
+		synctest.Wait()
+		again := newHeart(1, toB, time.Now, log)
 		again.setPeers([]uint64{2})
-		b.network = &beats{from: 2, to: again}
-		a.network = nobody{}
+		toA.to.Store(again)
 		go func() { _ = again.run(t.Context()) }()
 		time.Sleep(time.Second)
-		if b.well(1) {
-			return
+		if !b.well(1) {
+			t.Error("not chosen after it is back")
 		}
-		t.Error("not chosen after it is back")
 	})
 }
