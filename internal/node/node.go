@@ -65,7 +65,6 @@ type Node struct {
 	boot      uint64 // number of this start
 	process   uint64 // drawn at this start
 	countBoot func(uint64) error
-	counted   bool            // this start is, on disk
 	drain     chan struct{}   // closed to end the event streams
 	listeners [2]net.Listener // HTTP, peers
 }

@@ -59,7 +59,7 @@ func (n *Node) register(ctx context.Context) error {
 	}}}}
 	for {
 		err := n.found(ctx)
-		if err == nil {
+		if err == nil && !n.directory.now().confirmed { // founding has read it already
 			err = n.directory.refresh(ctx)
 		}
 		if err == nil {
@@ -86,9 +86,6 @@ func (n *Node) register(ctx context.Context) error {
 
 // count counts this start, unless the cluster has seen another one with its number: then the directory is an old copy, and stays as it is.
 func (n *Node) count() error {
-	if n.counted {
-		return nil
-	}
 	k := n.directory.now()
 	if !k.confirmed {
 		return errNotFounded // it is asked again
@@ -97,9 +94,5 @@ func (n *Node) count() error {
 		return &reject.Rejection{Code: reject.StaleNode, Detail: fmt.Sprintf("node %d says that it has been started %d times, but the cluster has seen %d: "+
 			"its directory is an old copy, or used twice", n.cfg.ID, n.boot, seen.Boot)}
 	}
-	if err := n.countBoot(n.boot); err != nil {
-		return err
-	}
-	n.counted = true
-	return nil
+	return n.countBoot(n.boot)
 }

@@ -343,6 +343,9 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 	return all
 }
 
+// reaches says whether a node is connected and well; this one is.
+func (r *router) reaches(n transport.NodeID) bool { return n == r.self || r.connected(n) && r.well(n) }
+
 // lost reports whether too few of a shard's hosts can be reached from here for it to have a leader among them, and none that has been asked so
 // far knows of another. If the shard has one all the same, this node is the one that is cut off, and the caller had better ask another.
 func (r *router) lost(id shard.ID, attempt int) bool {
@@ -352,7 +355,7 @@ func (r *router) lost(id shard.ID, attempt int) bool {
 	hosts := (*r.hosts.Load())[id]
 	reached := 0
 	for _, h := range hosts {
-		if h == r.self || r.connected(h) && r.well(h) {
+		if r.reaches(h) {
 			reached++
 		}
 	}
@@ -365,7 +368,7 @@ func (r *router) missing(id shard.ID) string {
 	var all, away []uint64
 	for _, h := range slices.Sorted(slices.Values((*r.hosts.Load())[id])) {
 		all = append(all, uint64(h))
-		if h != r.self && !(r.connected(h) && r.well(h)) {
+		if !r.reaches(h) {
 			away = append(away, uint64(h))
 		}
 	}

@@ -19,8 +19,8 @@ import (
 //	  read:    consistency | at least 8 | payload
 //	  status, recover (for the node itself): 0 | payload
 //
-// The highest bit of op asks the receiver to pass a propose or a read on to the shard's leader, if that is another node. And
-// its response: version | status | leader 8 | result. A request without a trace is written as version 1.
+// The highest bit of op asks the receiver to pass a propose or a read on to the shard's leader, if that is another node.
+// The response: version | status | leader 8 | result. A request without a trace is written as version 1.
 const (
 	wireVersion   = 1
 	tracedVersion = 2

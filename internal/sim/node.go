@@ -37,8 +37,8 @@ type node struct {
 	stalledUntil, pausedUntil int64
 	// failing says that the next write fails.
 	failing bool
-	// boot counts the starts that the cluster may know of, on disk, and this one is number says. Stale says that the disk is an old copy; gone that the node never comes back, and waiting that
-	// none has come in its place yet.
+	// boot counts the starts that the cluster may know of, on disk, and this one is number says. Stale says that the disk is an old
+	// copy; gone that the node never comes back, and waiting that none has come in its place yet.
 	boot, says           uint64
 	stale, gone, waiting bool
 
