@@ -343,8 +343,9 @@ func (r *router) able(id shard.ID) []transport.NodeID {
 	return all
 }
 
-// reaches says whether a node is connected and well; this one is.
-func (r *router) reaches(n transport.NodeID) bool { return n == r.self || r.connected(n) && r.well(n) }
+// reaches says whether a node can be reached; this one can. One that is not well votes all the same: it may have come back just now, or be
+// about to hand its leaderships over.
+func (r *router) reaches(n transport.NodeID) bool { return n == r.self || r.connected(n) }
 
 // lost reports whether too few of a shard's hosts can be reached from here for it to have a leader among them, and none that has been asked so
 // far knows of another. If the shard has one all the same, this node is the one that is cut off, and the caller had better ask another.
@@ -362,7 +363,7 @@ func (r *router) lost(id shard.ID, attempt int) bool {
 	return len(hosts) > 0 && reached <= len(hosts)/2
 }
 
-// missing names the hosts of a shard that are away or not well, for people: "; of its nodes 1, 4, 5 these are missing: 4, 5". Empty when
+// missing names the hosts of a shard that cannot be reached, for people: "; of its nodes 1, 4, 5 these are missing: 4, 5". Empty when
 // none is.
 func (r *router) missing(id shard.ID) string {
 	var all, away []uint64

@@ -132,13 +132,15 @@ func (nobody) Send(transport.NodeID, transport.Class, transport.Message) bool { 
 func TestRouter_says_at_once_that_it_is_cut_off(t *testing.T) {
 	id := shard.NewID(shard.Order, 0)
 	for name, test := range map[string]struct {
-		unwell  []transport.NodeID
+		away    []transport.NodeID
+		unwell  []transport.NodeID // reached, but stopping or on probation
 		deliver bool
 		after   time.Duration
 	}{
-		"two of three are away":             {unwell: []transport.NodeID{2, 3}, after: 0},
-		"its outbox waits all the same":     {unwell: []transport.NodeID{2, 3}, deliver: true, after: 10 * time.Second},
-		"an election, one of three is away": {unwell: []transport.NodeID{3}, after: 10 * time.Second},
+		"two of three are away":                        {away: []transport.NodeID{2, 3}, after: 0},
+		"its outbox waits all the same":                {away: []transport.NodeID{2, 3}, deliver: true, after: 10 * time.Second},
+		"an election, one of three is away":            {away: []transport.NodeID{3}, after: 10 * time.Second},
+		"one has just stopped, one has just come back": {away: []transport.NodeID{3}, unwell: []transport.NodeID{2}, after: 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -146,8 +148,8 @@ func TestRouter_says_at_once_that_it_is_cut_off(t *testing.T) {
 				r := newRouter(1, &elector{from: begin.Add(time.Hour)}, nil, map[shard.ID][]transport.NodeID{id: {1, 2, 3}})
 				r.network = nobody{}
 				r.observe(id, 1) // only this node is asked, and leads no longer
-				r.well = func(n transport.NodeID) bool { return !slices.Contains(test.unwell, n) }
-				r.connected = r.well
+				r.connected = func(n transport.NodeID) bool { return !slices.Contains(test.away, n) }
+				r.well = func(n transport.NodeID) bool { return r.connected(n) && !slices.Contains(test.unwell, n) }
 				answers := make(chan error, 1)
 				done := func(_ shard.Result, err error) { answers <- err }
 				if test.deliver {
