@@ -75,7 +75,7 @@ type Config struct {
 	// their first answer at once. Default 65536.
 	MaxSettling int
 
-	// SnapshotBytesPerSecond bounds what this node sends in snapshots. Default 32 MiB/s.
+	// SnapshotBytesPerSecond bounds what this node sends in snapshots. Default 16 MiB/s.
 	SnapshotBytesPerSecond int
 	// SnapshotTimeout ends a snapshot that has not arrived. Default 10 min.
 	SnapshotTimeout time.Duration
@@ -103,7 +103,7 @@ func DefaultConfig() Config {
 		FlushInterval: 200 * time.Millisecond, FlushBytes: 4 << 20, IdleSync: time.Second,
 		RetainEntries: 4096, RetainBytes: 2 << 20, TruncateEntries: 100, TruncateBytes: 64 << 10, HoldBytes: 64 << 20, CacheBytes: 4 << 20,
 		ApplyWorkers: 2, MaxSettling: 1 << 16,
-		SnapshotBytesPerSecond: 32 << 20, SnapshotTimeout: 10 * time.Minute, SnapshotPause: time.Second,
+		SnapshotBytesPerSecond: 16 << 20, SnapshotTimeout: 10 * time.Minute, SnapshotPause: time.Second,
 		SlowDisk: time.Second, DeadDisk: 10 * time.Second,
 		PreferLeaders: true,
 	}

@@ -518,7 +518,7 @@ func (n *Node) sendSnapshot(ctx context.Context, s *Sending) {
 const ackPatience = 10 * time.Second
 
 func (n *Node) stream(ctx context.Context, s *Sending, answers <-chan *transport.Message) error {
-	limit := rate.NewLimiter(rate.Limit(n.cfg.SnapshotBytesPerSecond), max(n.cfg.SnapshotBytesPerSecond, 2*chunkBytes))
+	limit := rate.NewLimiter(rate.Limit(n.cfg.SnapshotBytesPerSecond), chunkBytes) // no burst: orders share the processors with it
 	sent, acked := uint64(0), uint64(0)
 	ended := false
 	for !ended || acked < sent {

@@ -112,7 +112,8 @@ func (s *Sending) Next() (*transport.Message, error) {
 		}
 		s.more = s.rows.Next()
 	}
-	body := binary.AppendUvarint([]byte{chunkRows}, s.sequence)
+	body := append(make([]byte, 0, chunkBytes+chunkBytes/8), chunkRows) // grown, it would be copied and paged in twice
+	body = binary.AppendUvarint(body, s.sequence)
 	head := len(body)
 	skip := len(groupKey(s.Group, ""))
 	for s.more && len(body) < chunkBytes {
