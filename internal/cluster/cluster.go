@@ -35,7 +35,8 @@ type Config struct {
 	// DownAfter is how long a node has to be dead before its replicas are rebuilt elsewhere, in ms. Default 5 min. The cluster's own
 	// setting, where there is one, goes before it.
 	DownAfter int64
-	// MaxIncoming and MaxOutgoing bound the moves to and from one node, MaxMoves those of the cluster. Defaults 2, 2, 4.
+	// MaxIncoming and MaxOutgoing bound the moves to and from one node, MaxMoves those of the cluster. Defaults 1, 1, 4: what a move
+	// costs a node, in copying and in compacting what is gone, it costs the orders there.
 	MaxIncoming, MaxOutgoing, MaxMoves int
 	// GiveUpAfter is how long a new replica may take to catch up before the move is given up and planned anew, in ms. Default 10 min.
 	GiveUpAfter int64
@@ -43,7 +44,7 @@ type Config struct {
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{DownAfter: 5 * 60_000, MaxIncoming: 2, MaxOutgoing: 2, MaxMoves: 4, GiveUpAfter: 10 * 60_000}
+	return Config{DownAfter: 5 * 60_000, MaxIncoming: 1, MaxOutgoing: 1, MaxMoves: 4, GiveUpAfter: 10 * 60_000}
 }
 
 // Actions are commands for the meta shard; any may be absent.
