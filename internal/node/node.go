@@ -65,8 +65,8 @@ type Node struct {
 	boot      uint64 // number of this start
 	process   uint64 // drawn at this start
 	countBoot func(uint64) error
-	drain     chan struct{}   // closed to end the event streams
-	listeners [2]net.Listener // HTTP, peers
+	drain     chan struct{} // closed to end the event streams
+	peers     net.Listener
 }
 
 // Open prepares a node: it checks and opens the data directory and takes the ports, and asks to be admitted where it has to. Nothing
@@ -81,7 +81,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error
 			err = errors.Join(err, n.release())
 		}
 	}()
-	if err := n.listen(); err != nil {
+	if err := n.takePorts(); err != nil {
 		return nil, err
 	}
 	if err := n.openStore(ctx); err != nil {
@@ -94,33 +94,43 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error
 	return n, nil
 }
 
-func (n *Node) listen() error {
-	for i, addr := range []string{n.cfg.HTTPAddr, n.cfg.PeerAddr} {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w (is another node running there?)", addr, err)
-		}
-		n.listeners[i] = l
+// takePorts listens for peers. HTTP and gossip open their own ports later; one that is taken is to be known now, before the node joins.
+func (n *Node) takePorts() (err error) {
+	if n.peers, err = listen(n.cfg.PeerAddr); err != nil {
+		return err
 	}
-	if n.cfg.GossipAddr == "" {
-		return nil
+	if err := free(n.cfg.HTTPAddr); err != nil || n.cfg.GossipAddr == "" {
+		return err
 	}
-	// Gossip opens its own, later; a port that is taken is to be known now, before the node joins.
-	l, err := net.Listen("tcp", n.cfg.GossipAddr)
-	if err == nil {
-		err = l.Close()
+	if err := free(n.cfg.GossipAddr); err != nil {
+		return err
 	}
-	var p net.PacketConn
-	if err == nil {
-		p, err = net.ListenPacket("udp", n.cfg.GossipAddr)
-	}
-	if err == nil {
-		err = p.Close()
-	}
+	p, err := net.ListenPacket("udp", n.cfg.GossipAddr)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w (is another node running there?)", n.cfg.GossipAddr, err)
+		return taken(n.cfg.GossipAddr, err)
 	}
-	return nil
+	return p.Close()
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, taken(addr, err)
+	}
+	return l, nil
+}
+
+// free returns an error when a port is taken.
+func free(addr string) error {
+	l, err := listen(addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func taken(addr string, err error) error {
+	return fmt.Errorf("listen on %s: %w (is another node running there?)", addr, err)
 }
 
 func (n *Node) openStore(ctx context.Context) error {
@@ -275,10 +285,15 @@ func (n *Node) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, inner := errgroup.WithContext(inner)
-	g.Go(func() error { return n.network.Run(inner, n.listeners[1]) })
+	g.Go(func() error { return n.network.Run(inner, n.peers) })
 	g.Go(func() error { return n.router.run(inner) })
 	g.Go(func() error { return n.heart.run(inner) })
-	if err := n.admission(ctx); err != nil { // before this node takes part in anything
+	err := n.admission(ctx) // before this node takes part in anything
+	var door net.Listener
+	if err == nil {
+		door, err = listen(n.cfg.HTTPAddr) // not sooner: callers would wait at a port that nobody serves instead of asking another node
+	}
+	if err != nil {
 		stop()
 		_ = g.Wait() // they end because of that
 		return errors.Join(err, n.release())
@@ -294,7 +309,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.register(inner) })
 	n.http.BaseContext = func(net.Listener) context.Context { return inner }
 	g.Go(func() error {
-		if err := n.http.Serve(n.listeners[0]); !errors.Is(err, http.ErrServerClosed) {
+		if err := n.http.Serve(door); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)
 		}
 		return nil
@@ -313,7 +328,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.handOver(inner)
 	}
 	stop()
-	err := g.Wait()
+	err = g.Wait()
 	if errors.Is(err, context.Canceled) || errors.Is(err, errDecommissioned) {
 		err = nil // that is how it ends
 	}
@@ -392,10 +407,8 @@ func (n *Node) lives(id transport.NodeID) uint64 {
 }
 
 func (n *Node) release() error {
-	for _, l := range n.listeners {
-		if l != nil {
-			_ = l.Close() // closed already after an orderly stop
-		}
+	if n.peers != nil {
+		_ = n.peers.Close() // closed already after an orderly stop
 	}
 	if n.engine == nil {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -51,7 +52,7 @@ func startCluster(tb testing.TB, n int) *fleet {
 	return c
 }
 
-func (c *fleet) start(i int) {
+func (c *fleet) open(i int) *Node {
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.ID, cfg.ClusterID, cfg.Bootstrap = c.dirs[i], uint64(i+1), "test", true
 	cfg.HTTPAddr, cfg.PeerAddr, cfg.Peers, cfg.PSP = c.peers[i].HTTP, c.peers[i].Peer, c.peers, c.psp
@@ -60,6 +61,11 @@ func (c *fleet) start(i int) {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
+	return n
+}
+
+func (c *fleet) start(i int) {
+	n := c.open(i)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -127,6 +133,22 @@ func (c *fleet) do(i int, method, path, key string, body any) (int, map[string]a
 }
 
 type m = map[string]any
+
+// A caller that meets a node which is just starting asks another one at once, and does not wait at a port that nobody serves yet.
+func TestNode_opens_its_door_when_it_serves(t *testing.T) {
+	c := startCluster(t, 1)
+	c.stop(0)
+	n := c.open(0)
+	if conn, err := net.Dial("tcp", c.peers[0].HTTP); err == nil {
+		conn.Close()
+		t.Error("a node that is opened, and does not run yet, takes connections")
+	}
+	if err := n.release(); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	c.ready(0)
+}
 
 func TestCluster_takes_an_order_from_any_node(t *testing.T) {
 	c := startCluster(t, 3)
