@@ -251,6 +251,7 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 	f.StringToIntVar(&o.shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
 	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant for one that accepts everything")
 	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
+	f.IntVar(&cfg.SnapshotRate, "snapshot-rate", cfg.SnapshotRate, "MiB a second, at most, that go to replicas which are new or far behind; more is sooner done, and felt more")
 	f.DurationVar(&cfg.SlowRequest, "slow-request", cfg.SlowRequest, "requests that take longer are in the log as warnings")
 	f.StringVar(&o.debug, "debug", "", "host:port of profiles (net/http/pprof); nobody but you should reach it")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")

@@ -76,6 +76,8 @@ type Config struct {
 	VolatileDisk bool
 	// MaxInFlight bounds the HTTP requests served at once; more are answered 429. Default 4096.
 	MaxInFlight int
+	// SnapshotRate bounds the MiB a second that the node sends to replicas that are new or far behind, 1 to 10240. Default 16.
+	SnapshotRate int
 	// SlowRequest is from when on a request is worth a warning in the log. Default 1 s.
 	SlowRequest time.Duration
 }
@@ -85,7 +87,7 @@ func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
 		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
-		JoinPatience: 30 * time.Second,
+		JoinPatience: 30 * time.Second, SnapshotRate: 16,
 	}
 }
 
@@ -145,6 +147,9 @@ func (c Config) Validate() error {
 	}
 	if c.Now == nil {
 		errs = append(errs, errors.New("no clock"))
+	}
+	if c.SnapshotRate < 1 || c.SnapshotRate > 10240 {
+		errs = append(errs, fmt.Errorf("snapshots at %d MiB/s: want 1 to 10240", c.SnapshotRate))
 	}
 	if c.MaxInFlight < 1 {
 		errs = append(errs, fmt.Errorf("at most %d requests at once: want at least 1", c.MaxInFlight))

@@ -27,7 +27,7 @@ func TestValidate_reports_every_problem(t *testing.T) {
 	c.Replicas = 8
 	c.Peers = []Peer{{ID: 1}, {ID: 1}, {ID: 0}}
 	c.PSP = "my bank"
-	c.MaxInFlight = 0
+	c.MaxInFlight, c.SnapshotRate = 0, 10241
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("accepted")
@@ -35,7 +35,7 @@ func TestValidate_reports_every_problem(t *testing.T) {
 	got := strings.Split(err.Error(), "\n")
 	want := []string{
 		"no data directory", "node ID 0", "no cluster ID", `HTTP address "nowhere"`, `peer address "7402"`, "layout: order has 0 shards",
-		"8 replicas", "peer ID 1", "peer ID 0", `payment provider "my bank"`, "at most 0 requests",
+		"8 replicas", "peer ID 1", "peer ID 0", `payment provider "my bank"`, "snapshots at 10241 MiB/s", "at most 0 requests",
 	}
 	for i, w := range want {
 		if i >= len(got) || !strings.Contains(got[i], w) {

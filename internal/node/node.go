@@ -200,6 +200,7 @@ func (n *Node) openReplicas() error {
 
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), n.process
+	cfg.SnapshotBytesPerSecond = n.cfg.SnapshotRate << 20
 	n.replicas, err = replica.Open(cfg, n.clock, n.engine, n.network, openShard(n.cfg.Layout), n.courier, n.log)
 	if err != nil {
 		return err
