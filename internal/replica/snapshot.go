@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"hanse/internal/shard"
 	"hanse/internal/store"
@@ -112,7 +113,10 @@ func (s *Sending) Next() (*transport.Message, error) {
 		}
 		s.more = s.rows.Next()
 	}
-	body := append(make([]byte, 0, chunkBytes+chunkBytes/8), chunkRows) // grown, it would be copied and paged in twice
+	body := []byte{chunkRows}
+	if s.more {
+		body = slices.Grow(body, chunkBytes+chunkBytes/8) // little by little, it would be copied and paged in many times
+	}
 	body = binary.AppendUvarint(body, s.sequence)
 	head := len(body)
 	skip := len(groupKey(s.Group, ""))
