@@ -52,6 +52,8 @@ type options struct {
 	// scenario is what is measured instead of a run under drawn faults; nil for that.
 	scenario *scenario
 	args     []string // as they were given
+	// again is the command of a run that draws the same plan.
+	again string
 }
 
 // volatile says whether nodes lose what they have not synced when they are killed: if not said otherwise, every other seed decides for it.
@@ -119,6 +121,12 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000) + 1
 	}
+	o.again = fmt.Sprintf("go run ./test/nemesis --seed %d", o.seed)
+	f.Visit(func(f *flag.Flag) {
+		if !slices.Contains([]string{"seed", "report", "dir", "keep", "json", "program", "inside"}, f.Name) {
+			o.again += " --" + f.Name + " " + f.Value.String()
+		}
+	})
 	return o, errors.Join(errs...)
 }
 
@@ -290,7 +298,7 @@ func outside(ctx context.Context, o options, out, errOut io.Writer) (passed bool
 func inNetwork(ctx context.Context, o options, n network, out io.Writer, log func(string, ...any)) (bool, error) {
 	r := &runner{cfg: o, network: n, program: o.program, dir: o.dir, log: log, skipped: make(map[kind]string)}
 	r.result = result{
-		Revision: revision(o.program), Seed: o.seed, Nodes: o.nodes, Minutes: o.minutes, Rate: o.rate, Network: "loopback behind a proxy",
+		Revision: revision(o.program), Again: o.again, Seed: o.seed, Nodes: o.nodes, Minutes: o.minutes, Rate: o.rate, Network: "loopback behind a proxy",
 		Disk:    "what a killed node has written stays",
 		Started: time.Now().UTC().Format("2006-01-02 15:04 MST"),
 	}
@@ -386,5 +394,5 @@ func summarize(w io.Writer, r *result) {
 	if !r.Passed {
 		verdict = "A promise was BROKEN."
 	}
-	fmt.Fprintf(w, "\n%s Again: go run ./test/nemesis --seed %d --nodes %d --minutes %v\n", verdict, r.Seed, r.Nodes, r.Minutes)
+	fmt.Fprintf(w, "\n%s Again: %s\n", verdict, r.Again)
 }

@@ -127,6 +127,10 @@ func TestParse(t *testing.T) {
 	if err != nil || o.length() != 30*time.Second || o.nodes != 5 || o.seed != 7 || !reflect.DeepEqual(o.faults, []kind{killNode, oneWay}) {
 		t.Errorf("%+v, %v", o, err)
 	}
+	const again = "go run ./test/nemesis --seed 7 --disk volatile --minutes 30 --nodes 5"
+	if o, err := parse(strings.Fields("--minutes 30 --nodes 5 --disk volatile --report r.html --seed 7"), new(strings.Builder)); err != nil || o.again != again {
+		t.Errorf("%q, %v, want %q", o.again, err, again)
+	}
 	if o, err := parse(nil, new(strings.Builder)); err != nil || len(o.faults) != len(kinds) || o.seed == 0 {
 		t.Errorf("without flags: %d faults, seed %d, %v", len(o.faults), o.seed, err)
 	}

@@ -14,7 +14,7 @@ import (
 
 func someResult() *result {
 	r := &result{
-		Seed: 7, Nodes: 3, Minutes: 1, Rate: 50, Network: "loopback", Orders: 12345, Skipped: map[string]string{"delay": "no netem"}, Passed: true,
+		Again: "go run ./test/nemesis --seed 7", Seed: 7, Nodes: 3, Minutes: 1, Rate: 50, Network: "loopback", Orders: 12345, Skipped: map[string]string{"delay": "no netem"}, Passed: true,
 		Faults: []faultResult{
 			{Kind: killNode, Nodes: []int{2}, Began: 6, Ended: 9, Whole: 10.5, Sent: 200, InTime: 199},
 			{Kind: provider, Began: 12, Ended: 13, Whole: 13},

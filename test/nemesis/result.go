@@ -10,6 +10,7 @@ import (
 type result struct {
 	Passed   bool    `json:"passed"`
 	Revision string  `json:"revision,omitempty"`
+	Again    string  `json:"again"` // the command that draws the same plan
 	Seed     uint64  `json:"seed"`
 	Nodes    int     `json:"nodes"`
 	Minutes  float64 `json:"minutes"`
