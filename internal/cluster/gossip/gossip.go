@@ -85,11 +85,11 @@ func (c Config) Validate() error {
 
 // Gossip is one node's part. All methods may be used concurrently.
 type Gossip struct {
-	cfg     Config // Self with its address
-	addr    *net.TCPAddr
-	library *memberlist.Config
-	close   func() error
-	members *members
+	cfg      Config // Self with its address
+	addr     *net.TCPAddr
+	settings *memberlist.Config
+	close    func() error
+	members  *members
 }
 
 // Open takes the port; nothing is sent before Run. Who does not come to call Run calls Close.
@@ -104,14 +104,14 @@ func Open(cfg Config) (*Gossip, error) {
 		return nil, fmt.Errorf("gossip: listen on %s: %w", cfg.Listen, err)
 	}
 	g := &Gossip{addr: addr, close: sync.OnceValue(func() error { return shut(transport) })}
-	if g.library, err = settings(&cfg, addr); err != nil {
+	if g.settings, err = settings(&cfg, addr); err != nil {
 		_ = g.Close()
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
 	g.cfg = cfg
 	g.members = newMembers(cfg)
-	g.library.Transport, g.library.Logger = transport, logger
-	g.library.Events, g.library.Conflict = g.members, g.members
+	g.settings.Transport, g.settings.Logger = transport, logger
+	g.settings.Events, g.settings.Conflict = g.members, g.members
 	return g, nil
 }
 
@@ -125,8 +125,8 @@ func (g *Gossip) Run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	g.library.AdvertiseAddr, g.library.AdvertisePort = at.Addr().String(), int(at.Port())
-	list, err := memberlist.Create(g.library)
+	g.settings.AdvertiseAddr, g.settings.AdvertisePort = at.Addr().String(), int(at.Port())
+	list, err := memberlist.Create(g.settings)
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}

@@ -108,12 +108,12 @@ func start(t *testing.T, cfg Config, tune ...func(*memberlist.Config)) *process 
 		t.Fatal(err)
 	}
 	p.Gossip = g
-	p.wire = &wire{NodeAwareTransport: g.library.Transport.(memberlist.NodeAwareTransport)}
-	g.library.Transport = p.wire
-	g.library.ProbeInterval, g.library.ProbeTimeout, g.library.SuspicionMult = 200*time.Millisecond, 100*time.Millisecond, 2
-	g.library.GossipInterval, g.library.GossipToTheDeadTime = 50*time.Millisecond, time.Millisecond
+	p.wire = &wire{NodeAwareTransport: g.settings.Transport.(memberlist.NodeAwareTransport)}
+	g.settings.Transport = p.wire
+	g.settings.ProbeInterval, g.settings.ProbeTimeout, g.settings.SuspicionMult = 200*time.Millisecond, 100*time.Millisecond, 2
+	g.settings.GossipInterval, g.settings.GossipToTheDeadTime = 50*time.Millisecond, time.Millisecond
 	for _, f := range tune {
-		f(g.library)
+		f(g.settings)
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
