@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"hanse/internal/replica"
 	"hanse/internal/shard"
 )
 
@@ -87,7 +88,7 @@ func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
 		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
-		JoinPatience: 30 * time.Second, SnapshotRate: 16,
+		JoinPatience: 30 * time.Second, SnapshotRate: replica.DefaultConfig().SnapshotBytesPerSecond >> 20,
 	}
 }
 

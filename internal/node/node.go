@@ -99,12 +99,19 @@ func (n *Node) takePorts() (err error) {
 	if n.peers, err = listen(n.cfg.PeerAddr); err != nil {
 		return err
 	}
-	if err := free(n.cfg.HTTPAddr); err != nil || n.cfg.GossipAddr == "" {
+	door, err := listen(n.cfg.HTTPAddr)
+	if err != nil {
 		return err
 	}
-	if err := free(n.cfg.GossipAddr); err != nil {
+	defer func() { err = errors.Join(err, door.Close()) }() // not before gossip's is looked at, which has to be another
+	if n.cfg.GossipAddr == "" {
+		return nil
+	}
+	l, err := listen(n.cfg.GossipAddr)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, l.Close()) }()
 	p, err := net.ListenPacket("udp", n.cfg.GossipAddr)
 	if err != nil {
 		return taken(n.cfg.GossipAddr, err)
@@ -118,15 +125,6 @@ func listen(addr string) (net.Listener, error) {
 		return nil, taken(addr, err)
 	}
 	return l, nil
-}
-
-// free returns an error when a port is taken.
-func free(addr string) error {
-	l, err := listen(addr)
-	if err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 func taken(addr string, err error) error {

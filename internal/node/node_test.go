@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -133,6 +134,22 @@ func (c *fleet) do(i int, method, path, key string, body any) (int, map[string]a
 }
 
 type m = map[string]any
+
+func TestNode_refuses_one_port_for_two_things(t *testing.T) {
+	first, err := freeport.Block()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := dev.NodePorts(first, 1)
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.HTTPAddr, cfg.PeerAddr = t.TempDir(), dev.Loopback(ports.HTTP), dev.Loopback(ports.Peer)
+	cfg.GossipAddr = cfg.HTTPAddr
+	if n, err := Open(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil {
+		t.Errorf("HTTP and gossip at one address are accepted (%v)", n.release())
+	} else if !strings.Contains(err.Error(), "listen on "+cfg.GossipAddr) {
+		t.Error(err)
+	}
+}
 
 // A caller that meets a node which is just starting asks another one at once, and does not wait at a port that nobody serves yet.
 func TestNode_opens_its_door_when_it_serves(t *testing.T) {
