@@ -29,6 +29,9 @@ import (
 const (
 	nodeGOGC        = 400
 	nodeMemoryLimit = 800 << 20
+	// nodeHugeHeap is how much of the heap may be in pages of 2 MiB, about what a busy node has. It grows to that with what the cluster
+	// holds, and by pages of 4 KiB each node of a year's replay had 200,000 page faults, on a virtual machine an eighth of its time.
+	nodeHugeHeap = 512 << 20
 	// nodeSpareProcs is what a node adds to Go's threads. There is always a sync under way, and the runtime takes the place of a thread
 	// that waits in the kernel for occupied until it looks again, 20 µs to 10 ms later: with one place a core, a core would idle.
 	nodeSpareProcs = 1
@@ -197,6 +200,9 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 			}
 			if os.Getenv("GOMEMLIMIT") == "" {
 				debug.SetMemoryLimit(nodeMemoryLimit)
+			}
+			if err := hugePages(nodeHugeHeap); err != nil {
+				log.Debug("the heap has no huge pages", "err", err)
 			}
 			if os.Getenv("GOMAXPROCS") == "" {
 				runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + nodeSpareProcs)
