@@ -180,7 +180,7 @@ func (c *courier) act(actions reactor.Actions) {
 		})
 	}
 	for _, p := range actions.Proposals {
-		c.router.replicas.Propose(p.To, p.Command, false, deadline, func(_ shard.Result, err error) {
+		c.router.replicas.Propose(p.To, p.Command, replica.Manner{Lazy: p.Lazy}, deadline, func(_ shard.Result, err error) {
 			if err != nil && p.Seq != 0 {
 				c.tell(func(now clock.Reading) { c.reactor.ProposalFailed(p.To, p.Term, p.Seq, now) })
 			}

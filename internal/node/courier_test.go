@@ -34,7 +34,7 @@ func (o *outboxes) Do(_ context.Context, _ shard.ID, fn func(shard.Machine)) err
 	return nil
 }
 
-func (o *outboxes) Propose(id shard.ID, _ shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+func (o *outboxes) Propose(id shard.ID, _ shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
 	o.mu.Lock()
 	if id == o.to { // the other is told of the answer
 		o.proposed++

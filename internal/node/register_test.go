@@ -27,7 +27,7 @@ type soleShard struct {
 	proposed int
 }
 
-func (s *soleShard) Propose(id shard.ID, cmd shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+func (s *soleShard) Propose(id shard.ID, cmd shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.proposed++

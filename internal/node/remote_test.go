@@ -27,7 +27,7 @@ func (w *wired) Send(_ transport.NodeID, _ transport.Class, m transport.Message)
 // echo is a leader that answers everything.
 type echo struct{}
 
-func (echo) Propose(_ shard.ID, c shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+func (echo) Propose(_ shard.ID, c shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
 	done(shard.Result{Payload: c.Payload}, nil)
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hanse/internal/reactor"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/trace"
@@ -39,7 +40,7 @@ const (
 
 // hosted is what the router needs of the replicas on this node; *replica.Node provides it.
 type hosted interface {
-	Propose(id shard.ID, cmd shard.Command, wait bool, deadline time.Time, done func(shard.Result, error))
+	Propose(id shard.ID, cmd shard.Command, m replica.Manner, deadline time.Time, done func(shard.Result, error))
 	Read(id shard.ID, c replica.Consistency, minIndex uint64, payload []byte, deadline time.Time, done func(shard.Result, error))
 }
 
@@ -213,7 +214,8 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		if q.op == opRead {
 			r.replicas.Read(q.shard, q.consistency, q.atLeast, q.payload, deadline, done)
 		} else {
-			r.replicas.Propose(q.shard, q.command, q.wait, deadline, done)
+			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
+			r.replicas.Propose(q.shard, q.command, manner, deadline, done)
 		}
 		return
 	}

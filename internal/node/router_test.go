@@ -22,7 +22,7 @@ type elector struct {
 	asked int
 }
 
-func (e *elector) Propose(id shard.ID, _ shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+func (e *elector) Propose(id shard.ID, _ shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if time.Now().Before(e.from) {
@@ -195,7 +195,7 @@ func (m *mesh) Send(to transport.NodeID, _ transport.Class, msg transport.Messag
 // namer is a replica that names its leader.
 type namer struct{ leader transport.NodeID }
 
-func (f namer) Propose(id shard.ID, _ shard.Command, _ bool, _ time.Time, done func(shard.Result, error)) {
+func (f namer) Propose(id shard.ID, _ shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
 	done(shard.Result{}, &replica.NotLeaderError{Shard: id, Leader: f.leader})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 )
 
@@ -40,13 +41,23 @@ type Delivery struct {
 	Message *shard.Message
 }
 
-// Proposal asks the executor to propose Command to shard To, which this node leads. When the
+// Proposal asks the executor to propose Command to shard To, which this node leads; Lazy is as replica.Manner has it. When the
 // proposal fails, the executor calls ProposalFailed.
 type Proposal struct {
 	To      shard.ID
 	Term    uint64
 	Seq     uint64
 	Command shard.Command
+	Lazy    bool
+}
+
+// Lazy reports whether nobody waits for what a command does at shard to: it may share another's entry, as replica.Manner has it.
+func Lazy(to shard.ID, c *shard.Command) bool {
+	return c.Kind == shard.KindLogic && lazy(to, c.Payload)
+}
+
+func lazy(to shard.ID, payload []byte) bool {
+	return to.Service() == shard.Inventory && saga.Unawaited(payload)
 }
 
 // Actions are what the reactor wants done. The order within each list matters, not between them.
@@ -76,7 +87,8 @@ type outbox struct {
 	pending  map[uint64]*delivery
 	lanes    map[laneKey]*lane
 	inFlight int
-	waiting  []*delivery // heads of lanes that wait for room in flight
+	awaited  map[string]int // those in flight about an object that are not lazy
+	waiting  []*delivery    // heads of lanes that wait for room in flight
 }
 
 type laneKey struct {
@@ -94,6 +106,7 @@ type delivery struct {
 	outbox   *outbox
 	lane     *lane
 	message  *shard.Message
+	lazy     bool
 	state    deliveryState
 	attempts int
 	reported bool
@@ -116,7 +129,9 @@ const (
 // had applied all entries of earlier terms. Leading again under a new term starts over.
 func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now clock.Reading) {
 	r.Resign(id)
-	o := &outbox{id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane)}
+	o := &outbox{
+		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
+	}
 	r.led[id] = o
 	for _, m := range messages {
 		r.add(o, m, now)
@@ -155,9 +170,9 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 		return // emitted between the moment the outbox was listed and now
 	}
 	k := laneKey{m.To, m.Key}
-	l := o.lanes[k]
+	l, lazy := o.lanes[k], lazy(m.To, m.Payload)
 	if l != nil {
-		d := &delivery{outbox: o, lane: l, message: m}
+		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy}
 		o.pending[m.Seq] = d
 		l.queue = append(l.queue, d)
 		return
@@ -167,7 +182,7 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 		is lane
 	}
 	d, l := &both.delivery, &both.is
-	d.outbox, d.lane, d.message = o, l, m
+	d.outbox, d.lane, d.message, d.lazy = o, l, m, lazy
 	l.queue = append(l.one[:0], d)
 	o.pending[m.Seq], o.lanes[k] = d, l
 	r.head(d, now)
@@ -191,9 +206,29 @@ func (r *Reactor) send(d *delivery) {
 		o.waiting = append(o.waiting, d)
 		return
 	}
-	o.inFlight++
+	o.depart(d)
 	d.state = sent
 	r.out.Deliveries = append(r.out.Deliveries, Delivery{From: o.id, Term: o.term, Message: d.message})
+}
+
+// depart and arrive keep count of what is in flight.
+func (o *outbox) depart(d *delivery) {
+	o.inFlight++
+	if !d.lazy {
+		o.awaited[d.message.Key]++
+	}
+}
+
+func (o *outbox) arrive(d *delivery) {
+	o.inFlight--
+	if d.lazy {
+		return
+	}
+	if n := o.awaited[d.message.Key] - 1; n > 0 {
+		o.awaited[d.message.Key] = n
+	} else {
+		delete(o.awaited, d.message.Key)
+	}
 }
 
 func (r *Reactor) delay(d *delivery, until int64) {
@@ -208,7 +243,7 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	}
 	delete(o.pending, seq)
 	if d.state == sent {
-		o.inFlight--
+		o.arrive(d)
 	}
 	d.state = abandoned
 	l := d.lane
@@ -244,7 +279,7 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	if d == nil || d.state != sent {
 		return
 	}
-	o.inFlight--
+	o.arrive(d)
 	defer r.refill(o)
 	switch {
 	case err != nil:
@@ -257,10 +292,13 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	}
 }
 
+// propose has an answer applied. While another about the same object is awaited, which has to be there too for anything to go on, they
+// share an entry.
 func (r *Reactor) propose(d *delivery) {
 	r.out.Proposals = append(r.out.Proposals, Proposal{
 		To: d.outbox.id, Term: d.outbox.term, Seq: d.message.Seq,
 		Command: shard.Command{Kind: shard.KindReply, Payload: d.reply},
+		Lazy:    d.lazy || d.outbox.awaited[d.message.Key] > 0,
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"hanse/api/inventorypb"
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
@@ -119,6 +120,86 @@ func TestAnswersOfAnOldTermAreIgnored(t *testing.T) {
 	r.Answered(source, 2, 1, shard.Result{}, nil, at(0))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Errorf("an answer was proposed after resigning: %+v", a)
+	}
+}
+
+// inventory encodes a command to the stock service.
+func inventory(t *testing.T, c *inventorypb.Command) []byte {
+	t.Helper()
+	payload, err := c.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload
+}
+
+func TestAnswersThatNothingWaitsForAreLazy(t *testing.T) {
+	reserve := inventory(t, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	allocate := inventory(t, &inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: new(inventorypb.Allocate)}})
+	other := shard.NewID(shard.Inventory, 2)
+	about := func(m *shard.Message, payload []byte) *shard.Message { m.Payload = payload; return m }
+	r := newReactor()
+	r.Lead(source, 1, []*shard.Message{
+		about(message(1, stock, "a"), reserve), about(message(2, other, "a"), reserve), about(message(3, stock, "b"), reserve),
+		about(message(4, stock, "c"), allocate), about(message(5, other, "c"), allocate), message(6, shard.NewID(shard.Payment, 0), "c"),
+	}, at(0))
+	answered := func(seq uint64, err error) {
+		r.Answered(source, 1, seq, shard.Result{}, err, at(0))
+	}
+	r.Take()
+	for _, c := range []struct {
+		seq  uint64
+		lazy bool
+		why  string
+	}{
+		{1, true, "the order waits for its other reserve"},
+		{3, false, "an order in one shard waits for nothing else"},
+		{2, false, "it is the last that the order waits for"},
+		{4, true, "an allocation changes nothing"},
+		{6, false, "a payment does not wait for an allocation"},
+		{5, true, "an allocation changes nothing, also the last"},
+	} {
+		answered(c.seq, nil)
+		if a := r.Take(); len(a.Proposals) != 1 || a.Proposals[0].Lazy != c.lazy {
+			t.Errorf("the answer to %d: %+v, want it proposed, lazy %v: %s", c.seq, a.Proposals, c.lazy, c.why)
+		}
+	}
+
+	// What has failed, or was ended by another's answer, is not awaited.
+	r.Lead(source, 2, []*shard.Message{
+		about(message(7, stock, "d"), reserve), about(message(8, other, "d"), reserve),
+		about(message(9, stock, "e"), reserve), about(message(10, other, "e"), reserve),
+	}, at(0))
+	r.Take()
+	r.Answered(source, 2, 7, shard.Result{}, errors.New("no answer"), at(0))
+	r.Answered(source, 2, 8, shard.Result{}, nil, at(0))
+	r.Applied(source, nil, []uint64{9}, at(0))
+	r.Answered(source, 2, 10, shard.Result{}, nil, at(0))
+	if a := r.Take(); len(a.Proposals) != 2 || a.Proposals[0].Lazy || a.Proposals[1].Lazy {
+		t.Errorf("%+v, want two answers that are not lazy", a.Proposals)
+	}
+	if n := len(r.led[source].awaited); n != 0 {
+		t.Errorf("%d objects are awaited when nothing is in flight", n)
+	}
+}
+
+func TestLazyCommands(t *testing.T) {
+	fulfill := inventory(t, &inventorypb.Command{Body: &inventorypb.Command_Fulfill{Fulfill: new(inventorypb.Fulfill)}})
+	release := inventory(t, &inventorypb.Command{Body: &inventorypb.Command_Release{Release: new(inventorypb.Release)}})
+	for _, c := range []struct {
+		to   shard.ID
+		cmd  shard.Command
+		want bool
+	}{
+		{stock, shard.Command{Kind: shard.KindLogic, Payload: fulfill}, true},
+		{stock, shard.Command{Kind: shard.KindLogic, Payload: release}, false},
+		{stock, shard.Command{Kind: shard.KindReply, Payload: fulfill}, false},
+		{stock, shard.Command{Kind: shard.KindLogic}, false},
+		{source, shard.Command{Kind: shard.KindLogic, Payload: fulfill}, false},
+	} {
+		if got := Lazy(c.to, &c.cmd); got != c.want {
+			t.Errorf("kind %d, payload %x at %s: lazy %v, want %v", c.cmd.Kind, c.cmd.Payload, c.to, got, c.want)
+		}
 	}
 }
 

@@ -370,7 +370,7 @@ func (a *answer) done(r shard.Result, err error) { a.n, a.result, a.err = a.n+1,
 
 func (n *testNode) propose(id shard.ID, command string, wait bool) *answer {
 	a := new(answer)
-	n.host.Propose(id, shard.Command{Kind: shard.KindLogic, Payload: []byte(command)}, wait, n.c.now+5000, a.done)
+	n.host.Propose(id, shard.Command{Kind: shard.KindLogic, Payload: []byte(command)}, Manner{Wait: wait}, n.c.now+5000, a.done)
 	return a
 }
 
@@ -482,6 +482,51 @@ func TestQueued_commands_share_an_entry(t *testing.T) {
 	}
 }
 
+func TestLazy_commands_share_the_entry_of_another(t *testing.T) {
+	c := newCluster(t, 1, 1, func(cfg *Config) { cfg.MaxEntryCommands = 10 })
+	c.must(reg, "=k v")
+	n := c.nodes[0]
+	lazy := func() *answer {
+		a := new(answer)
+		n.host.Propose(reg, shard.Command{Kind: shard.KindLogic, Payload: []byte("=k v")}, Manner{Lazy: true}, c.now+5000, a.done)
+		return a
+	}
+	ticks := func(n int) {
+		for range n {
+			c.tick()
+		}
+	}
+	last := func() uint64 { return n.host.groups[reg].log.last() }
+
+	before, first, second := last(), lazy(), lazy()
+	ticks(3)
+	if first.n > 0 || last() != before {
+		t.Errorf("150 ms after the first lazy command: %d answers and %d new entries, want none", first.n, last()-before)
+	}
+	other := n.propose(reg, "=k v", false)
+	ticks(1)
+	if first.n != 1 || second.n != 1 || other.n != 1 || last() != before+1 {
+		t.Errorf("with another command: %d, %d and %d answers, %d entries, want one of each", first.n, second.n, other.n, last()-before)
+	}
+
+	before, first = last(), lazy()
+	ticks(3)
+	second = lazy()
+	ticks(2)
+	if first.n != 1 || second.n != 1 || last() != before+1 {
+		t.Errorf("200 ms after the first of two: %d and %d answers, %d entries, want one of each", first.n, second.n, last()-before)
+	}
+
+	var all []*answer
+	for range 11 {
+		all = append(all, lazy())
+	}
+	ticks(1)
+	if all[10].n != 1 {
+		t.Error("the lazy commands that fill an entry, and the one after them, have no answer, want them not to wait")
+	}
+}
+
 func TestFollowers_refuse_and_name_the_leader(t *testing.T) {
 	c := newCluster(t, 3, 1, nil)
 	c.must(reg, "=k v")
@@ -543,7 +588,7 @@ func TestOverwritten_proposal_is_known_to_have_failed(t *testing.T) {
 		c.cut[[2]transport.NodeID{old.id, n.id}], c.cut[[2]transport.NodeID{n.id, old.id}] = true, true
 	}
 	lost := new(answer)
-	old.host.Propose(reg, shard.Command{Kind: shard.KindLogic, Payload: []byte("=k lost")}, false, c.now+1_000_000, lost.done)
+	old.host.Propose(reg, shard.Command{Kind: shard.KindLogic, Payload: []byte("=k lost")}, Manner{}, c.now+1_000_000, lost.done)
 	c.until("another leader", func() bool { return c.leader(reg) != nil && c.leader(reg) != old })
 	c.must(reg, "=k b")
 	clear(c.cut)

@@ -32,6 +32,9 @@ type Config struct {
 	MaxEntryCommands int
 	// MaxRoundEntries is how many entries a group may propose between two of its writes. Default 4.
 	MaxRoundEntries int
+	// Leisure is how long a lazy command waits for another to share its entry with. Default 200 ms: a shard with five entries a second
+	// or more has none for lazy commands alone.
+	Leisure time.Duration
 	// MaxQueuedCommands and MaxQueuedBytes bound the commands of one group that wait to be proposed; more
 	// are answered with ErrBusy. Defaults 16384 and 8 MiB.
 	MaxQueuedCommands int
@@ -96,7 +99,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		TickInterval: 50 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
-		MaxEntryBytes: 256 << 10, MaxEntryCommands: 1024, MaxRoundEntries: 4,
+		MaxEntryBytes: 256 << 10, MaxEntryCommands: 1024, MaxRoundEntries: 4, Leisure: 200 * time.Millisecond,
 		MaxQueuedCommands: 16384, MaxQueuedBytes: 8 << 20, MaxQueuedReads: 16384,
 		MaxUncommittedBytes: 16 << 20, MaxMessageBytes: 1 << 20, MaxInflightMessages: 128, MaxInflightBytes: 8 << 20,
 		MaxRoundBytes: 8 << 20, MaxApplyBytes: 4 << 20,
@@ -131,6 +134,7 @@ func (c Config) Validate() error {
 	positive("MaxEntryBytes", int64(c.MaxEntryBytes))
 	positive("MaxEntryCommands", int64(c.MaxEntryCommands))
 	positive("MaxRoundEntries", int64(c.MaxRoundEntries))
+	positive("Leisure", int64(c.Leisure))
 	positive("MaxQueuedCommands", int64(c.MaxQueuedCommands))
 	positive("MaxQueuedBytes", int64(c.MaxQueuedBytes))
 	positive("MaxQueuedReads", int64(c.MaxQueuedReads))

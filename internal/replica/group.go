@@ -55,6 +55,7 @@ type group struct {
 	// queue waits to be proposed, proposed to be seen in the log, logged to be committed.
 	queue      []proposal
 	queueBytes int
+	queueDue   int64 // when the first of the queue that does not wait for others has to be proposed
 	proposed   []*batch
 	logged     []*batch // by index
 
@@ -92,6 +93,16 @@ type proposal struct {
 	command shard.Command
 	size    int
 	waiter
+}
+
+// enqueue queues a proposal that has to go into an entry at due, or earlier if another has to.
+func (g *group) enqueue(p proposal, due int64) {
+	if len(g.queue) == 0 {
+		g.queueDue = due
+	}
+	g.queue = append(g.queue, p)
+	g.queueBytes += p.size
+	g.queueDue = min(g.queueDue, due)
 }
 
 // waiter waits for the answer to a command; wait says that it waits for what the command leaves pending, too.

@@ -233,11 +233,19 @@ func (h *Host) Unreachable(id shard.ID, replica uint64) {
 	}
 }
 
-// Propose queues a command for the shard's log. With wait the answer is held back until the object that it
-// leaves pending has settled. Deadline is on the clock of Turn's Mono. Done is called once: with the result of
+// Manner says how a command is proposed and answered. The zero Manner is at once, both.
+type Manner struct {
+	// Wait holds the answer back until the object that the command leaves pending has settled.
+	Wait bool
+	// Lazy commands go into an entry with the next that is not, or after [Config.Leisure]: an entry, which costs every replica
+	// a sync, is not made for what nobody waits for.
+	Lazy bool
+}
+
+// Propose queues a command for the shard's log. Deadline is on the clock of Turn's Mono. Done is called once: with the result of
 // applying; [NotLeaderError], ErrBusy, ErrTimeout, ErrTooLarge or ErrNoReplica when nothing happened;
 // ErrOutcomeUnknown when that is not certain.
-func (h *Host) Propose(id shard.ID, c shard.Command, wait bool, deadline int64, done Done) {
+func (h *Host) Propose(id shard.ID, c shard.Command, m Manner, deadline int64, done Done) {
 	g := h.groups[id]
 	size := len(c.Payload) + len(c.Caller) + len(c.Key) + commandOverhead
 	switch {
@@ -250,8 +258,11 @@ func (h *Host) Propose(id shard.ID, c shard.Command, wait bool, deadline int64, 
 	case len(g.queue) >= h.cfg.MaxQueuedCommands || g.queueBytes+size > h.cfg.MaxQueuedBytes:
 		done(shard.Result{}, ErrBusy)
 	default:
-		g.queue = append(g.queue, proposal{command: c, size: size, waiter: waiter{wait, deadline, done}})
-		g.queueBytes += size
+		due := h.now
+		if m.Lazy && len(g.queue) < h.cfg.MaxEntryCommands && g.queueBytes < h.cfg.MaxEntryBytes {
+			due += h.cfg.Leisure.Milliseconds()
+		}
+		g.enqueue(proposal{command: c, size: size, waiter: waiter{m.Wait, deadline, done}}, due)
 		h.touch(g)
 	}
 }
@@ -465,11 +476,10 @@ func (h *Host) proposeTick(g *group) {
 		return
 	}
 	g.tickProposed = true
-	g.queue = append(g.queue, proposal{
+	g.enqueue(proposal{
 		command: shard.Command{Kind: shard.KindTick}, size: commandOverhead,
 		waiter: waiter{deadline: h.now + tickDeadline.Milliseconds(), done: func(shard.Result, error) {}},
-	})
-	g.queueBytes += commandOverhead
+	}, h.now)
 }
 
 // logTime is the time that an entry would carry now, or nearly.
@@ -522,7 +532,7 @@ func (h *Host) progress(g *group) {
 // proposeQueued makes entries of the queued commands. While a write is away the queue grows instead:
 // so batches adapt to the load, and every group's entries go into the next sync together.
 func (h *Host) proposeQueued(g *group) {
-	if len(g.queue) == 0 || h.inFlight != nil || g.held || g.blocked || !g.leads() || g.applyBytes > h.cfg.MaxApplyBytes {
+	if len(g.queue) == 0 || h.now < g.queueDue || h.inFlight != nil || g.held || g.blocked || !g.leads() || g.applyBytes > h.cfg.MaxApplyBytes {
 		return
 	}
 	var batches []*batch

@@ -60,12 +60,12 @@ type inbox struct {
 type proposed struct {
 	id       shard.ID
 	command  shard.Command
-	wait     bool
+	manner   Manner
 	deadline int64
 	done     Done
 }
 
-func (p *proposed) tell(h *Host) { h.Propose(p.id, p.command, p.wait, p.deadline, p.done) }
+func (p *proposed) tell(h *Host) { h.Propose(p.id, p.command, p.manner, p.deadline, p.done) }
 
 type arrived struct {
 	from     transport.NodeID
@@ -200,12 +200,12 @@ func (n *Node) Receive(from transport.NodeID, messages []transport.Message) {
 }
 
 // Propose queues a command; see [Host.Propose]. The deadline is made from time.Now. Done may be called before Propose returns.
-func (n *Node) Propose(id shard.ID, c shard.Command, wait bool, deadline time.Time, done Done) {
+func (n *Node) Propose(id shard.ID, c shard.Command, m Manner, deadline time.Time, done Done) {
 	ms := n.clock.At(deadline)
 	n.mu.Lock()
 	stopped := n.stopped
 	if !stopped {
-		n.inbox.proposals = append(n.inbox.proposals, proposed{id, c, wait, ms, done})
+		n.inbox.proposals = append(n.inbox.proposals, proposed{id, c, m, ms, done})
 	}
 	first := len(n.inbox.proposals) == 1
 	n.mu.Unlock()

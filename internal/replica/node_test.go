@@ -150,7 +150,7 @@ func TestNode_answers_every_request_also_when_it_stops(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				done := make(chan error, 1)
-				node.Propose(n.ids[0], shard.Command{Kind: shard.KindLogic, Payload: []byte("the key!")}, false,
+				node.Propose(n.ids[0], shard.Command{Kind: shard.KindLogic, Payload: []byte("the key!")}, replica.Manner{},
 					time.Now().Add(10*time.Second), func(_ shard.Result, err error) { done <- err })
 				err := <-done
 				answered.Add(1)
@@ -180,7 +180,7 @@ func TestNode_reads_its_writes(t *testing.T) {
 	node := n.leader(t, n.ids[0])
 	for i := range 50 {
 		done := make(chan error, 1)
-		node.Propose(n.ids[0], shard.Command{Kind: shard.KindLogic, Payload: []byte("the key!")}, false,
+		node.Propose(n.ids[0], shard.Command{Kind: shard.KindLogic, Payload: []byte("the key!")}, replica.Manner{},
 			time.Now().Add(10*time.Second), func(_ shard.Result, err error) { done <- err })
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -227,7 +227,7 @@ func BenchmarkNode(b *testing.B) {
 					binary.BigEndian.PutUint64(payload, uint64(c))
 					done := make(chan error, 1)
 					for left.Add(-1) >= 0 {
-						leaders[id].Propose(id, shard.Command{Kind: shard.KindLogic, Payload: payload}, false,
+						leaders[id].Propose(id, shard.Command{Kind: shard.KindLogic, Payload: payload}, replica.Manner{},
 							time.Now().Add(10*time.Second), func(_ shard.Result, err error) { done <- err })
 						if err := <-done; err != nil {
 							b.Error(err)

@@ -53,6 +53,12 @@ func StepOf(inventory bool, payload []byte) (Step, bool) {
 	return None, false
 }
 
+// Unawaited reports whether the order is where it was, whatever comes of a command to the inventory: nobody waits for it.
+func Unawaited(payload []byte) bool {
+	step, _ := StepOf(true, payload)
+	return step == Allocate || step == Fulfill || step == Restock
+}
+
 // Read decodes what was sent to inventory shard leg, or with inventory false to the payment service.
 func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte, shardOf ShardOf) (Sent, error) {
 	s := Sent{Leg: leg}

@@ -107,7 +107,7 @@ func (n *network) carry(f frame, overtakes bool) {
 		if n.rng.chance(0.001) {
 			delay += n.rng.between(0, 2*second)
 		}
-		if f.class == transport.Call && n.rng.chance(0.01) { // longer than routers and reactors wait: it comes after its repetition
+		if f.class == transport.Call && n.rng.chance(0.03) { // longer than routers and reactors wait: it comes after its repetition
 			delay += n.rng.between(0, 12*second)
 			overtakes = true
 		}

@@ -549,7 +549,7 @@ func (n *node) act() bool {
 		n.router.propose(d.Message.To, c, wait, true, deadline, answered)
 	}
 	for _, p := range actions.Proposals {
-		n.host.Propose(p.To, p.Command, false, n.mono(deadline), n.once(func(_ shard.Result, err error) {
+		n.host.Propose(p.To, p.Command, replica.Manner{Lazy: p.Lazy}, n.mono(deadline), n.once(func(_ shard.Result, err error) {
 			if err != nil && p.Seq != 0 {
 				n.reactor.ProposalFailed(p.To, p.Term, p.Seq, n.clock())
 			}

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 
+	"hanse/internal/reactor"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/transport"
@@ -105,7 +106,8 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 			if mutant.proposing != nil {
 				mutant.proposing(n, q)
 			}
-			n.host.Propose(q.shard, q.command, q.wait, ms, n.once(absent(done)))
+			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
+			n.host.Propose(q.shard, q.command, manner, ms, n.once(absent(done)))
 		}
 		n.wake()
 		return

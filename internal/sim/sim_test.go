@@ -79,7 +79,7 @@ func TestSameSeedGivesTheSameTrace(t *testing.T) {
 }
 
 // mutantSeeds bounds the seeds within which each deliberate bug has to be found.
-const mutantSeeds = 100
+const mutantSeeds = 200
 
 func TestEveryDeliberateBugIsFound(t *testing.T) {
 	if n := len(Mutants()); n < 20 {
