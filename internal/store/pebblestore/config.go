@@ -25,8 +25,8 @@ type Config struct {
 	// MemTables bounds the memtables; beyond, writes stall until one is flushed. Default 4: memory is up
 	// to MemTables * MemTableBytes.
 	MemTables int
-	// L0Compaction is the number of sublevels of level 0 that start a compaction. Default 4: a few flushes at once, for
-	// reads visit every sublevel.
+	// L0Compaction is twice the number of sublevels of level 0 that start a compaction. Default 12: six flushes at once. Reads visit every sublevel,
+	// but a compaction of a store this small rewrites all of it, for a megabyte that is new.
 	L0Compaction int
 	// L0Stop is the number of sublevels of level 0 at which writes stall. Default 100, far above the 20 or so at which
 	// [Metrics] should make a node refuse work: a stall stops every replica at once, heartbeats included.
@@ -40,7 +40,7 @@ type Config struct {
 	// IncomingFileBytes is the size at which the file of a replacement is followed by the next. Default 64 MiB.
 	IncomingFileBytes uint64
 	// DeleteRangeDelay is how long a memtable with deleted ranges may wait for its flush, which is what gives the space of
-	// truncated logs back on an idle node. Default 10 s, 0 is for ever.
+	// truncated logs and of replicas that have gone back on an idle node. Default 1 min, 0 is for ever: flushes of little make compactions of much.
 	DeleteRangeDelay time.Duration
 	// WALDir holds the write-ahead log; empty means with the rest. It never changes for a store.
 	WALDir string
@@ -71,13 +71,13 @@ func DefaultConfig() Config {
 		CacheBytes:        64 << 20,
 		MemTableBytes:     64 << 20,
 		MemTables:         4,
-		L0Compaction:      4,
+		L0Compaction:      12,
 		L0Stop:            100,
 		Compactions:       1,
 		BlockBytes:        16 << 10,
 		MaxOpenFiles:      500,
 		IncomingFileBytes: 64 << 20,
-		DeleteRangeDelay:  10 * time.Second,
+		DeleteRangeDelay:  time.Minute,
 		SlowSync:          time.Second,
 	}
 }
