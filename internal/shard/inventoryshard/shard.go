@@ -24,7 +24,7 @@ const (
 
 	keepItems = 200_000
 	// keepHolds is how many unchanged holds stay in memory, some 1 KB each; an order has one in each shard that keeps something of it.
-	keepHolds = 8_000
+	keepHolds = 2_000
 
 	defaultPage = 100
 	maxPage     = 1000

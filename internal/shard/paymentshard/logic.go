@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// keepPayments is how many unchanged payments stay in memory, about 5 MB.
-	keepPayments = 10_000
+	// keepPayments is how many unchanged payments stay in memory, about 1 MB.
+	keepPayments = 2_500
 	// A page of payments has maxPage rows at most, defaultPage when the query does not say.
 	maxPage     = 1000
 	defaultPage = 100
