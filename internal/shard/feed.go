@@ -12,7 +12,7 @@ import (
 
 // feedMemoryBytes bounds the chunks that stay in memory after they are written: readers of the feed
 // and of young orders then never touch the store.
-const feedMemoryBytes = 8 << 20
+const feedMemoryBytes = 4 << 20
 
 // Feed is the shard's event store: all its events in one dense sequence of positions, from 1.
 //

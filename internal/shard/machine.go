@@ -18,6 +18,8 @@ const (
 	IdempotencyTTL = 7 * 24 * time.Hour
 	// maxDuePerTick bounds the work of one KindTick; the rest is due at the next.
 	maxDuePerTick = 1000
+	// keepAnswers is how many unchanged idempotency records stay in memory: those of requests that may be repeated right away.
+	keepAnswers = 1 << 12
 	// Expired idempotency records are dropped sweepRows at a time. They are already ignored before.
 	sweepRows     = 4096
 	sweepInterval = time.Hour
@@ -132,7 +134,7 @@ func Open(r store.Reader, prefix []byte, build func(*State) Logic) (Machine, err
 		state: s, nextSeq: 1,
 		timers: &timers{prefix: append(bytes.Clone(prefix), tagTimer), live: make(map[string]*timer)},
 	}
-	m.idempotency = NewTable(s, tagIdempotency, idempotencyCodec, 1<<14)
+	m.idempotency = NewTable(s, tagIdempotency, idempotencyCodec, keepAnswers)
 	m.idempotency.known = newKeySet(maxKnownKeys)
 	m.logic = build(s)
 	header, err := r.Get(append(bytes.Clone(prefix), tagHeader))
