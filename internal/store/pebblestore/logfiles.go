@@ -43,7 +43,11 @@ func (l *logFiles) watch(name, act string, f vfs.File, err error) (vfs.File, err
 		l.fail(fmt.Errorf("%s %s: %w", act, name, err))
 		return nil, err
 	}
-	return &logFile{f, name, l.fail}, nil
+	file := &logFile{f, name, l.fail}
+	if !strings.HasSuffix(base, ".log") {
+		return file, nil
+	}
+	return &growingFile{logFile: file}, nil
 }
 
 // Unwrap is part of vfs.FS.
@@ -79,4 +83,27 @@ func (f *logFile) Close() error    { return f.check("close", f.File.Close()) }
 func (f *logFile) SyncTo(length int64) (fullSync bool, err error) {
 	fullSync, err = f.File.SyncTo(length)
 	return fullSync, f.check("sync", err)
+}
+
+// growingFile is a file of the log that gets its place on the disk a piece at a time. Pebble would have it all reserved at once, a tenth more than a
+// memtable; but many a log ends after a megabyte, because replicas came or went, and keeps its place until it is used again.
+type growingFile struct {
+	*logFile
+	offset   int64 // of the next write: Pebble writes from front to back
+	reserved int64
+}
+
+const reserveBytes = 4 << 20
+
+// Preallocate does nothing: Write reserves.
+func (f *growingFile) Preallocate(_, _ int64) error { return nil }
+
+func (f *growingFile) Write(p []byte) (int, error) {
+	for f.offset+int64(len(p)) > f.reserved {
+		_ = f.File.Preallocate(f.reserved, reserveBytes) // only makes the write faster, which tells if there is no room
+		f.reserved += reserveBytes
+	}
+	n, err := f.logFile.Write(p)
+	f.offset += int64(n)
+	return n, err
 }
