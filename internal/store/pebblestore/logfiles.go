@@ -8,7 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// logFiles is a file system that reports what fails on the files of the log, the manifest, and directories at once. Pebble would
+// logFiles is the file system under Pebble's log: it reserves the log's place ([growingFile]), and reports what fails on the files of the
+// log, the manifest, and directories at once. Pebble would
 // report most of it, but not all: when the next log cannot be made, or the previous one not be closed, it panics, and
 // does so with its locks in a state in which the runtime ends the process without a word to anyone.
 type logFiles struct {
