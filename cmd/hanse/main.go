@@ -11,6 +11,7 @@ import (
 )
 
 func main() {
+	_ = cli.CoarseTimers(os.Args[1:]) // without them all is the same, and slower
 	// A terminal that is closed ends a node as Ctrl-C does.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // the second signal ends at once what does not end in order
