@@ -520,6 +520,7 @@ func (h *Host) Turn(now clock.Reading) Output {
 // progress proposes, reads and handles what Raft has ready, until there is nothing more to do now.
 func (h *Host) progress(g *group) {
 	for {
+		g.offer()
 		h.proposeQueued(g)
 		h.askReads(g)
 		if g.held || !g.raft.HasReady() {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"hanse/internal/transport"
@@ -73,4 +74,69 @@ func TestEntries_that_come_with_a_snapshot_are_written(t *testing.T) {
 	}
 	c.must(reg, "=k b")
 	c.agree()
+}
+
+// Found by the simulator (seed 656909553366): a follower that had been away was writing an entry that changes the members, known to be committed, when
+// a snapshot of a later state had arrived. Raft took over the snapshot's members, and then the older change on top of them.
+func TestASnapshotWaitsForTheChangeOfMembersThatIsBeingWritten(t *testing.T) {
+	c := newCluster(t, 4, 1, nil)
+	c.must(reg, "=k a")
+	leader := c.leader(reg)
+	slow, other := c.node(leader.id%4+1), uint64((leader.id+1)%4+1)
+	lg, sg := leader.host.groups[reg], slow.host.groups[reg]
+	change := func(kind ChangeKind) {
+		t.Helper()
+		done := false
+		leader.host.ChangeMembers(reg, []MemberChange{{Kind: kind, Replica: Replica{ID: other}}}, c.now+60_000, func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		})
+		for range 40 { // as step, but the slow node does nothing
+			wire := c.wire
+			c.wire = nil
+			for _, p := range wire {
+				c.deliver(p)
+			}
+			for _, n := range c.nodes {
+				if n != slow {
+					n.turn()
+					n.finishWrite()
+				}
+			}
+		}
+		if !done {
+			t.Fatalf("change %d of the members was not made", kind)
+		}
+	}
+	c.until("the slow node has everything", func() bool { return sg.handed == lg.handed && !sg.held })
+	change(Demote)
+	slow.turn()
+	if !sg.held || len(sg.rest) == 0 || slow.write == nil {
+		t.Fatal("the slow node is not writing a committed entry: the test shows nothing")
+	}
+	c.cut[[2]transport.NodeID{leader.id, slow.id}] = true
+	change(Promote)
+
+	lo, hi := groupSpan(reg)
+	staged, err := slow.engine.Replace(lo, hi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.host.Staged(&Received{
+		group: reg, from: leader.id, replica: sg.replica, sender: lg.replica, id: 1, staged: staged, term: lg.hard.term, complete: true,
+		state: appliedState{position: position{lg.applied, lg.log.term(lg.applied)}, membership: lg.membership},
+	})
+	for range 4 {
+		slow.turn()
+		slow.finishWrite()
+	}
+	if sg.handed != lg.applied {
+		t.Fatalf("the slow node is at %d, want the snapshot's %d", sg.handed, lg.applied)
+	}
+	conf := sg.raft.Status().Config
+	if voters := conf.Voters[0].Slice(); !slices.Equal(voters, lg.membership.conf.Voters) || len(conf.Learners) > 0 {
+		t.Errorf("its Raft counts the votes of %v, and %v have none; want %v and nobody", voters, conf.Learners, lg.membership.conf.Voters)
+	}
 }

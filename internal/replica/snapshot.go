@@ -286,7 +286,7 @@ func (r *Receiver) Abort() {
 	clear(r.streams)
 }
 
-// Staged hands a complete stream to the host, which offers it to Raft.
+// Staged hands a complete stream to the host, which offers it to Raft as soon as the replica writes nothing.
 func (h *Host) Staged(s *Received) {
 	g := h.groups[s.group]
 	if g == nil || g.receiving != nil || s.replica != g.replica {
@@ -294,6 +294,18 @@ func (h *Host) Staged(s *Received) {
 		return
 	}
 	g.receiving = s
+	g.offer()
+	h.offered = append(h.offered, g)
+	h.touch(g)
+}
+
+// offer tells Raft of the snapshot that has come. Raft takes over its members at once; a change of members that is being written and is applied
+// after that would be made to the wrong ones (found by the simulator, seed 656909553366). So nothing may be under way.
+func (g *group) offer() {
+	s := g.receiving
+	if s == nil || s.stepped || g.held {
+		return
+	}
 	s.stepped = true
 	_ = g.raft.Step(&pb.Message{
 		Type: pb.MsgSnap.Enum(), From: new(s.sender), To: new(g.replica), Term: new(s.term),
@@ -301,8 +313,6 @@ func (h *Host) Staged(s *Received) {
 			Index: new(s.state.index), Term: new(s.state.term), ConfState: s.state.conf,
 		}},
 	})
-	h.touch(g)
-	h.offered = append(h.offered, g)
 }
 
 // dropRefused forgets streams that Raft did not want: it has what they bring, or follows another leader.
@@ -312,7 +322,7 @@ func (h *Host) dropRefused() {
 		switch {
 		case g.receiving == nil || g.receiving.installing:
 		case g.held:
-			kept = append(kept, g) // Raft's answer is in the next Ready
+			kept = append(kept, g) // Raft has not been asked, or its answer is in the next Ready
 		default:
 			g.receiving.staged.Abort()
 			g.receiving = nil
