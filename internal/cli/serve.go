@@ -32,7 +32,7 @@ const (
 	// holds, and by pages of 4 KiB each node of a year's replay had 200,000 page faults, on a virtual machine an eighth of its time.
 	nodeHugeHeap = 512 << 20
 	// nodeSpareProcs is what a node adds to Go's threads. There is always a sync under way, and the runtime takes the place of a thread
-	// that waits in the kernel for occupied until it looks again, 20 µs to 10 ms later: with one place a core, a core would idle.
+	// that waits in the kernel for occupied until it looks again, up to 15 ms later: with one place a core, a core would idle.
 	nodeSpareProcs = 1
 )
 

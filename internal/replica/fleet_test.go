@@ -287,19 +287,22 @@ func (c *fleet) deliver(p parcel) {
 }
 
 // step lets everything under way arrive once: messages, then turns, then writes.
-func (c *fleet) step() {
+func (c *fleet) step() { c.stepBut(nil) }
+
+// stepBut is step for all nodes but one, which is sent messages and does nothing.
+func (c *fleet) stepBut(idle *testNode) {
 	wire := c.wire
 	c.wire = nil
 	for _, p := range wire {
 		c.deliver(p)
 	}
 	for _, n := range c.nodes {
-		if n.host != nil {
+		if n.host != nil && n != idle {
 			n.turn()
 		}
 	}
 	for _, n := range c.nodes {
-		if n.host != nil {
+		if n.host != nil && n != idle {
 			n.finishWrite()
 		}
 	}
