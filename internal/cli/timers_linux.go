@@ -16,12 +16,12 @@ import (
 // It is for the thread with which Go's runtime looks after the others: as long as a process goes to sleep and wakes up a thousand times a
 // second, as one that waits for syncs and messages does, that thread naps 20 µs at a time. On a virtual machine, where a nap costs as
 // much as a small system call several times, these naps and the hand-overs that follow from them took a third of an order's processor
-// time. Nothing in a node is meant to be nearer in time than its ticks of 50 ms.
+// time. What a node times are ticks of 50 ms, and pauses between attempts of 10 ms and more.
 const timerSlack = 5 * time.Millisecond
 
 // CoarseTimers gives the process its timer slack when the arguments are those of a command that works hard for long. A thread takes it
-// over from the one that starts it, and Go's has been started before any code of a program runs; so the program is started once more, in
-// the same process. It returns when there is nothing to do any more or an error when it cannot be had, and then all is as before.
+// over from the one that starts it, and the runtime's has been started before any code of a program runs; so the program is started once
+// more, in the same process. It returns when there is nothing to do (any more), or with an error when that failed; then all is as before.
 func CoarseTimers(args []string) error {
 	if len(args) == 0 || !slices.Contains([]string{"serve", "dev", "psp", "replay", "bench"}, args[0]) {
 		return nil
