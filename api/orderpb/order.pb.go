@@ -2761,8 +2761,10 @@ type Place struct {
 	Lines             []*Line                `protobuf:"bytes,7,rep,name=lines,proto3" json:"lines,omitempty"` // no, sku, quantity, unit_price, untracked
 	HasTotal          bool                   `protobuf:"varint,8,opt,name=has_total,json=hasTotal,proto3" json:"has_total,omitempty"`
 	Total             int64                  `protobuf:"varint,9,opt,name=total,proto3" json:"total,omitempty"` // checked against the lines when has_total
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// authorize_ahead puts the authorization into the outbox with the order, to leave as soon as all stock is held; needs feature level 2.
+	AuthorizeAhead bool `protobuf:"varint,10,opt,name=authorize_ahead,json=authorizeAhead,proto3" json:"authorize_ahead,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Place) Reset() {
@@ -2856,6 +2858,13 @@ func (x *Place) GetTotal() int64 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Place) GetAuthorizeAhead() bool {
+	if x != nil {
+		return x.AuthorizeAhead
+	}
+	return false
 }
 
 type Cancel struct {
@@ -4573,7 +4582,7 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\n" +
 	"retry_step\x18\a \x01(\v2\x19.hanse.order.v1.RetryStepH\x00R\tretryStep\x12@\n" +
 	"\fresolve_step\x18\b \x01(\v2\x1b.hanse.order.v1.ResolveStepH\x00R\vresolveStepB\x06\n" +
-	"\x04body\"\xa5\x02\n" +
+	"\x04body\"\xce\x02\n" +
 	"\x05Place\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -4584,7 +4593,9 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\x12merchant_reference\x18\x06 \x01(\tR\x11merchantReference\x12*\n" +
 	"\x05lines\x18\a \x03(\v2\x14.hanse.order.v1.LineR\x05lines\x12\x1b\n" +
 	"\thas_total\x18\b \x01(\bR\bhasTotal\x12\x14\n" +
-	"\x05total\x18\t \x01(\x03R\x05total\"Q\n" +
+	"\x05total\x18\t \x01(\x03R\x05total\x12'\n" +
+	"\x0fauthorize_ahead\x18\n" +
+	" \x01(\bR\x0eauthorizeAhead\"Q\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1f\n" +

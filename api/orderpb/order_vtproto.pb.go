@@ -957,6 +957,7 @@ func (m *Place) CloneVT() *Place {
 	r.MerchantReference = m.MerchantReference
 	r.HasTotal = m.HasTotal
 	r.Total = m.Total
+	r.AuthorizeAhead = m.AuthorizeAhead
 	if rhs := m.Lines; rhs != nil {
 		tmpContainer := make([]*Line, len(rhs))
 		for k, v := range rhs {
@@ -3280,6 +3281,9 @@ func (this *Place) EqualVT(that *Place) bool {
 		return false
 	}
 	if this.Total != that.Total {
+		return false
+	}
+	if this.AuthorizeAhead != that.AuthorizeAhead {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -6732,6 +6736,16 @@ func (m *Place) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AuthorizeAhead {
+		i--
+		if m.AuthorizeAhead {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x50
+	}
 	if m.Total != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Total))
 		i--
@@ -9431,6 +9445,9 @@ func (m *Place) SizeVT() (n int) {
 	}
 	if m.Total != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Total))
+	}
+	if m.AuthorizeAhead {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -15907,6 +15924,26 @@ func (m *Place) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AuthorizeAhead", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.AuthorizeAhead = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -9,6 +9,12 @@ import (
 	"hanse/internal/shard"
 )
 
+// Feature levels, by what they bring.
+const (
+	// AuthorizeAhead is the level from which orders are placed with orderpb.Place.AuthorizeAhead.
+	AuthorizeAhead uint32 = 2
+)
+
 // Health is how a node fares, as observed.
 type Health uint8
 

@@ -24,7 +24,8 @@ func StockHeld(o *orderpb.Order, shard uint32, now int64) []*orderpb.Event {
 	e.what.Shard = shard
 	e.is.StockReserved, e.Detail = &e.what, &e.is
 	h := follow(o, now).put(&e.Event)
-	if o.Total == 0 && countLegs(o, orderpb.LegState_LEG_PENDING) == 1 {
+	paid := o.Total == 0 || o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZED
+	if paid && countLegs(o, orderpb.LegState_LEG_PENDING) == 1 {
 		h.confirmed()
 	}
 	return h.events
@@ -67,10 +68,10 @@ func StockReleased(o *orderpb.Order, shard uint32, now int64) []*orderpb.Event {
 }
 
 // PaymentAuthorized decides when the total is authorized: this confirms the order, in the same entry. When the order is being undone
-// it is put on record, and the void that is under way takes it back.
+// it is put on record, and the void that is under way takes it back. When the answer about the stock is still to come, that confirms.
 func PaymentAuthorized(o *orderpb.Order, amount int64, reference string, now int64) []*orderpb.Event {
 	late := Compensating(o.State) && o.Payment == orderpb.PaymentStep_PAYMENT_VOIDING && o.Authorized == 0
-	if o.State != AwaitingPayment && !late {
+	if o.State != AwaitingPayment && !late && !Ahead(o) {
 		return nil
 	}
 	var e struct {
@@ -81,7 +82,7 @@ func PaymentAuthorized(o *orderpb.Order, amount int64, reference string, now int
 	e.what.Amount, e.what.ProviderReference = amount, reference
 	e.is.PaymentAuthorized, e.Detail = &e.what, &e.is
 	h := follow(o, now).put(&e.Event)
-	if !late {
+	if o.State == AwaitingPayment {
 		h.confirmed()
 	}
 	return h.events
@@ -89,7 +90,7 @@ func PaymentAuthorized(o *orderpb.Order, amount int64, reference string, now int
 
 // PaymentDeclined decides when the provider has declined, for the provider's reason in code.
 func PaymentDeclined(o *orderpb.Order, code string, now int64) []*orderpb.Event {
-	if o.State != AwaitingPayment {
+	if o.State != AwaitingPayment && !Ahead(o) {
 		return nil
 	}
 	if code == reject.MessageExpired {

@@ -30,13 +30,16 @@ func Fold(o *orderpb.Order, e *orderpb.Event) {
 		foldPlaced(o, d.Placed.GetOrder(), e)
 	case *orderpb.Event_StockReserved:
 		setLeg(o, d.StockReserved.Shard, orderpb.LegState_LEG_HELD)
-		if o.Total > 0 && countLegs(o, orderpb.LegState_LEG_PENDING) == 0 {
+		if o.Total > 0 && o.Payment != orderpb.PaymentStep_PAYMENT_AUTHORIZED && countLegs(o, orderpb.LegState_LEG_PENDING) == 0 {
 			awaitPayment(o)
 		}
 	case *orderpb.Event_StockRefused:
 		r := d.StockRefused
 		setLeg(o, r.Shard, orderpb.LegState_LEG_REFUSED)
 		o.Reason, o.RejectField, o.RejectDetail = r.Code, r.Field, r.Text
+		if Ahead(o) {
+			o.Payment = orderpb.PaymentStep_PAYMENT_NONE // not all is held, so it has not left
+		}
 		compensate(o, Rejecting)
 	case *orderpb.Event_PaymentAuthorized:
 		o.Authorized, o.ProviderReference = d.PaymentAuthorized.Amount, d.PaymentAuthorized.ProviderReference
@@ -133,7 +136,7 @@ func foldPlaced(o, p *orderpb.Order, e *orderpb.Event) {
 	o.Id, o.CreatedAt = e.OrderId, e.At
 	o.CustomerId, o.Currency, o.Location = p.CustomerId, p.Currency, p.Location
 	o.PaymentMethod, o.MerchantReference = p.PaymentMethod, p.MerchantReference
-	o.Total, o.Deadline, o.PaymentId = p.Total, p.Deadline, p.PaymentId
+	o.Total, o.Deadline, o.PaymentId, o.Payment = p.Total, p.Deadline, p.PaymentId, p.Payment
 	// One allocation for all lines: most of what an order is made of.
 	lines := make([]orderpb.Line, len(p.Lines))
 	o.Lines = make([]*orderpb.Line, len(p.Lines))

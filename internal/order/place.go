@@ -89,6 +89,9 @@ func DecidePlace(p *orderpb.Place, shardOf func(sku string) uint32, now int64) (
 	}
 	if o.Total > 0 {
 		o.PaymentId = id.Sibling(id.Payment, p.Id)
+		if p.AuthorizeAhead && len(o.Legs) > 0 {
+			o.Payment = orderpb.PaymentStep_PAYMENT_AUTHORIZING
+		}
 	}
 	h := follow(&orderpb.Order{Id: p.Id}, now).put(&e.Event)
 	if o.Total == 0 && len(o.Legs) == 0 {

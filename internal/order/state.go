@@ -72,6 +72,12 @@ func Open(o *orderpb.Order) bool {
 		o.Refunded < o.RefundRequested || len(o.Stuck) > 0
 }
 
+// Ahead reports whether the order's authorization is in the outbox although its stock is not known to be held: it leaves as soon as
+// the inventory has said so, before that is on record here.
+func Ahead(o *orderpb.Order) bool {
+	return o.State == Placing && o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZING
+}
+
 // KeepsHold answers an inventory shard that asks whether the order still wants the stock it holds there.
 func KeepsHold(o *orderpb.Order, shard uint32) bool {
 	if Ended(o.State) {

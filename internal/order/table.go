@@ -27,15 +27,17 @@ var transitions = func() []Transition {
 		{None, "place", KindPlaced, AwaitingPayment, "no line is tracked: authorize the total"},
 		{Placing, "stock held", KindStockReserved, Placing, "other shards have not answered, or the order is free"},
 		{Placing, "stock held", KindStockReserved, AwaitingPayment, "all is held: authorize the total"},
-		{Placing, "stock held", KindConfirmed, Confirmed, "the order is free: allocate the stock"},
+		{Placing, "stock held", KindConfirmed, Confirmed, "the order is free, or authorized ahead: allocate the stock"},
 		{Placing, "stock refused", KindStockRefused, Rejecting, "release what is or may be held elsewhere"},
+		{Placing, "authorized", KindPaymentAuthorized, Placing, "ahead of an answer about the stock, which confirms"},
+		{Placing, "declined", KindPaymentDeclined, Rejecting, "ahead of an answer about the stock: release it"},
 		{AwaitingPayment, "authorized", KindPaymentAuthorized, AwaitingPayment, "on record; confirmed in the same entry"},
 		{AwaitingPayment, "authorized", KindConfirmed, Confirmed, "the pivot: allocate the stock, forward only"},
 		{AwaitingPayment, "declined", KindPaymentDeclined, Rejecting, "release the stock"},
-		{Placing, "cancel", KindCancelRequested, Canceling, "release the stock"},
+		{Placing, "cancel", KindCancelRequested, Canceling, "void if it may be authorized, then release the stock"},
 		{AwaitingPayment, "cancel", KindCancelRequested, Canceling, "void, then release the stock"},
 		{Confirmed, "cancel", KindCancelRequested, Canceling, "void, then release the stock"},
-		{Placing, "deadline", KindExpireRequested, Expiring, "release the stock"},
+		{Placing, "deadline", KindExpireRequested, Expiring, "void if it may be authorized, then release the stock"},
 		{AwaitingPayment, "deadline", KindExpireRequested, Expiring, "void, then release the stock"},
 		{Canceling, "stock released", KindEnded, Canceled, "every step is undone"},
 		{Expiring, "stock released", KindEnded, Expired, "every step is undone"},
@@ -55,6 +57,7 @@ var transitions = func() []Transition {
 			Transition{s, "authorized", KindPaymentAuthorized, s, "too late: it is being voided"},
 			Transition{s, "voided", KindPaymentVoided, s, "release the stock"})
 	}
+	rows = append(rows, Transition{Rejecting, "voided", KindPaymentVoided, Rejecting, "it had been authorized ahead: release the stock"})
 	for _, s := range []State{Canceling, Expiring, Rejecting} {
 		rows = append(rows, Transition{s, "stock released", KindStockReleased, s, "ended when it was the last"})
 	}

@@ -53,20 +53,27 @@ func must(events []*orderpb.Event, r *reject.Rejection) []*orderpb.Event {
 	return events
 }
 
-func place(lines ...*orderpb.Line) *story {
+func place(lines ...*orderpb.Line) *story { return placed(false, lines) }
+
+func placed(ahead bool, lines []*orderpb.Line) *story {
 	s := &story{o: new(orderpb.Order), now: 1000}
 	return s.then(must(DecidePlace(&orderpb.Place{
-		Id: orderID, CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines,
+		Id: orderID, CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines, AuthorizeAhead: ahead,
 	}, shardOf, s.now)))
 }
 
 // twoLegs is an order of 3 a at 10, 2 b at 100 in another shard, and postage of 5: 235 in all.
-func twoLegs() *story {
-	return place(
-		&orderpb.Line{Sku: "a", Quantity: 3, UnitPrice: 10},
-		&orderpb.Line{Sku: "b", Quantity: 2, UnitPrice: 100},
-		&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true},
-	)
+func twoLegs() *story { return placed(false, twoLegLines()) }
+
+// ahead is the same with the authorization ahead.
+func ahead() *story { return placed(true, twoLegLines()) }
+
+func twoLegLines() []*orderpb.Line {
+	return []*orderpb.Line{
+		{Sku: "a", Quantity: 3, UnitPrice: 10},
+		{Sku: "b", Quantity: 2, UnitPrice: 100},
+		{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true},
+	}
 }
 
 func held() *story {
@@ -110,7 +117,18 @@ var variants = []struct {
 	{"free, being held", Placing, func() *story { return place(&orderpb.Line{Sku: "a", Quantity: 1}) }},
 	{"placed, one leg", Placing, func() *story { return place(&orderpb.Line{Sku: "a", Quantity: 1, UnitPrice: 10}) }},
 	{"placed, stuck", Placing, func() *story { return twoLegs().stuck(1, "reserve", 0) }},
+	{"placed ahead", Placing, ahead},
+	{"ahead, one leg held", Placing, func() *story { s := ahead(); return s.then(StockHeld(s.o, 1, s.now)) }},
+	{"ahead, one leg held, paid", Placing, func() *story {
+		s := ahead()
+		return s.then(StockHeld(s.o, 1, s.now)).then(PaymentAuthorized(s.o, 235, "ch_1", s.now))
+	}},
+	{"ahead, free, being held", Placing, func() *story { return placed(true, []*orderpb.Line{{Sku: "a", Quantity: 1}}) }},
 	{"held", AwaitingPayment, held},
+	{"held, ahead", AwaitingPayment, func() *story {
+		s := ahead()
+		return s.then(StockHeld(s.o, 0, s.now)).then(StockHeld(s.o, 1, s.now))
+	}},
 	{"nothing to hold", AwaitingPayment, func() *story { return place(&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true}) }},
 	{"confirmed", Confirmed, confirmed},
 	{"confirmed, free", Confirmed, func() *story {
@@ -147,6 +165,7 @@ var variants = []struct {
 		return s.then(must(DecideReturn(s.o, &orderpb.ReturnItems{ReturnId: returnID, Items: []*orderpb.Item{item(2, 1)}}, s.now))).stuck(1, StepRefund, 100)
 	}},
 	{"canceled while placing", Canceling, func() *story { return twoLegs().cancel() }},
+	{"canceled while placing ahead", Canceling, func() *story { return ahead().cancel() }},
 	{"canceled while paying", Canceling, func() *story { return held().cancel() }},
 	{"canceled, voided", Canceling, func() *story { s := confirmed().cancel(); return s.then(PaymentVoided(s.o, 235, s.now)) }},
 	{"canceled, one leg", Canceling, func() *story { return place(&orderpb.Line{Sku: "a", Quantity: 1, UnitPrice: 10}).cancel() }},
@@ -154,6 +173,7 @@ var variants = []struct {
 		return place(&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true}).cancel()
 	}},
 	{"expired while placing", Expiring, func() *story { s := twoLegs(); return s.then(DecideExpire(s.o, s.now)) }},
+	{"expired while placing ahead", Expiring, func() *story { s := ahead(); return s.then(DecideExpire(s.o, s.now)) }},
 	{"expired while paying", Expiring, func() *story { s := held(); return s.then(DecideExpire(s.o, s.now)) }},
 	{"expired, one leg", Expiring, func() *story {
 		s := place(&orderpb.Line{Sku: "a", Quantity: 1, UnitPrice: 10})
@@ -163,6 +183,16 @@ var variants = []struct {
 		s := twoLegs()
 		return s.then(StockRefused(s.o, 1, &reject.Rejection{Code: reject.OutOfStock}, s.now))
 	}},
+	{"ahead, one leg refused", Rejecting, func() *story {
+		s := ahead()
+		return s.then(StockRefused(s.o, 1, &reject.Rejection{Code: reject.OutOfStock}, s.now))
+	}},
+	{"ahead, one leg refused, paid", Rejecting, func() *story {
+		s := ahead()
+		s.then(PaymentAuthorized(s.o, 235, "ch_1", s.now))
+		return s.then(StockRefused(s.o, 1, &reject.Rejection{Code: reject.OutOfStock}, s.now))
+	}},
+	{"ahead, declined", Rejecting, func() *story { s := ahead(); return s.then(PaymentDeclined(s.o, "stolen_card", s.now)) }},
 	{"declined", Rejecting, func() *story { s := held(); return s.then(PaymentDeclined(s.o, "stolen_card", s.now)) }},
 	{"canceled", Canceled, func() *story {
 		s := confirmed().cancel()

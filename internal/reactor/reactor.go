@@ -89,6 +89,16 @@ type outbox struct {
 	inFlight int
 	awaited  map[string]int // those in flight about an object that are not lazy
 	waiting  []*delivery    // heads of lanes that wait for room in flight
+	gates    map[string]*gate
+	opening  []*gate // that the entry being taken note of may open
+}
+
+// gate keeps the authorization of an order until the inventory has said of all its reserves that the stock is held.
+type gate struct {
+	outbox *outbox
+	key    string
+	closed int       // reserves of which it has not
+	before *delivery // the authorization that waits, nil for none
 }
 
 type laneKey struct {
@@ -107,6 +117,7 @@ type delivery struct {
 	lane     *lane
 	message  *shard.Message
 	lazy     bool
+	gate     *gate // that it keeps closed, nil for none
 	state    deliveryState
 	attempts int
 	reported bool
@@ -118,6 +129,7 @@ type deliveryState uint8
 
 const (
 	queued    deliveryState = iota // behind others of its lane
+	gated                          // waits for the stock to be held
 	delayed                        // waits for NotBefore or for a retry
 	ready                          // waits for room in flight
 	sent                           // with the executor
@@ -131,6 +143,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	r.Resign(id)
 	o := &outbox{
 		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
+		gates: make(map[string]*gate),
 	}
 	r.led[id] = o
 	for _, m := range messages {
@@ -163,6 +176,12 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	for _, seq := range finished {
 		r.finish(o, seq, now)
 	}
+	// Only now, for an entry that ends a reserve because the stock was refused ends the authorization too.
+	for _, g := range o.opening {
+		r.open(g, now)
+	}
+	clear(o.opening)
+	o.opening = o.opening[:0]
 }
 
 func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
@@ -174,6 +193,7 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 	if l != nil {
 		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy}
 		o.pending[m.Seq] = d
+		o.close(d)
 		l.queue = append(l.queue, d)
 		return
 	}
@@ -185,11 +205,61 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 	d.outbox, d.lane, d.message, d.lazy = o, l, m, lazy
 	l.queue = append(l.one[:0], d)
 	o.pending[m.Seq], o.lanes[k] = d, l
+	o.close(d)
 	r.head(d, now)
+}
+
+// close has a reserve close the gate of its order.
+func (o *outbox) close(d *delivery) {
+	if !is(saga.Reserve, d.message) {
+		return
+	}
+	g := o.gates[d.message.Key]
+	if g == nil {
+		g = &gate{outbox: o, key: d.message.Key}
+		o.gates[g.key] = g
+	}
+	d.gate = g
+	g.closed++
+}
+
+// pass takes a reserve from the gate of its order, and returns the gate; nil when it is at none any more.
+func (d *delivery) pass() *gate {
+	g := d.gate
+	if g != nil {
+		d.gate = nil
+		g.closed--
+	}
+	return g
+}
+
+// open lets the authorization leave when no reserve is before it.
+func (r *Reactor) open(g *gate, now clock.Reading) {
+	if g == nil || g.closed > 0 || g.outbox.gates[g.key] != g {
+		return
+	}
+	delete(g.outbox.gates, g.key)
+	if a := g.before; a != nil && a.state == gated {
+		r.head(a, now)
+	}
+}
+
+// is reports whether a message of the saga is of a step.
+func is(step saga.Step, m *shard.Message) bool {
+	service := m.To.Service()
+	if service != shard.Inventory && service != shard.Payment {
+		return false
+	}
+	s, _ := saga.StepOf(service == shard.Inventory, m.Payload)
+	return s == step
 }
 
 // head starts a delivery that is the first of its lane.
 func (r *Reactor) head(d *delivery, now clock.Reading) {
+	if g := d.outbox.gates[d.message.Key]; g != nil && is(saga.Authorize, d.message) {
+		d.state, g.before = gated, d
+		return
+	}
 	at := d.message.NotBefore.Millis()
 	// Both times are of the shard's clock, which may be ahead of this node's: wait no longer than was meant.
 	if pause := min(at-now.Wall, at-d.message.Created.Millis()); pause > 0 {
@@ -255,6 +325,9 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	case wasHead:
 		r.head(l.queue[0], now)
 	}
+	if g := d.pass(); g != nil {
+		o.opening = append(o.opening, g)
+	}
 	r.refill(o)
 }
 
@@ -288,6 +361,9 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 		r.retry(d, "the receiver has not finished", now)
 	default:
 		d.state, d.reply = answered, shard.EncodeReply(d.message.Seq, &result)
+		if result.OK() {
+			r.open(d.pass(), now) // first: the answer need not hurry when it is not what the order waits for
+		}
 		r.propose(d)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hanse/api/inventorypb"
+	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/shard"
@@ -241,5 +242,61 @@ func TestNotBeforeDelaysTheFirstDelivery(t *testing.T) {
 	r.Tick(at(500))
 	if got := sentSeqs(r.Take()); len(got) != 1 {
 		t.Errorf("sent %v at its time, want it", got)
+	}
+}
+
+func TestAuthorizationWaitsForTheReserves(t *testing.T) {
+	reserve := inventory(t, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	authorize, err := (&paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}}).MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, payments := shard.NewID(shard.Inventory, 2), shard.NewID(shard.Payment, 0)
+	about := func(seq uint64, to shard.ID, key string, payload []byte) *shard.Message {
+		m := message(seq, to, key)
+		m.Payload = payload
+		return m
+	}
+	r := newReactor()
+	wantSent := func(when string, want ...uint64) Actions {
+		t.Helper()
+		a := r.Take()
+		if got := sentSeqs(a); !slices.Equal(got, want) {
+			t.Fatalf("%s: sent %v, want %v", when, got, want)
+		}
+		return a
+	}
+	outbox := []*shard.Message{
+		about(1, stock, "a", reserve), about(2, other, "a", reserve), about(3, payments, "a", authorize),
+		about(4, payments, "b", authorize), about(5, stock, "c", reserve), about(6, payments, "c", authorize), about(7, payments, "c", nil),
+	}
+	r.Lead(source, 1, outbox, at(0))
+	wantSent("at first", 1, 2, 4, 5)
+	r.Answered(source, 1, 1, shard.Result{}, nil, at(0))
+	wantSent("one of two is held")
+	r.Answered(source, 1, 2, shard.Result{}, errors.New("no answer"), at(0))
+	wantSent("the other has no answer")
+	r.Tick(at(r.NextDue()))
+	wantSent("it is asked again", 2)
+	r.Answered(source, 1, 2, shard.Result{}, nil, at(0))
+	if a := wantSent("both are held", 3); len(a.Proposals) != 1 || !a.Proposals[0].Lazy {
+		t.Errorf("%+v, want the answer proposed, lazily: the authorization has left", a.Proposals)
+	}
+
+	// A refusal keeps it back, and ends it in the entry that takes the refusal: only what comes after it leaves.
+	r.Answered(source, 1, 5, shard.Result{Code: "out_of_stock"}, nil, at(0))
+	if a := wantSent("c is refused"); len(a.Proposals) != 1 || a.Proposals[0].Lazy {
+		t.Errorf("%+v, want the refusal proposed at once", a.Proposals)
+	}
+	r.Applied(source, []*shard.Message{about(8, stock, "c", nil)}, []uint64{5, 6}, at(0))
+	wantSent("the refusal is applied", 8, 7)
+
+	// A new leader begins with what is left, and an operator may end a reserve.
+	r.Lead(source, 2, []*shard.Message{outbox[1], outbox[2]}, at(0))
+	wantSent("led anew", 2)
+	r.Applied(source, nil, []uint64{2}, at(0))
+	wantSent("the last reserve is over", 3)
+	if n := len(r.led[source].gates); n != 0 {
+		t.Errorf("%d gates are kept when no reserve is pending", n)
 	}
 }

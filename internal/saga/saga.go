@@ -61,8 +61,8 @@ type Rule struct {
 func Rules() []Rule {
 	return []Rule{
 		{order.KindPlaced, "a line is tracked: to each inventory shard", Reserve, Release},
-		{order.KindPlaced, "no line is tracked and the order is not free", Authorize, Void},
-		{order.KindStockReserved, "all shards hold and the order is not free", Authorize, Void},
+		{order.KindPlaced, "the order is not free: to leave when all shards hold", Authorize, Void},
+		{order.KindStockReserved, "all shards hold, the order is not free, and it was placed at feature level 1", Authorize, Void},
 		{order.KindConfirmed, "to each inventory shard", Allocate, Release},
 		{order.KindStockRefused, "to the shards that hold or may hold", Release, None},
 		{order.KindPaymentDeclined, "to the shards that hold", Release, None},
@@ -105,11 +105,11 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 	switch d := e.Detail.(type) {
 	case *orderpb.Event_Placed:
 		sends = reserve(sends, o, shardOf)
-		if o.State == order.AwaitingPayment {
+		if o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZING {
 			sends = append(sends, authorize(o))
 		}
 	case *orderpb.Event_StockReserved:
-		if o.State == order.AwaitingPayment {
+		if o.State == order.AwaitingPayment && before == orderpb.PaymentStep_PAYMENT_NONE {
 			sends = append(sends, authorize(o))
 		}
 	case *orderpb.Event_Confirmed:

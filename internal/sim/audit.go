@@ -346,7 +346,7 @@ func (w *World) auditHistory(o *orderpb.Order) {
 	if len(list.Events) != int(o.Revision) {
 		w.fail("fold", "order %s is at revision %d and has %d events", o.Id, o.Revision, len(list.Events))
 	}
-	ended, voiding, voided, asked := 0, false, false, false
+	ended, voiding, voided, asked, unheld := 0, false, false, false, len(o.Legs)
 	for i, e := range list.Events {
 		if i > 0 && list.Positions[i] <= list.Positions[i-1] {
 			w.fail("fold", "order %s: event %d is at position %d, not after %d", o.Id, e.Version, list.Positions[i], list.Positions[i-1])
@@ -356,15 +356,21 @@ func (w *World) auditHistory(o *orderpb.Order) {
 			if ended++; ended > 1 {
 				w.fail("terminal state", "order %s has ended twice, last as %s", o.Id, order.StateName(d.Ended.State))
 			}
+		case *orderpb.Event_StockReserved:
+			unheld--
 		case *orderpb.Event_PaymentAuthorized:
 			asked = true
 			if voiding {
 				w.hit(probeLateAuthorization)
+			} else if unheld > 0 {
+				w.hit(probePaidAhead)
 			}
 		case *orderpb.Event_CancelRequested, *orderpb.Event_ExpireRequested:
 			voiding = true
 		case *orderpb.Event_PaymentVoided:
-			voided = true
+			if voided = true; unheld > 0 && d.PaymentVoided.Amount > 0 {
+				w.hit(probeAheadTakenBack)
+			}
 		case *orderpb.Event_StockReleased:
 			if asked && !voided {
 				w.fail("compensation order", "order %s released its stock before its payment was voided", o.Id)

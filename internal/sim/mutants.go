@@ -272,6 +272,23 @@ func effectMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "paid-before-held", Bug: "an authorization leaves with the reserves, whatever the inventory says to them",
+			delivery: func(n *node, d reactor.Delivery, _ func(shard.Result, error)) bool {
+				if d.Message.To.Service() != shard.Inventory || inventoryCommand(d.Message.Payload).GetReserve() == nil {
+					return false
+				}
+				_ = n.host.Do(d.From, func(m shard.Machine) { // an error says that the node does not lead any more
+					for _, a := range m.Outbox() {
+						if a.To.Service() == shard.Payment && a.Key == d.Message.Key {
+							n.router.propose(a.To, shard.Command{Kind: shard.KindLogic, Payload: a.Payload}, false, true, n.w.now+deliveryTimeout,
+								func(shard.Result, error) {})
+						}
+					}
+				})
+				return false
+			},
+		},
+		{
 			Name: "provider-new-key", Bug: "a call that is repeated has another idempotency key",
 			call: func(c *paymentpb.ProviderCall) { c.Key = fmt.Sprint(c.Key, ".", c.Attempt) },
 		},

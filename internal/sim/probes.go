@@ -38,6 +38,8 @@ const (
 	probeOldDisk
 	probeGivenUp
 	probeDrained
+	probePaidAhead
+	probeAheadTakenBack
 	probes
 )
 
@@ -74,6 +76,8 @@ var probeNames = [probes]string{
 	probeOldDisk:                 "an old copy of a disk was put back",
 	probeGivenUp:                 "a move was given up",
 	probeDrained:                 "a node was drained, decommissioned or taken back",
+	probePaidAhead:               "a payment was authorized before its holds were on record",
+	probeAheadTakenBack:          "an authorization that had left before its holds were on record was taken back",
 	probeUndecided:               "a history was too long to be decided",
 }
 

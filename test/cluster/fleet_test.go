@@ -76,6 +76,7 @@ type fleet struct {
 	t     *testing.T
 	nodes []*member
 	token string
+	tags  string // build tags of the programs that new members run
 }
 
 // member is a node: its directory and addresses, and the process that runs it, if one does.
@@ -155,7 +156,7 @@ func freePort(t *testing.T) int {
 // member makes a node that has yet to be started, with an empty directory.
 func (f *fleet) member(name string, args ...string) *member {
 	f.t.Helper()
-	m := &member{f: f, name: name, dir: filepath.Join(f.tempDir(), name), port: freePort(f.t), args: args, program: program(f.t, "")}
+	m := &member{f: f, name: name, dir: filepath.Join(f.tempDir(), name), port: freePort(f.t), args: args, program: program(f.t, f.tags)}
 	f.nodes = append(f.nodes, m)
 	return m
 }

@@ -84,8 +84,9 @@ func (f *fleet) features() (level uint32) {
 func TestRollingUpgrade(t *testing.T) {
 	slow(t)
 	f := newFleet(t)
+	f.tags = "hanse_previous"
+	old, next := program(t, f.tags), program(t, "")
 	nodes := f.found(3)
-	next := program(t, "hanse_next")
 	f.makeToken()
 	f.until("level 1 is in force", func() error {
 		if level := f.features(); level != 1 {
@@ -111,7 +112,7 @@ func TestRollingUpgrade(t *testing.T) {
 		}
 		if i == 0 { // and back, as long as the others have not followed
 			m.stop()
-			m.program = program(t, "")
+			m.program = old
 			m.start()
 			f.ready()
 			m.stop()
@@ -133,7 +134,7 @@ func TestRollingUpgrade(t *testing.T) {
 	f.run("an old program is refused", func(t *testing.T) {
 		c := nodes[2]
 		c.stop()
-		c.program = program(t, "")
+		c.program = old
 		c.start()
 		c.ended(1, "the cluster refuses this node: .*features_too_old|knows features up to level 1, but level 2 is in force")
 		d := f.member("d")

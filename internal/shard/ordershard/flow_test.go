@@ -35,6 +35,8 @@ type shop struct {
 	waiting map[string][]reactor.Delivery
 	settled map[string]bool
 	lost    func(reactor.Delivery) bool // a delivery that does not arrive
+	failed  func(reactor.Proposal) bool // a proposal of an answer that is not applied
+	former  bool                        // orders are placed as at feature level 1
 	seed    uint64
 }
 
@@ -133,6 +135,10 @@ func (s *shop) run() {
 			return
 		}
 		for _, p := range actions.Proposals {
+			if s.failed != nil && p.Seq != 0 && s.failed(p) {
+				s.reactor.ProposalFailed(p.To, p.Term, p.Seq, s.clock())
+				continue
+			}
 			s.apply(p.To, p.Command)
 		}
 		for _, d := range actions.Deliveries {
@@ -228,7 +234,7 @@ func (s *shop) newID(kind string) string {
 }
 
 func (s *shop) place(lines ...*orderpb.Line) string {
-	p := &orderpb.Place{Id: s.newID(id.Order), CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines}
+	p := &orderpb.Place{Id: s.newID(id.Order), CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines, AuthorizeAhead: !s.former}
 	if r := s.order(&orderpb.Command{Body: &orderpb.Command_Place{Place: p}}); r.Code != "" {
 		s.tb.Fatalf("place: %+v", r)
 	}
@@ -429,6 +435,108 @@ func TestCancel_while_the_reserve_is_lost_leaves_no_hold(t *testing.T) {
 	broken = false
 	s.pass(40_000)
 	s.want(o, order.Canceled, map[string]int64{"A": 10})
+	if len(s.calls) > 0 {
+		t.Errorf("%d calls to the provider for stock that was never held: %v", len(s.calls), s.calls)
+	}
+}
+
+// payments counts the messages for payments in the outbox of orders.
+func (s *shop) payments() (n int) {
+	for _, m := range s.machines[orders].Outbox() {
+		if m.To.Service() == shard.Payment {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAuthorization_leaves_before_the_hold_is_on_record(t *testing.T) {
+	s := newShop(t)
+	s.receive("A", 10)
+	s.receive("B", 10) // of another shard
+	s.failed = func(p reactor.Proposal) bool { return p.To == orders }
+	o := s.place(line("A", 2, 500), line("B", 1, 500))
+	if got := s.want(o, order.Placing, map[string]int64{"A": 8, "B": 9}); len(s.calls) != 1 || order.PaymentStatus(got) != "pending" {
+		t.Fatalf("%d calls to the provider, payment %s; want 1, pending, though no answer has been applied", len(s.calls), order.PaymentStatus(got))
+	}
+	// The leader is gone, and its successor begins again: the receivers recognize the repeats.
+	s.failed = nil
+	s.restart()
+	s.run()
+	if got := s.want(o, order.Confirmed, map[string]int64{"A": 8, "B": 9}); len(s.calls) != 1 || got.Authorized != 1500 {
+		t.Errorf("authorized %d by %d calls, want 1500 by one", got.Authorized, len(s.calls))
+	}
+}
+
+func TestAuthorization_waits_for_every_hold(t *testing.T) {
+	s := newShop(t)
+	s.receive("A", 10)
+	s.receive("B", 10)
+	broken := true
+	s.lost = func(d reactor.Delivery) bool {
+		return broken && d.Message.To.Service() == shard.Inventory && d.Message.To.Index() == 0
+	}
+	o := s.place(line("A", 2, 500), line("B", 1, 500))
+	s.pass(5_000)
+	if s.want(o, order.Placing, nil); len(s.calls) != 0 {
+		t.Fatalf("%d calls to the provider while one of two shards has not answered", len(s.calls))
+	}
+	s.restart()
+	if s.pass(5_000); len(s.calls) != 0 || s.payments() != 1 {
+		t.Fatalf("%d calls, %d messages for payments; want none, and the authorization in the outbox", len(s.calls), s.payments())
+	}
+	broken = false
+	s.pass(40_000)
+	s.want(o, order.Confirmed, map[string]int64{"A": 8, "B": 9})
+}
+
+// What has been refused in one shard is not paid, also when the refusal takes its time to be applied, and by a machine that has just been opened.
+func TestAuthorization_never_leaves_after_a_refusal(t *testing.T) {
+	for _, lines := range [][]*orderpb.Line{{line("B", 2, 500)}, {line("A", 2, 500), line("B", 2, 500)}} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("of %d lines, restarted %v", len(lines), restarted), func(t *testing.T) {
+				s := newShop(t)
+				s.receive("A", 10)
+				s.receive("B", 1)
+				s.failed = func(p reactor.Proposal) bool { return p.To == orders }
+				o := s.place(lines...)
+				s.want(o, order.Placing, nil)
+				s.failed = nil
+				if restarted {
+					s.restart()
+				}
+				s.pass(10_000)
+				if s.want(o, order.Rejected, map[string]int64{"A": 10, "B": 1}); len(s.calls) != 0 || s.payments() != 0 {
+					t.Errorf("%d calls to the provider, %d messages for payments, want none", len(s.calls), s.payments())
+				}
+			})
+		}
+	}
+}
+
+func TestCancel_takes_back_what_was_authorized_ahead(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarted %v", restarted), func(t *testing.T) {
+			s := newShop(t)
+			s.receive("A", 10)
+			s.failed = func(p reactor.Proposal) bool { return p.To == orders }
+			o := s.place(line("A", 2, 500))
+			if s.want(o, order.Placing, nil); len(s.calls) != 1 {
+				t.Fatalf("%d calls to the provider, want the authorization", len(s.calls))
+			}
+			s.failed = nil
+			if restarted {
+				s.restart()
+			}
+			if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
+				t.Fatalf("cancel: %+v", r)
+			}
+			s.pass(10_000)
+			if got := s.want(o, order.Canceled, map[string]int64{"A": 10}); got.Voided != 1000 || s.payments() != 0 {
+				t.Errorf("voided %d, %d messages for payments left; want 1000, none", got.Voided, s.payments())
+			}
+		})
+	}
 }
 
 func TestDeclined_capture_waits_for_a_person_who_can_retry(t *testing.T) {

@@ -66,6 +66,9 @@ type logic struct {
 	// stuck indexes the orders that have a stuck step, so that listing them does not look at all that are on their way.
 	stuck *shard.Table[struct{}]
 	sends []saga.Send // scratch
+	// ahead has the number of the authorization in the outbox of each order that is [order.Ahead]; nil when it is to be made
+	// from the outbox.
+	ahead map[string]uint64
 }
 
 func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
@@ -180,9 +183,12 @@ func (l *logic) record(tx *shard.Tx, f *file, events []*orderpb.Event) {
 	sends := l.sends[:0]
 	for _, e := range events {
 		f.positions = append(f.positions, tx.Publish(encode(e)))
-		before := o.Payment
+		before, ahead := o.Payment, l.authorizationAhead(o)
 		order.Fold(o, e)
 		sends = saga.Follow(sends, o, e, before, l.shardOf)
+		if ahead != 0 && !order.Ahead(o) {
+			l.unahead(tx, o, ahead)
+		}
 	}
 	if isNew {
 		l.files.Insert(o.Id, f)
@@ -214,13 +220,46 @@ func (l *logic) send(tx *shard.Tx, o *orderpb.Order, sends []saga.Send) {
 	for i := range sends {
 		s := &sends[i]
 		if s.Inventory == nil {
-			tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
+			seq := tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
+			if s.Step == saga.Authorize && order.Ahead(o) {
+				l.ahead[o.Id] = seq
+			}
 			continue
 		}
 		if i == 0 || s.Inventory != sends[i-1].Inventory {
 			payload = encode(s.Inventory)
 		}
 		tx.Emit(shard.NewID(shard.Inventory, int(s.Leg)), o.Id, payload, 0)
+	}
+}
+
+// authorizationAhead returns the number of the authorization in the outbox of an order that is [order.Ahead], 0 of others.
+func (l *logic) authorizationAhead(o *orderpb.Order) uint64 {
+	if l.ahead == nil { // the machine has just been opened
+		l.ahead = make(map[string]uint64)
+		for _, m := range l.state.Outbox() {
+			if !isAuthorize(m) {
+				continue
+			}
+			if f, ok := l.files.Find(orderOf(m)); ok && order.Ahead(&f.order) {
+				l.ahead[f.order.Id] = m.Seq
+			}
+		}
+	}
+	return l.ahead[o.Id]
+}
+
+func isAuthorize(m *shard.Message) bool {
+	step, _ := saga.StepOf(false, m.Payload)
+	return m.To.Service() == shard.Payment && step == saga.Authorize
+}
+
+// unahead takes note that an order is not ahead any more. When it is being undone, its authorization is taken out of the outbox: it may not
+// have left yet. One that has left all the same is followed by a void, in whatever order they arrive.
+func (l *logic) unahead(tx *shard.Tx, o *orderpb.Order, authorization uint64) {
+	delete(l.ahead, o.Id)
+	if order.Compensating(o.State) {
+		tx.Finish(authorization)
 	}
 }
 
@@ -349,7 +388,10 @@ func (l *logic) retry(tx *shard.Tx, o *orderpb.Order, c *orderpb.RetryStep, now 
 	events, r := order.DecideRetry(o, c, now)
 	if r == nil {
 		tx.Finish(m.Seq)
-		tx.Emit(m.To, m.Key, m.Payload, 0)
+		seq := tx.Emit(m.To, m.Key, m.Payload, 0)
+		if l.authorizationAhead(o) == m.Seq {
+			l.ahead[o.Id] = seq
+		}
 	}
 	return events, r
 }

@@ -90,6 +90,7 @@ func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 	}
 	loss := rng.IntN(3) // 0: none
 	s.lost = func(reactor.Delivery) bool { return loss > 0 && rng.IntN(4) < loss }
+	s.failed = func(reactor.Proposal) bool { return loss > 0 && rng.IntN(8) < loss }
 	var placed []string
 	any := func() string { return placed[rng.IntN(len(placed))] }
 	items := func(o *orderpb.Order) []*orderpb.Item {
@@ -102,6 +103,7 @@ func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 			for range rng.IntN(3) + 1 {
 				lines = append(lines, line(skus[rng.IntN(3)], int64(rng.IntN(5))+1, int64(rng.IntN(3))*100))
 			}
+			s.former = rng.IntN(4) == 0
 			placed = append(placed, s.place(lines...))
 		case n == 3:
 			s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: any()}}})

@@ -240,7 +240,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 func (d *desk) place(orderID string, a args, input string) *orderpb.Place {
 	p := &orderpb.Place{
 		Id: orderID, CustomerId: a.str("customer"), Currency: "EUR", PaymentMethod: "card", Location: a.str("at"),
-		HasTotal: a.has("total"), Total: a.num("total"),
+		HasTotal: a.has("total"), Total: a.num("total"), AuthorizeAhead: a.has("ahead"),
 	}
 	if a.has("currency") {
 		p.Currency = a.str("currency")
