@@ -10,7 +10,8 @@
 // is lost with the old one; receivers are idempotent, so nothing happens twice.
 //
 // Messages about one object to one destination go one after the other, in the order they were emitted: a
-// fulfillment never overtakes its allocation. Different objects never wait for each other.
+// fulfillment never overtakes its allocation. Different objects never wait for each other. Across destinations one
+// thing waits: an order's authorization, until all its reserves have been answered that the stock is held.
 //
 // The package is a step machine: no goroutines, no clock, no randomness of its own. Time and
 // random numbers are passed in; package node executes the actions, and so does a simulator.
