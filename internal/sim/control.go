@@ -55,7 +55,8 @@ func (c *control) round() {
 			n.w.net.send(frame{from: n, to: other, class: transport.Raft}) // a heartbeat
 		}
 	}
-	if !c.registered && (c.view != nil || n.boot == 0) {
+	// The first starts found the cluster, so there is no plan to be read before them; an old copy of a disk is none of those.
+	if !c.registered && (c.view != nil || n.boot == 0 && !n.stale) {
 		c.register()
 	}
 	if c.view == nil || n.rng.chance(0.7) { // others act on a plan that is older
