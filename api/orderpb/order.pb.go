@@ -890,6 +890,7 @@ type Order struct {
 	SettledRevision   uint64                 `protobuf:"varint,34,opt,name=settled_revision,json=settledRevision,proto3" json:"settled_revision,omitempty"` // revision at which the first outcome was reached; 0 before
 	RejectField       string                 `protobuf:"bytes,35,opt,name=reject_field,json=rejectField,proto3" json:"reject_field,omitempty"`              // JSON pointer of the refused line
 	RejectDetail      string                 `protobuf:"bytes,36,opt,name=reject_detail,json=rejectDetail,proto3" json:"reject_detail,omitempty"`
+	CallFirst         bool                   `protobuf:"varint,37,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"` // as it was placed
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1146,6 +1147,13 @@ func (x *Order) GetRejectDetail() string {
 		return x.RejectDetail
 	}
 	return ""
+}
+
+func (x *Order) GetCallFirst() bool {
+	if x != nil {
+		return x.CallFirst
+	}
+	return false
 }
 
 // Events. Each carries only what folding needs. Type names as users see them are in package order.
@@ -2763,8 +2771,10 @@ type Place struct {
 	Total             int64                  `protobuf:"varint,9,opt,name=total,proto3" json:"total,omitempty"` // checked against the lines when has_total
 	// authorize_ahead puts the authorization into the outbox with the order, to leave as soon as all stock is held; needs feature level 2.
 	AuthorizeAhead bool `protobuf:"varint,10,opt,name=authorize_ahead,json=authorizeAhead,proto3" json:"authorize_ahead,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// call_first has the provider called for the authorization before the payment is logged; needs feature level 3.
+	CallFirst     bool `protobuf:"varint,11,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Place) Reset() {
@@ -2863,6 +2873,13 @@ func (x *Place) GetTotal() int64 {
 func (x *Place) GetAuthorizeAhead() bool {
 	if x != nil {
 		return x.AuthorizeAhead
+	}
+	return false
+}
+
+func (x *Place) GetCallFirst() bool {
+	if x != nil {
+		return x.CallFirst
 	}
 	return false
 }
@@ -4449,7 +4466,7 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\battempts\x18\x05 \x01(\x04R\battempts\x12\x19\n" +
 	"\bnext_try\x18\x06 \x01(\x03R\anextTry\x12\x16\n" +
 	"\x06amount\x18\a \x01(\x03R\x06amount\x12\x14\n" +
-	"\x05units\x18\b \x01(\x03R\x05units\"\xa1\t\n" +
+	"\x05units\x18\b \x01(\x03R\x05units\"\xc0\t\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x15.hanse.order.v1.StateR\x05state\x12\x16\n" +
@@ -4490,7 +4507,9 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\x05stuck\x18! \x03(\v2\x19.hanse.order.v1.StuckStepR\x05stuck\x12)\n" +
 	"\x10settled_revision\x18\" \x01(\x04R\x0fsettledRevision\x12!\n" +
 	"\freject_field\x18# \x01(\tR\vrejectField\x12#\n" +
-	"\rreject_detail\x18$ \x01(\tR\frejectDetail\"\x8c\f\n" +
+	"\rreject_detail\x18$ \x01(\tR\frejectDetail\x12\x1d\n" +
+	"\n" +
+	"call_first\x18% \x01(\bR\tcallFirst\"\x8c\f\n" +
 	"\x05Event\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x0e\n" +
@@ -4582,7 +4601,7 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\n" +
 	"retry_step\x18\a \x01(\v2\x19.hanse.order.v1.RetryStepH\x00R\tretryStep\x12@\n" +
 	"\fresolve_step\x18\b \x01(\v2\x1b.hanse.order.v1.ResolveStepH\x00R\vresolveStepB\x06\n" +
-	"\x04body\"\xce\x02\n" +
+	"\x04body\"\xed\x02\n" +
 	"\x05Place\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -4595,7 +4614,9 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\thas_total\x18\b \x01(\bR\bhasTotal\x12\x14\n" +
 	"\x05total\x18\t \x01(\x03R\x05total\x12'\n" +
 	"\x0fauthorize_ahead\x18\n" +
-	" \x01(\bR\x0eauthorizeAhead\"Q\n" +
+	" \x01(\bR\x0eauthorizeAhead\x12\x1d\n" +
+	"\n" +
+	"call_first\x18\v \x01(\bR\tcallFirst\"Q\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1f\n" +

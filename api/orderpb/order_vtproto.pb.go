@@ -215,6 +215,7 @@ func (m *Order) CloneVT() *Order {
 	r.SettledRevision = m.SettledRevision
 	r.RejectField = m.RejectField
 	r.RejectDetail = m.RejectDetail
+	r.CallFirst = m.CallFirst
 	if rhs := m.Lines; rhs != nil {
 		tmpContainer := make([]*Line, len(rhs))
 		for k, v := range rhs {
@@ -958,6 +959,7 @@ func (m *Place) CloneVT() *Place {
 	r.HasTotal = m.HasTotal
 	r.Total = m.Total
 	r.AuthorizeAhead = m.AuthorizeAhead
+	r.CallFirst = m.CallFirst
 	if rhs := m.Lines; rhs != nil {
 		tmpContainer := make([]*Line, len(rhs))
 		for k, v := range rhs {
@@ -1992,6 +1994,9 @@ func (this *Order) EqualVT(that *Order) bool {
 		return false
 	}
 	if this.RejectDetail != that.RejectDetail {
+		return false
+	}
+	if this.CallFirst != that.CallFirst {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -3284,6 +3289,9 @@ func (this *Place) EqualVT(that *Place) bool {
 		return false
 	}
 	if this.AuthorizeAhead != that.AuthorizeAhead {
+		return false
+	}
+	if this.CallFirst != that.CallFirst {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -4697,6 +4705,18 @@ func (m *Order) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.CallFirst {
+		i--
+		if m.CallFirst {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x2
+		i--
+		dAtA[i] = 0xa8
 	}
 	if len(m.RejectDetail) > 0 {
 		i -= len(m.RejectDetail)
@@ -6736,6 +6756,16 @@ func (m *Place) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.CallFirst {
+		i--
+		if m.CallFirst {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x58
+	}
 	if m.AuthorizeAhead {
 		i--
 		if m.AuthorizeAhead {
@@ -8627,6 +8657,9 @@ func (m *Order) SizeVT() (n int) {
 	if l > 0 {
 		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	if m.CallFirst {
+		n += 3
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -9447,6 +9480,9 @@ func (m *Place) SizeVT() (n int) {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Total))
 	}
 	if m.AuthorizeAhead {
+		n += 2
+	}
+	if m.CallFirst {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -12247,6 +12283,26 @@ func (m *Order) UnmarshalVT(dAtA []byte) error {
 			}
 			m.RejectDetail = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 37:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CallFirst", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.CallFirst = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -15944,6 +16000,26 @@ func (m *Place) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.AuthorizeAhead = bool(v != 0)
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CallFirst", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.CallFirst = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -83,7 +83,7 @@ type OpState int32
 
 const (
 	OpState_OP_PENDING   OpState = 0 // waits for the operations before it
-	OpState_OP_SENT      OpState = 1 // logged before the provider was called
+	OpState_OP_SENT      OpState = 1 // the call is in the outbox
 	OpState_OP_UNKNOWN   OpState = 2 // the provider's answer is unknown: it is asked by key, never called under another
 	OpState_OP_SUCCEEDED OpState = 3
 	OpState_OP_DECLINED  OpState = 4 // refused by the provider for good
@@ -690,13 +690,16 @@ func (*Command_Retry) isCommand_Body() {}
 func (*Command_Resolve) isCommand_Body() {}
 
 type Authorize struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
-	OrderId       string                 `protobuf:"bytes,2,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	Amount        int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
-	Currency      string                 `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
-	Method        string                 `protobuf:"bytes,5,opt,name=method,proto3" json:"method,omitempty"`
-	Expires       int64                  `protobuf:"varint,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PaymentId string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
+	OrderId   string                 `protobuf:"bytes,2,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	Amount    int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Currency  string                 `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
+	Method    string                 `protobuf:"bytes,5,opt,name=method,proto3" json:"method,omitempty"`
+	Expires   int64                  `protobuf:"varint,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	// call_first has the shard's leader call the provider when it gets this, and log both together. A void that takes it back has to carry it.
+	CallFirst     bool            `protobuf:"varint,7,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"`
+	Answer        *ProviderAnswer `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"` // what the provider said; unset while it has not been called
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +776,20 @@ func (x *Authorize) GetExpires() int64 {
 	return 0
 }
 
+func (x *Authorize) GetCallFirst() bool {
+	if x != nil {
+		return x.CallFirst
+	}
+	return false
+}
+
+func (x *Authorize) GetAnswer() *ProviderAnswer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 type Capture struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
@@ -837,6 +854,7 @@ type Void struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
+	Authorize     *Authorize             `protobuf:"bytes,3,opt,name=authorize,proto3" json:"authorize,omitempty"` // which may have been carried out without being logged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -883,6 +901,13 @@ func (x *Void) GetOp() string {
 		return x.Op
 	}
 	return ""
+}
+
+func (x *Void) GetAuthorize() *Authorize {
+	if x != nil {
+		return x.Authorize
+	}
+	return nil
 }
 
 type Refund struct {
@@ -1689,7 +1714,7 @@ const file_paymentpb_payment_proto_rawDesc = "" +
 	"\x04wake\x18\x06 \x01(\v2\x16.hanse.payment.v1.WakeH\x00R\x04wake\x121\n" +
 	"\x05retry\x18\a \x01(\v2\x19.hanse.payment.v1.RetryOpH\x00R\x05retry\x127\n" +
 	"\aresolve\x18\b \x01(\v2\x1b.hanse.payment.v1.ResolveOpH\x00R\aresolveB\x06\n" +
-	"\x04body\"\xab\x01\n" +
+	"\x04body\"\x84\x02\n" +
 	"\tAuthorize\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n" +
@@ -1697,16 +1722,20 @@ const file_paymentpb_payment_proto_rawDesc = "" +
 	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12\x1a\n" +
 	"\bcurrency\x18\x04 \x01(\tR\bcurrency\x12\x16\n" +
 	"\x06method\x18\x05 \x01(\tR\x06method\x12\x18\n" +
-	"\aexpires\x18\x06 \x01(\x03R\aexpires\"P\n" +
+	"\aexpires\x18\x06 \x01(\x03R\aexpires\x12\x1d\n" +
+	"\n" +
+	"call_first\x18\a \x01(\bR\tcallFirst\x128\n" +
+	"\x06answer\x18\b \x01(\v2 .hanse.payment.v1.ProviderAnswerR\x06answer\"P\n" +
 	"\aCapture\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n" +
-	"\x06amount\x18\x03 \x01(\x03R\x06amount\"5\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\"p\n" +
 	"\x04Void\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
-	"\x02op\x18\x02 \x01(\tR\x02op\"O\n" +
+	"\x02op\x18\x02 \x01(\tR\x02op\x129\n" +
+	"\tauthorize\x18\x03 \x01(\v2\x1b.hanse.payment.v1.AuthorizeR\tauthorize\"O\n" +
 	"\x06Refund\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
@@ -1842,17 +1871,19 @@ var file_paymentpb_payment_proto_depIdxs = []int32{
 	11, // 7: hanse.payment.v1.Command.wake:type_name -> hanse.payment.v1.Wake
 	12, // 8: hanse.payment.v1.Command.retry:type_name -> hanse.payment.v1.RetryOp
 	13, // 9: hanse.payment.v1.Command.resolve:type_name -> hanse.payment.v1.ResolveOp
-	2,  // 10: hanse.payment.v1.Outcome.status:type_name -> hanse.payment.v1.OutcomeStatus
-	0,  // 11: hanse.payment.v1.ProviderCall.kind:type_name -> hanse.payment.v1.OpKind
-	3,  // 12: hanse.payment.v1.ProviderAnswer.status:type_name -> hanse.payment.v1.ProviderStatus
-	18, // 13: hanse.payment.v1.Query.find:type_name -> hanse.payment.v1.FindPayment
-	19, // 14: hanse.payment.v1.Query.scan:type_name -> hanse.payment.v1.ScanPayments
-	5,  // 15: hanse.payment.v1.PaymentList.payments:type_name -> hanse.payment.v1.Payment
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	16, // 10: hanse.payment.v1.Authorize.answer:type_name -> hanse.payment.v1.ProviderAnswer
+	7,  // 11: hanse.payment.v1.Void.authorize:type_name -> hanse.payment.v1.Authorize
+	2,  // 12: hanse.payment.v1.Outcome.status:type_name -> hanse.payment.v1.OutcomeStatus
+	0,  // 13: hanse.payment.v1.ProviderCall.kind:type_name -> hanse.payment.v1.OpKind
+	3,  // 14: hanse.payment.v1.ProviderAnswer.status:type_name -> hanse.payment.v1.ProviderStatus
+	18, // 15: hanse.payment.v1.Query.find:type_name -> hanse.payment.v1.FindPayment
+	19, // 16: hanse.payment.v1.Query.scan:type_name -> hanse.payment.v1.ScanPayments
+	5,  // 17: hanse.payment.v1.PaymentList.payments:type_name -> hanse.payment.v1.Payment
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_paymentpb_payment_proto_init() }

@@ -13,6 +13,8 @@ import (
 const (
 	// AuthorizeAhead is the level from which orders are placed with orderpb.Place.AuthorizeAhead.
 	AuthorizeAhead uint32 = 2
+	// CallFirst is the level from which orders are placed with orderpb.Place.CallFirst.
+	CallFirst uint32 = 3
 )
 
 // Health is how a node fares, as observed.

@@ -190,7 +190,7 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 		sl = slot.Slot(mathrand.IntN(slot.Count))
 	}
 	p.Id = c.newID(id.Order, sl)
-	p.AuthorizeAhead = c.features() >= cluster.AuthorizeAhead
+	p.AuthorizeAhead, p.CallFirst = c.features() >= cluster.AuthorizeAhead, c.features() >= cluster.CallFirst
 	to, result, err := c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait)
 	if err != nil {
 		return a, err

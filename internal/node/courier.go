@@ -45,7 +45,7 @@ type courier struct {
 	mu     sync.Mutex
 	inbox  []func(now clock.Reading) // what the reactor is to be told, in order
 	signal chan struct{}
-	calls  chan reactor.Delivery // to the provider
+	calls  chan providerCall
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
 	// unconfirmed has those of leading that this node may not serve yet: a group that the cluster has gone on without can still elect,
@@ -53,12 +53,20 @@ type courier struct {
 	unconfirmed map[shard.ID]uint64
 }
 
+// providerCall is a call that waits for its turn. Done is called with the answer, unless the node stops.
+type providerCall struct {
+	call *paymentpb.ProviderCall
+	done func(*paymentpb.ProviderAnswer)
+}
+
 func newCourier(r *router, provider payment.Provider, c *clock.Clock, log *slog.Logger) *courier {
-	return &courier{
+	co := &courier{
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, clock: c, log: log,
-		signal: make(chan struct{}, 1), calls: make(chan reactor.Delivery, 1<<14),
+		signal: make(chan struct{}, 1), calls: make(chan providerCall, 1<<14),
 		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
 	}
+	r.callFirst = co.callFirst
+	return co
 }
 
 // tell queues a step of the reactor. The queue is bounded by what the replicas apply and what is in flight.
@@ -165,16 +173,12 @@ func (c *courier) act(actions reactor.Actions) {
 	deadline := time.Now().Add(deliveryTimeout)
 	for _, d := range actions.Deliveries {
 		if d.Message.To == shard.PSP {
-			select {
-			case c.calls <- d:
-			default: // more calls than the provider can be asked at once: later
-				c.answered(d, shard.Result{}, replica.ErrBusy)
-			}
+			c.deliverCall(d)
 			continue
 		}
 		// A payment answers when the provider has; the others at once.
 		wait := d.Message.To.Service() == shard.Payment
-		cmd := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
+		cmd := shard.Command{Kind: shard.KindLogic, Payload: d.Payload()}
 		c.router.deliver(d.Message.To, cmd, wait, deadline, func(r shard.Result, err error) {
 			c.answered(d, r, err)
 		})
@@ -192,34 +196,72 @@ func (c *courier) answered(d reactor.Delivery, r shard.Result, err error) {
 	c.tell(func(now clock.Reading) { c.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, now) })
 }
 
+// deliverCall brings a message of a payment's outbox to the provider.
+func (c *courier) deliverCall(d reactor.Delivery) {
+	call, err := decode[paymentpb.ProviderCall](d.Message.Payload)
+	if err != nil {
+		c.answered(d, shard.Result{Code: reject.MalformedCommand, Detail: err.Error()}, nil)
+		return
+	}
+	if !c.call(call, func(a *paymentpb.ProviderAnswer) { c.answered(d, shard.Result{Payload: encode(a)}, nil) }) {
+		c.answered(d, shard.Result{}, replica.ErrBusy)
+	}
+}
+
+// callFirst calls the provider for an authorization that came to this node as the payment's leader, and has both logged. When that fails the
+// sender tries again, and the provider gives the same answer under the same key.
+func (c *courier) callFirst(q *request, deadline time.Time, done func(shard.Result, error)) bool {
+	if q.shard.Service() != shard.Payment || q.command.Kind != shard.KindLogic || c.router.leader(q.shard) != c.router.self {
+		return false
+	}
+	call, command := payment.First(q.command.Payload, c.clock.Read().Wall)
+	if call == nil {
+		return false
+	}
+	to, cmd, wait := q.shard, q.command, q.wait
+	queued := c.call(call, func(a *paymentpb.ProviderAnswer) {
+		command.GetAuthorize().Answer = a
+		cmd.Payload = encode(command)
+		c.router.replicas.Propose(to, cmd, replica.Manner{Wait: wait}, deadline, done)
+	})
+	if !queued {
+		done(shard.Result{}, replica.ErrBusy)
+	}
+	return true
+}
+
+// call queues a call to the provider; false when more are waiting than it can be asked at once.
+func (c *courier) call(call *paymentpb.ProviderCall, done func(*paymentpb.ProviderAnswer)) bool {
+	select {
+	case c.calls <- providerCall{call, done}:
+		return true
+	default:
+		return false
+	}
+}
+
 // callProvider takes calls from the queue, as many as are waiting, and asks the provider.
 func (c *courier) callProvider(ctx context.Context) {
 	for {
-		var batch []reactor.Delivery
+		var batch []providerCall
 		select {
 		case <-ctx.Done():
 			return
-		case d := <-c.calls:
-			batch = append(batch, d)
+		case p := <-c.calls:
+			batch = append(batch, p)
 		}
 	more:
 		for len(batch) < providerBatch {
 			select {
-			case d := <-c.calls:
-				batch = append(batch, d)
+			case p := <-c.calls:
+				batch = append(batch, p)
 			default:
 				break more
 			}
 		}
-		var asked []reactor.Delivery
-		var calls []*paymentpb.ProviderCall
-		for _, d := range batch {
-			call, err := decode[paymentpb.ProviderCall](d.Message.Payload)
-			if err != nil {
-				c.answered(d, shard.Result{Code: reject.MalformedCommand, Detail: err.Error()}, nil)
-				continue
-			}
-			asked, calls = append(asked, d), append(calls, call)
+		calls := make([]*paymentpb.ProviderCall, len(batch))
+		for i, p := range batch {
+			calls[i] = p.call
 		}
 		callCtx, cancel := context.WithTimeout(ctx, providerTimeout)
 		answers := c.provider.Do(callCtx, calls)
@@ -227,8 +269,8 @@ func (c *courier) callProvider(ctx context.Context) {
 		if ctx.Err() != nil {
 			return // the answers may be our own shutdown: the next leader asks again by the same keys
 		}
-		for i, d := range asked {
-			c.answered(d, shard.Result{Payload: encode(answers[i])}, nil)
+		for i, p := range batch {
+			p.done(answers[i])
 		}
 	}
 }

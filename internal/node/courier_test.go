@@ -2,14 +2,19 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/payment"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/transport"
@@ -90,4 +95,94 @@ func TestCourier_delivers_nothing_of_a_shard_that_this_node_may_not_serve(t *tes
 			t.Errorf("%d deliveries after it was confirmed, want one", n)
 		}
 	})
+}
+
+// desk is a replica and a provider that note what comes to them, in order.
+type desk struct {
+	outboxes
+	noted []string
+	last  shard.Command
+}
+
+func (d *desk) Do(_ context.Context, calls []*paymentpb.ProviderCall) []*paymentpb.ProviderAnswer {
+	d.noted = append(d.noted, "called "+calls[0].GetKey())
+	return []*paymentpb.ProviderAnswer{{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ref"}}
+}
+
+func (d *desk) Propose(_ shard.ID, c shard.Command, m replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	d.noted, d.last = append(d.noted, fmt.Sprintf("logged, wait %v", m.Wait)), c
+	done(shard.Result{Pending: "p"}, nil)
+}
+
+func TestCourier_calls_the_provider_before_the_leader_logs_an_authorization(t *testing.T) {
+	to, elsewhere := shard.NewID(shard.Payment, 0), shard.NewID(shard.Payment, 1)
+	authorize := &paymentpb.Authorize{PaymentId: "pay_1", OrderId: "ord_1", Amount: 3, Currency: "EUR", CallFirst: true}
+	first := encode(&paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: authorize}})
+	for _, test := range []struct {
+		name    string
+		to      shard.ID
+		command shard.Command
+		want    []string
+	}{
+		{"one that asks for it", to, shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"called pay_1.auth", "logged, wait true"}},
+		{"one that does not", to, shard.Command{Kind: shard.KindLogic, Payload: payment.Again(first)}, []string{"logged, wait true"}},
+		{"of another service", shard.NewID(shard.Order, 0), shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"logged, wait true"}},
+		{"an answer", to, shard.Command{Kind: shard.KindReply, Payload: first}, []string{"logged, wait true"}},
+		{"not led here", elsewhere, shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"logged, wait true"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &desk{}
+				r := newRouter(1, d, nil, map[shard.ID][]transport.NodeID{to: {1}, elsewhere: {1}, shard.NewID(shard.Order, 0): {1}})
+				r.observe(to, 1)
+				r.observe(shard.NewID(shard.Order, 0), 1)
+				c := newCourier(r, calls(d.Do), clock.New(time.Now), slog.New(slog.DiscardHandler))
+				ctx, stop := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { _ = c.run(ctx) }) // it has no errors
+				defer running.Wait()
+				defer stop()
+				var got shard.Result
+				r.attempt(1, &request{op: opPropose, shard: test.to, command: test.command, wait: true}, time.Now().Add(time.Second),
+					func(result shard.Result, _ error) { got = result })
+				synctest.Wait()
+				if !slices.Equal(d.noted, test.want) || got.Pending != "p" {
+					t.Fatalf("%q, answered %+v; want %q", d.noted, got, test.want)
+				}
+				if len(test.want) == 1 {
+					return
+				}
+				logged, err := decode[paymentpb.Command](d.last.Payload)
+				if err != nil || logged.GetAuthorize().GetAnswer().GetReference() != "ref" || logged.GetAuthorize().GetAmount() != 3 {
+					t.Errorf("logged %v, %v; want the authorization with the answer", logged, err)
+				}
+			})
+		})
+	}
+}
+
+// calls makes a provider of a function.
+type calls func(context.Context, []*paymentpb.ProviderCall) []*paymentpb.ProviderAnswer
+
+func (f calls) Do(ctx context.Context, list []*paymentpb.ProviderCall) []*paymentpb.ProviderAnswer {
+	return f(ctx, list)
+}
+
+func TestCourier_is_busy_when_the_provider_is(t *testing.T) {
+	to := shard.NewID(shard.Payment, 0)
+	d := &desk{}
+	r := newRouter(1, d, nil, map[shard.ID][]transport.NodeID{to: {1}})
+	r.observe(to, 1)
+	c := newCourier(r, nil, clock.New(time.Now), slog.New(slog.DiscardHandler)) // it does not run
+	for c.call(new(paymentpb.ProviderCall), nil) {
+	}
+	authorize := &paymentpb.Authorize{PaymentId: "pay_1", Amount: 3, Currency: "EUR", CallFirst: true}
+	q := &request{op: opPropose, shard: to, command: shard.Command{
+		Kind: shard.KindLogic, Payload: encode(&paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: authorize}}),
+	}}
+	var got error
+	r.attempt(1, q, time.Now().Add(time.Second), func(_ shard.Result, err error) { got = err })
+	if !errors.Is(got, replica.ErrBusy) || len(d.noted) != 0 {
+		t.Errorf("err %v, %q; want it busy, and nothing logged", got, d.noted)
+	}
 }

@@ -61,6 +61,8 @@ type router struct {
 	serves func(shard.ID) bool
 	// moved is told when a node turned out to have no replica of a shard that it was thought to host.
 	moved func()
+	// callFirst takes over a command that the provider is to be called for before it is logged; false for all others.
+	callFirst func(q *request, deadline time.Time, done func(shard.Result, error)) bool
 	// answer serves requests to this node itself.
 	answer func(q *request, respond func(shard.Result, error))
 	remote *remoteLog
@@ -95,8 +97,9 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 		parked:    make(map[shard.ID]map[*parked]struct{}),
 		connected: func(transport.NodeID) bool { return true }, doubtful: func(transport.NodeID) bool { return false },
 		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
-		answer: func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
-		remote: newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
+		callFirst: func(*request, time.Time, func(shard.Result, error)) bool { return false },
+		answer:    func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
+		remote:    newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
 	}
 	r.hosts.Store(&hosts)
 	for id := range hosts {
@@ -213,7 +216,7 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		}
 		if q.op == opRead {
 			r.replicas.Read(q.shard, q.consistency, q.atLeast, q.payload, deadline, done)
-		} else {
+		} else if !r.callFirst(q, deadline, done) {
 			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
 			r.replicas.Propose(q.shard, q.command, manner, deadline, done)
 		}

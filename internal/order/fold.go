@@ -136,7 +136,7 @@ func foldPlaced(o, p *orderpb.Order, e *orderpb.Event) {
 	o.Id, o.CreatedAt = e.OrderId, e.At
 	o.CustomerId, o.Currency, o.Location = p.CustomerId, p.Currency, p.Location
 	o.PaymentMethod, o.MerchantReference = p.PaymentMethod, p.MerchantReference
-	o.Total, o.Deadline, o.PaymentId, o.Payment = p.Total, p.Deadline, p.PaymentId, p.Payment
+	o.Total, o.Deadline, o.PaymentId, o.Payment, o.CallFirst = p.Total, p.Deadline, p.PaymentId, p.Payment, p.CallFirst
 	// One allocation for all lines: most of what an order is made of.
 	lines := make([]orderpb.Line, len(p.Lines))
 	o.Lines = make([]*orderpb.Line, len(p.Lines))

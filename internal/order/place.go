@@ -88,7 +88,7 @@ func DecidePlace(p *orderpb.Place, shardOf func(sku string) uint32, now int64) (
 		o.Legs = append(o.Legs, &legs[i])
 	}
 	if o.Total > 0 {
-		o.PaymentId = id.Sibling(id.Payment, p.Id)
+		o.PaymentId, o.CallFirst = id.Sibling(id.Payment, p.Id), p.CallFirst
 		if p.AuthorizeAhead && len(o.Legs) > 0 {
 			o.Payment = orderpb.PaymentStep_PAYMENT_AUTHORIZING
 		}

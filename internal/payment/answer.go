@@ -28,7 +28,15 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 		return Step{} // an operator was faster
 	}
 	s := Step{Op: op, Changed: true}
-	from, on := Status(p), OnUnknown
+	from := Status(p)
+	on := settle(p, op, call.Query, a, now, &s)
+	stored(p, from, on, now)
+	return s
+}
+
+// settle takes the provider's answer to the call of op that is under way, or to the question (query) what became of it, and returns what the
+// answer was.
+func settle(p *paymentpb.Payment, op *paymentpb.Op, query bool, a *paymentpb.ProviderAnswer, now int64, s *Step) Input {
 	status, code := a.Status, a.Code
 	if status == paymentpb.ProviderStatus_PROVIDER_SUCCEEDED && a.Amount != 0 && a.Amount != op.Amount {
 		// Neither a success nor a failure of what was asked: somebody has to look.
@@ -36,34 +44,74 @@ func Answer(p *paymentpb.Payment, call *paymentpb.ProviderCall, a *paymentpb.Pro
 	}
 	switch {
 	case status == paymentpb.ProviderStatus_PROVIDER_SUCCEEDED:
-		on = OnSucceeded
-		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, "", a.Reference, now, &s)
-		advance(p, now, &s)
+		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, "", a.Reference, now, s)
+		advance(p, now, s)
+		return OnSucceeded
 	case status == paymentpb.ProviderStatus_PROVIDER_DECLINED:
-		on = OnDeclined
 		if code == "" {
 			code = "declined"
 		}
-		finish(p, op, paymentpb.OpState_OP_DECLINED, code, a.Reference, now, &s)
-		advance(p, now, &s)
-	case status == paymentpb.ProviderStatus_PROVIDER_NOT_FOUND && call.Query:
+		finish(p, op, paymentpb.OpState_OP_DECLINED, code, a.Reference, now, s)
+		advance(p, now, s)
+		return OnDeclined
+	case status == paymentpb.ProviderStatus_PROVIDER_NOT_FOUND && query:
 		// The request got lost on its way, or is still on it: the same key makes both harmless.
 		// Resending at once is safe for the provider too, for the pause came before the question. That holds for a stuck
 		// operation as well: with a pause here, an operator who tries again would only ask again, and put the sending off.
-		on = OnNotFound
 		failed(op, "not_found", now)
-		send(p, op, false, 0, now, &s)
+		send(p, op, false, 0, now, s)
 		op.State = paymentpb.OpState_OP_SENT
-	case status == paymentpb.ProviderStatus_PROVIDER_NOT_SENT && !call.Query:
-		on = OnNotSent
+		return OnNotFound
+	case status == paymentpb.ProviderStatus_PROVIDER_NOT_SENT && !query:
 		failed(op, code, now)
-		send(p, op, false, now+pause(op), now, &s)
-	default:
-		failed(op, code, now)
-		ask(p, op, now+pause(op), now, &s)
+		send(p, op, false, now+pause(op), now, s)
+		return OnNotSent
 	}
-	stored(p, from, on, now)
-	return s
+	failed(op, code, now)
+	ask(p, op, now+pause(op), now, s)
+	return OnUnknown
+}
+
+// First returns what the provider is to be called with before the command is logged, and the command to log then, in which the answer is to be
+// put; nil when there is nothing to be called first: payload is not an authorization that asks for it, or one that will be refused.
+func First(payload []byte, now int64) (*paymentpb.ProviderCall, *paymentpb.Command) {
+	var c paymentpb.Command
+	if err := c.UnmarshalVT(payload); err != nil {
+		return nil, nil
+	}
+	a := c.GetAuthorize()
+	if !a.GetCallFirst() || !validID(a.PaymentId) || checkAuthorize(a) != nil || isLate(a, now) {
+		return nil, nil
+	}
+	p := &paymentpb.Payment{Id: a.PaymentId}
+	var s Step
+	send(p, request(p, a, now), false, 0, now, &s)
+	return s.Call, &c
+}
+
+// Again returns an authorization as it is sent once more. The payment may be on record now, and knows itself when the provider is to be called: that
+// is not called first any more.
+func Again(payload []byte) []byte {
+	return changed(payload, func(c *paymentpb.Command) { c.GetAuthorize().CallFirst = false })
+}
+
+// Unsent returns a void as it is sent when the authorization that it takes back has never left: there is nothing to ask the provider.
+func Unsent(payload []byte) []byte {
+	return changed(payload, func(c *paymentpb.Command) { c.GetVoid().Authorize = nil })
+}
+
+// changed changes a command of ours.
+func changed(payload []byte, change func(c *paymentpb.Command)) []byte {
+	var c paymentpb.Command
+	err := c.UnmarshalVT(payload)
+	if err == nil {
+		change(&c)
+		payload, err = c.MarshalVT()
+	}
+	if err != nil {
+		panic("payment: own command: " + err.Error())
+	}
+	return payload
 }
 
 // Undelivered notes that call could not be handed to the provider for long. The outbox goes on trying

@@ -73,7 +73,7 @@ func PaymentID(c *paymentpb.Command) string {
 // and returns it, or the payment it created.
 func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.Payment, Step) {
 	id := PaymentID(c)
-	if id == "" || len(id) > maxIDBytes || strings.Contains(id, ".") {
+	if !validID(id) {
 		return p, refuse(reject.InvalidID, "a payment ID has 1 to %d bytes and no dot", maxIDBytes)
 	}
 	var s Step
@@ -95,6 +95,8 @@ func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.P
 	}
 	return p, s
 }
+
+func validID(id string) bool { return id != "" && len(id) <= maxIDBytes && !strings.Contains(id, ".") }
 
 func decideExisting(p *paymentpb.Payment, body any, now int64) (Input, Step) {
 	switch c := body.(type) {
@@ -120,29 +122,49 @@ func authorize(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) (*paymen
 			return p, Step{Op: op}
 		}
 	}
-	switch {
-	case c.Amount <= 0 || c.Amount > MaxAmount:
-		return p, refuse(reject.InvalidAmount, "cannot authorize %d: an amount is 1 to %d", c.Amount, int64(MaxAmount))
-	case len(c.Currency) != 3:
-		return p, refuse(reject.InvalidCurrency, "%.20q is not an ISO 4217 code", c.Currency)
-	case len(c.OrderId) > maxIDBytes || len(c.Method) > maxIDBytes:
-		return p, refuse(reject.InvalidRequest, "order ID and method have at most %d bytes", maxIDBytes)
+	if r := checkAuthorize(c); r != nil {
+		return p, Step{Rejection: r}
 	}
 	// A payment without authorization is the stub that an early void left: it refuses for good, however late this comes.
 	if p == nil {
-		if c.Expires != 0 && now > c.Expires {
-			return nil, refuse(reject.MessageExpired, "the authorization came %d ms too late", now-c.Expires)
+		if late := now - c.Expires; isLate(c, now) && c.Answer == nil {
+			return nil, refuse(reject.MessageExpired, "the authorization came %d ms too late", late)
 		}
 		p = &paymentpb.Payment{Id: c.PaymentId, CreatedAt: now}
 	}
-	p.OrderId, p.Currency, p.Method, p.Requested = c.OrderId, c.Currency, c.Method, c.Amount
-	s := Step{Op: add(p, paymentpb.OpKind_AUTHORIZE, AuthorizeOp, c.Amount, now), Changed: true}
-	if p.VoidRequested {
+	s := Step{Op: request(p, c, now), Changed: true}
+	switch {
+	case p.VoidRequested:
 		finish(p, s.Op, paymentpb.OpState_OP_CANCELED, "voided_before", "", now, &s)
+		advance(p, now, &s)
+	case c.Answer != nil:
+		s.Op.State, s.Op.Attempts = paymentpb.OpState_OP_SENT, 1
+		settle(p, s.Op, false, c.Answer, now, &s)
+	default:
+		advance(p, now, &s)
 	}
-	advance(p, now, &s)
 	return p, s
 }
+
+// request notes the authorization that a payment is about.
+func request(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) *paymentpb.Op {
+	p.OrderId, p.Currency, p.Method, p.Requested = c.OrderId, c.Currency, c.Method, c.Amount
+	return add(p, paymentpb.OpKind_AUTHORIZE, AuthorizeOp, c.Amount, now)
+}
+
+func checkAuthorize(c *paymentpb.Authorize) *reject.Rejection {
+	switch {
+	case c.Amount <= 0 || c.Amount > MaxAmount:
+		return rejection(reject.InvalidAmount, "cannot authorize %d: an amount is 1 to %d", c.Amount, int64(MaxAmount))
+	case len(c.Currency) != 3:
+		return rejection(reject.InvalidCurrency, "%.20q is not an ISO 4217 code", c.Currency)
+	case len(c.OrderId) > maxIDBytes || len(c.Method) > maxIDBytes:
+		return rejection(reject.InvalidRequest, "order ID and method have at most %d bytes", maxIDBytes)
+	}
+	return nil
+}
+
+func isLate(c *paymentpb.Authorize, now int64) bool { return c.Expires != 0 && now > c.Expires }
 
 func void(p *paymentpb.Payment, c *paymentpb.Void, now int64) (*paymentpb.Payment, Step) {
 	id := c.Op
@@ -157,11 +179,21 @@ func void(p *paymentpb.Payment, c *paymentpb.Void, now int64) (*paymentpb.Paymen
 	if r := checkOp(p, id); r != nil {
 		return p, Step{Rejection: r}
 	}
+	s := Step{Changed: true}
 	if p == nil {
+		if a := c.Authorize; a != nil {
+			if r := checkAuthorize(a); r != nil {
+				return nil, Step{Rejection: r}
+			}
+		}
 		p = &paymentpb.Payment{Id: c.PaymentId, CreatedAt: now}
+		if a := c.Authorize; a != nil { // it may be on its way: there is a moment until the provider is asked
+			op := request(p, a, now)
+			ask(p, op, now+pause(op), now, &s)
+		}
 	}
 	p.VoidRequested = true
-	s := Step{Op: add(p, paymentpb.OpKind_VOID, id, 0, now), Changed: true}
+	s.Op = add(p, paymentpb.OpKind_VOID, id, 0, now)
 	advance(p, now, &s)
 	return p, s
 }
@@ -269,22 +301,26 @@ func repeated(p *paymentpb.Payment, kind paymentpb.OpKind, id string, amount int
 func checkOp(p *paymentpb.Payment, id string) *reject.Rejection {
 	switch {
 	case id == "" || id == AuthorizeOp || len(id) > maxIDBytes:
-		return &reject.Rejection{Code: reject.InvalidID, Detail: fmt.Sprintf("an operation ID has 1 to %d bytes and is not %q", maxIDBytes, AuthorizeOp)}
+		return rejection(reject.InvalidID, "an operation ID has 1 to %d bytes and is not %q", maxIDBytes, AuthorizeOp)
 	case len(p.GetOps()) >= MaxOps:
-		return &reject.Rejection{Code: reject.TooManyObjects, Detail: fmt.Sprintf("a payment has at most %d operations", MaxOps)}
+		return rejection(reject.TooManyObjects, "a payment has at most %d operations", MaxOps)
 	}
 	return nil
 }
 
 func checkAmount(p *paymentpb.Payment, id string, amount int64) *reject.Rejection {
 	if amount <= 0 || amount > MaxAmount {
-		return &reject.Rejection{Code: reject.InvalidAmount, Detail: fmt.Sprintf("%d: an amount is 1 to %d", amount, int64(MaxAmount))}
+		return rejection(reject.InvalidAmount, "%d: an amount is 1 to %d", amount, int64(MaxAmount))
 	}
 	return checkOp(p, id)
 }
 
 func refuse(code, format string, args ...any) Step {
-	return Step{Rejection: &reject.Rejection{Code: code, Detail: fmt.Sprintf(format, args...)}}
+	return Step{Rejection: rejection(code, format, args...)}
+}
+
+func rejection(code, format string, args ...any) *reject.Rejection {
+	return &reject.Rejection{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
 func add(p *paymentpb.Payment, kind paymentpb.OpKind, id string, amount, now int64) *paymentpb.Op {

@@ -1,8 +1,8 @@
 // Package payment decides what happens to the money of an order: which operation at the provider comes next, and what an
 // answer, or the lack of one, means.
 //
-// A payment holds amounts, not flags. Each operation (authorize, captures, void, refunds) is logged before it is
-// sent and runs alone, in the order of request:
+// A payment holds amounts, not flags. Each operation (captures, void, refunds) is logged before it is sent and runs alone, in
+// the order of request. An authorization may be sent before, see [First]: then it is logged with its answer.
 //
 //	           send                  succeeded / declined
 //	PENDING ─────────▶ SENT ────────────────────────────────▶ SUCCEEDED / DECLINED

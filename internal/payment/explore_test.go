@@ -99,12 +99,26 @@ func authorizing(amount int64) *paymentpb.Command {
 	}}}
 }
 
+// calledFirst is an authorization of which the provider has been asked before it is logged.
+func calledFirst(amount int64, a *paymentpb.ProviderAnswer) *paymentpb.Command {
+	c := authorizing(amount)
+	c.GetAuthorize().CallFirst, c.GetAuthorize().Answer = true, a
+	return c
+}
+
 func capturing(op string, amount int64) *paymentpb.Command {
 	return &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: &paymentpb.Capture{PaymentId: "pay_1", Op: op, Amount: amount}}}
 }
 
 func voiding(op string) *paymentpb.Command {
 	return &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: "pay_1", Op: op}}}
+}
+
+// voidingDoubtful voids an authorization that may have been carried out without being logged.
+func voidingDoubtful(amount int64) *paymentpb.Command {
+	c := voiding("")
+	c.GetVoid().Authorize = calledFirst(amount, nil).GetAuthorize()
+	return c
 }
 
 func refunding(op string, amount int64) *paymentpb.Command {
@@ -139,6 +153,11 @@ func inputs() []input {
 	list := []input{
 		commanded("authorize 3", OnAuthorize, authorizing(3)),
 		commanded("authorize 4", OnAuthorize, authorizing(4)),
+		commanded("authorize 3, succeeded", OnAuthorize, calledFirst(3, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ref"})),
+		commanded("authorize 3, declined", OnAuthorize, calledFirst(3, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED, Code: "no"})),
+		commanded("authorize 3, not sent", OnAuthorize, calledFirst(3, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_SENT})),
+		commanded("authorize 3, unknown", OnAuthorize, calledFirst(3, &paymentpb.ProviderAnswer{})),
+		commanded("void authorize 3", OnVoid, voidingDoubtful(3)),
 		commanded("capture c1 2", OnCapture, capturing("c1", 2)),
 		refused(commanded("capture c1 3", OnCapture, capturing("c1", 3))),
 		commanded("capture c2 1", OnCapture, capturing("c2", 1)),

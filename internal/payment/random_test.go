@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -51,6 +52,14 @@ func (b *till) execute(t *rapid.T, c *paymentpb.ProviderCall, refuse bool) *paym
 	return a.CloneVT()
 }
 
+func encode(tb rapid.TB, c *paymentpb.Command) []byte {
+	data, err := c.MarshalVT()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
 // Commands come in any order, some twice. Calls are delivered once or more often, late or never; their answers are lost, or come
 // after the call was given up. Whatever happens: the provider charges an order once, knows each key for one thing, and in the end
 // agrees with the payment about every amount.
@@ -73,20 +82,60 @@ func TestAProviderNeverChargesTwice(t *testing.T) {
 			s.call = nil
 			s.take(Answer(s.p, call, a, now))
 		}
+		// Some orders have the provider called first: by a leader that may die before it can log the answer. The order sends its authorization until
+		// there is an answer or a void, and its voids carry the authorization.
+		first, asked := rapid.Bool().Draw(t, "call first"), false
+		voids := []*paymentpb.Command{voiding(""), voiding(""), voiding("v2")}
+		if first {
+			for _, c := range voids {
+				c.GetVoid().Authorize = calledFirst(6, nil).GetAuthorize()
+			}
+		}
+		callFirst := func(luck int) {
+			call, c := First(encode(t, calledFirst(6, nil)), now)
+			c.GetAuthorize().Answer = &paymentpb.ProviderAnswer{}
+			asked = true
+			if luck < 4 {
+				c.GetAuthorize().Answer = bank.execute(t, call, refuse())
+			}
+			switch wire = append(wire, call); {
+			case luck == 3:
+				probes["died with the answer"]++
+				return
+			case luck == 4: // or before it asked
+				return
+			case luck == 5:
+				c.GetAuthorize().Answer.Status, wire = paymentpb.ProviderStatus_PROVIDER_NOT_SENT, wire[:len(wire)-1]
+			}
+			decide(c)
+		}
 		// total is what is asked for: 6, in one authorization.
 		commands := []*paymentpb.Command{
 			authorizing(6), authorizing(6), capturing("c1", 2), capturing("c2", 3), capturing("c3", 1), capturing("c4", 6),
-			voiding(""), voiding(""), voiding("v2"), refunding("r1", 2), refunding("r2", 3), refunding("r3", 1), waking(),
+			voids[0], voids[1], voids[2], refunding("r1", 2), refunding("r2", 3), refunding("r3", 1), waking(),
 			retrying(AuthorizeOp), retrying("c1"), retrying(VoidOp), retrying("r1"),
 		}
-		if rapid.IntRange(0, 5).Draw(t, "begin") > 0 { // mostly: else a void may come first
+		if first {
+			commands = commands[2:]
+		}
+		if luck := rapid.IntRange(0, 6).Draw(t, "begin"); luck > 0 && first { // mostly: else a void may come first
+			callFirst(luck)
+		} else if luck > 0 {
 			decide(authorizing(6))
 		}
 		for range rapid.IntRange(5, 60).Draw(t, "steps") {
 			now += rapid.SampledFrom([]int64{0, 1, 100, 10_000, 1_000_000}).Draw(t, "time")
 			voidPending := s.p.GetVoidRequested()
 			switch what := rapid.IntRange(0, 10).Draw(t, "what"); {
+			case what == 0 && first:
+				if s.p == nil && len(bank.done) > 0 {
+					probes["called again"]++
+				}
+				callFirst(rapid.IntRange(0, 6).Draw(t, "call"))
 			case what <= 3:
+				if s.p == nil && len(bank.done) > 0 {
+					probes["void before the log"]++
+				}
 				decide(rapid.SampledFrom(commands).Draw(t, "command"))
 			case what == 4 && len(wire) > 0:
 				bank.execute(t, rapid.SampledFrom(wire).Draw(t, "request"), refuse())
@@ -118,6 +167,9 @@ func TestAProviderNeverChargesTwice(t *testing.T) {
 			}
 		}
 		// Everything heals: what is on the wire arrives, every call has its true answer.
+		if first && asked && s.p == nil {
+			callFirst(0)
+		}
 		for _, c := range wire {
 			bank.execute(t, c, false)
 		}
@@ -161,7 +213,7 @@ func TestAProviderNeverChargesTwice(t *testing.T) {
 	if testing.Short() {
 		return // too few histories to expect everything in them
 	}
-	for _, name := range []string{"late", "answer lost", "delivered twice", "success after void"} {
+	for _, name := range []string{"late", "answer lost", "delivered twice", "success after void", "died with the answer", "called again", "void before the log"} {
 		if probes[name] == 0 {
 			t.Errorf("no history had %q (%v): the test does not reach it", name, probes)
 		}
@@ -183,7 +235,14 @@ func TestRandomLivesFollowTheTable(t *testing.T) {
 			amount := rapid.Int64Range(1, 6).Draw(t, "amount")
 			switch rapid.IntRange(0, 13).Draw(t, "what") {
 			case 0:
-				s.decide(authorizing(6))
+				switch {
+				case amount == 1:
+					s.decide(calledFirst(6, rapid.SampledFrom(answers).Draw(t, "answer").CloneVT()))
+				case amount == 2:
+					s.decide(voidingDoubtful(6))
+				default:
+					s.decide(authorizing(6))
+				}
 			case 1, 2:
 				s.decide(capturing(op, amount))
 			case 3:
@@ -312,6 +371,7 @@ func TestRefusals(t *testing.T) {
 		{"a void without a name of its own", voiding(""), ""},
 		{"a void that is called like the authorization", voiding(AuthorizeOp), "invalid_id"},
 		{"a void with a name that is too long", voiding(long), "invalid_id"},
+		{"a void of an authorization of nothing", voidingDoubtful(0), "invalid_amount"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, s := Decide(nil, test.command, noon)
@@ -326,6 +386,57 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("there is a payment: %v", p)
 			}
 		})
+	}
+}
+
+// Only an authorization that asks for it, and that will not be refused, is called for first; and not when it is sent again.
+func TestFirst(t *testing.T) {
+	asking := func(change func(c *paymentpb.Authorize)) []byte {
+		c := calledFirst(3, nil)
+		change(c.GetAuthorize())
+		return encode(t, c)
+	}
+	plain := asking(func(*paymentpb.Authorize) {})
+	for _, test := range []struct {
+		name    string
+		payload []byte
+		want    bool
+	}{
+		{"it asks", plain, true},
+		{"it does not ask", encode(t, authorizing(3)), false},
+		{"sent again", Again(plain), false},
+		{"another command", encode(t, capturing("c1", 1)), false},
+		{"broken", []byte("x"), false},
+		{"empty", nil, false},
+		{"refused: no payment", asking(func(c *paymentpb.Authorize) { c.PaymentId = "" }), false},
+		{"refused: no amount", asking(func(c *paymentpb.Authorize) { c.Amount = 0 }), false},
+		{"just in time", asking(func(c *paymentpb.Authorize) { c.Expires = noon }), true},
+		{"refused: too late", asking(func(c *paymentpb.Authorize) { c.Expires = noon - 1 }), false},
+	} {
+		call, c := First(test.payload, noon)
+		if got := call != nil; got != test.want || got != (c != nil) {
+			t.Errorf("%s: call is %v, command %v", test.name, call, c)
+		}
+	}
+	// It is the call that the payment would have sent.
+	call, c := First(plain, noon)
+	if _, step := Decide(nil, c, noon); !step.Call.EqualVT(call) {
+		t.Errorf("First calls %v, the payment %v", call, step.Call)
+	}
+}
+
+func TestUnsentVoidsNothing(t *testing.T) {
+	if got, want := Unsent(encode(t, voidingDoubtful(3))), encode(t, voiding("")); !bytes.Equal(got, want) {
+		t.Errorf("Unsent = %x, want %x", got, want)
+	}
+}
+
+// An answer that comes when the authorization was due already is taken all the same: the provider has acted.
+func TestAnAnswerIsNeverTooLate(t *testing.T) {
+	c := calledFirst(3, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED})
+	c.GetAuthorize().Expires = noon - 1
+	if p, step := Decide(nil, c, noon); step.Rejection != nil || Status(p) != Authorized {
+		t.Errorf("%v: %s, want it authorized", step.Rejection, Status(p))
 	}
 }
 

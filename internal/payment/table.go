@@ -77,8 +77,10 @@ const nextOp = "; what waits is sent"
 
 var transitions = []Transition{
 	{[]string{None}, OnAuthorize, "in time", []string{Authorizing}, "", "the authorization is sent"},
+	{[]string{None}, OnAuthorize, "the provider was called first", []string{Authorized, Declined, Authorizing, Unknown}, "", "as it has answered"},
 	{[]string{None}, OnAuthorize, "too late", nil, reject.MessageExpired, ""},
 	{[]string{None}, OnVoid, "", []string{Voided}, "", "remembered: an authorization that comes later is canceled"},
+	{[]string{None}, OnVoid, "of what the provider may have been called for first", []string{Unknown}, "", "it waits; the provider is asked by key"},
 	{[]string{None}, OnCapture, "", nil, reject.PaymentNotFound, ""},
 	{[]string{None}, OnRefund, "", nil, reject.PaymentNotFound, ""},
 	{[]string{None}, OnWake, "", nil, reject.PaymentNotFound, ""},

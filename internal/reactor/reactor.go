@@ -7,6 +7,7 @@ import (
 
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
+	"hanse/internal/payment"
 	"hanse/internal/saga"
 	"hanse/internal/shard"
 )
@@ -39,6 +40,19 @@ type Delivery struct {
 	From    shard.ID
 	Term    uint64
 	Message *shard.Message
+	again   bool // this reactor has tried before
+	unsent  bool // the authorization that this void takes back has never left, here or at another leader
+}
+
+// Payload returns what is to be sent: the message's own, but for what is known here of the attempts before.
+func (d *Delivery) Payload() []byte {
+	switch {
+	case d.unsent:
+		return payment.Unsent(d.Message.Payload)
+	case d.again && is(saga.Authorize, d.Message):
+		return payment.Again(d.Message.Payload)
+	}
+	return d.Message.Payload
 }
 
 // Proposal asks the executor to propose Command to shard To, which this node leads; Lazy is as replica.Manner has it. When the
@@ -110,6 +124,8 @@ type laneKey struct {
 type lane struct {
 	queue []*delivery
 	one   [1]*delivery // where the queue is at first: most lanes never have a second
+	// unsent says that an authorization was taken out that had never left.
+	unsent bool
 }
 
 type delivery struct {
@@ -117,6 +133,7 @@ type delivery struct {
 	lane     *lane
 	message  *shard.Message
 	lazy     bool
+	left     bool  // or may have: it was sent, or others led the shard before
 	gate     *gate // that it keeps closed, nil for none
 	state    deliveryState
 	attempts int
@@ -147,7 +164,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	}
 	r.led[id] = o
 	for _, m := range messages {
-		r.add(o, m, now)
+		r.add(o, m, true, now)
 	}
 }
 
@@ -171,7 +188,7 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 		return
 	}
 	for _, m := range emitted {
-		r.add(o, m, now)
+		r.add(o, m, false, now)
 	}
 	for _, seq := range finished {
 		r.finish(o, seq, now)
@@ -184,14 +201,15 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	o.opening = o.opening[:0]
 }
 
-func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
+// add takes a message into an outbox; it is inherited when another leader may have sent it.
+func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Reading) {
 	if _, known := o.pending[m.Seq]; known {
 		return // emitted between the moment the outbox was listed and now
 	}
 	k := laneKey{m.To, m.Key}
 	l, lazy := o.lanes[k], lazy(m.To, m.Payload)
 	if l != nil {
-		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy}
+		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy, left: inherited}
 		o.pending[m.Seq] = d
 		o.close(d)
 		l.queue = append(l.queue, d)
@@ -202,7 +220,7 @@ func (r *Reactor) add(o *outbox, m *shard.Message, now clock.Reading) {
 		is lane
 	}
 	d, l := &both.delivery, &both.is
-	d.outbox, d.lane, d.message, d.lazy = o, l, m, lazy
+	d.outbox, d.lane, d.message, d.lazy, d.left = o, l, m, lazy, inherited
 	l.queue = append(l.one[:0], d)
 	o.pending[m.Seq], o.lanes[k] = d, l
 	o.close(d)
@@ -277,8 +295,10 @@ func (r *Reactor) send(d *delivery) {
 		return
 	}
 	o.depart(d)
-	d.state = sent
-	r.out.Deliveries = append(r.out.Deliveries, Delivery{From: o.id, Term: o.term, Message: d.message})
+	d.state, d.left = sent, true
+	r.out.Deliveries = append(r.out.Deliveries, Delivery{
+		From: o.id, Term: o.term, Message: d.message, again: d.attempts > 0, unsent: d.lane.unsent && is(saga.Void, d.message),
+	})
 }
 
 // depart and arrive keep count of what is in flight.
@@ -317,6 +337,9 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	}
 	d.state = abandoned
 	l := d.lane
+	if !d.left && is(saga.Authorize, d.message) {
+		l.unsent = true
+	}
 	wasHead := l.queue[0] == d
 	l.queue = slices.DeleteFunc(l.queue, func(other *delivery) bool { return other == d })
 	switch {

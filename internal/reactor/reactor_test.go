@@ -300,3 +300,73 @@ func TestAuthorizationWaitsForTheReserves(t *testing.T) {
 		t.Errorf("%d gates are kept when no reserve is pending", n)
 	}
 }
+
+// A message that is sent again, and a void, say what is known of the attempts before.
+func TestPayloadTellsWhatWasSentBefore(t *testing.T) {
+	payments := shard.NewID(shard.Payment, 0)
+	asked := &paymentpb.Authorize{PaymentId: "pay", Amount: 5, Currency: "EUR", CallFirst: true}
+	about := func(seq uint64, to shard.ID, c interface{ MarshalVT() ([]byte, error) }) *shard.Message {
+		m := message(seq, to, "a")
+		var err error
+		if m.Payload, err = c.MarshalVT(); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	reserve := about(1, stock, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	authorize := about(2, payments, &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: asked}})
+	void := about(3, payments, &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: "pay", Authorize: asked}}})
+	next := func(r *Reactor) *paymentpb.Command {
+		t.Helper()
+		a := r.Take()
+		if len(a.Deliveries) != 1 || a.Deliveries[0].Message.To != payments {
+			t.Fatalf("%d deliveries, want one to the payments: %+v", len(a.Deliveries), a.Deliveries)
+		}
+		c := new(paymentpb.Command)
+		if err := c.UnmarshalVT(a.Deliveries[0].Payload()); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	held := func(r *Reactor) *paymentpb.Command {
+		t.Helper()
+		r.Answered(source, 1, 1, shard.Result{}, nil, at(0))
+		return next(r)
+	}
+	canceled := func(r *Reactor, want bool) {
+		t.Helper()
+		r.Applied(source, []*shard.Message{void}, []uint64{2}, at(0))
+		for range 2 { // what is known of it is known when it is sent again too
+			if doubt := next(r).GetVoid().GetAuthorize() != nil; doubt != want {
+				t.Errorf("the void asks the provider: %v, want %v", doubt, want)
+			}
+			r.Answered(source, 1, 3, shard.Result{}, errors.New("no leader"), at(r.NextDue()))
+			r.Tick(at(r.NextDue()))
+		}
+	}
+	placed := func(inherited bool) *Reactor {
+		r := newReactor()
+		outbox := []*shard.Message{reserve, authorize}
+		if inherited {
+			r.Lead(source, 1, outbox, at(0))
+		} else {
+			r.Lead(source, 1, nil, at(0))
+			r.Applied(source, outbox, nil, at(0))
+		}
+		r.Take()
+		return r
+	}
+
+	r := placed(false)
+	if c := held(r); !c.GetAuthorize().GetCallFirst() {
+		t.Errorf("at first %v, want the provider called first", c)
+	}
+	r.Answered(source, 1, 2, shard.Result{}, errors.New("no leader"), at(0))
+	r.Tick(at(r.NextDue()))
+	if c := next(r); c.GetAuthorize().GetCallFirst() || c.GetAuthorize().GetAmount() != 5 {
+		t.Errorf("again %v, want the same without the call", c)
+	}
+	canceled(r, true)
+	canceled(placed(false), false)
+	canceled(placed(true), true)
+}

@@ -102,6 +102,7 @@ type ShardOf func(sku string) uint32
 // Follow appends to sends what follows from event e, which has been folded into o. Before is the payment step of the order before it.
 func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.PaymentStep, shardOf ShardOf) []Send {
 	voids := o.Payment == orderpb.PaymentStep_PAYMENT_VOIDING && before != orderpb.PaymentStep_PAYMENT_VOIDING
+	doubtful := o.CallFirst && before == orderpb.PaymentStep_PAYMENT_AUTHORIZING
 	switch d := e.Detail.(type) {
 	case *orderpb.Event_Placed:
 		sends = reserve(sends, o, shardOf)
@@ -153,7 +154,11 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 		sends = append(sends, Send{Step: Refund, Payment: RefundOf(o, d.RefundRequested.Refund.Id, d.RefundRequested.Refund.Amount)})
 	}
 	if voids {
-		sends = append(sends, Send{Step: Void, Payment: VoidOf(o, payment.VoidOp)})
+		void := VoidOf(o, payment.VoidOp)
+		if doubtful { // the provider may have been called although the payment is not on record
+			void.GetVoid().Authorize = authorize(o).Payment.GetAuthorize()
+		}
+		sends = append(sends, Send{Step: Void, Payment: void})
 	}
 	return sends
 }
@@ -180,7 +185,7 @@ func authorize(o *orderpb.Order) Send {
 		what paymentpb.Authorize
 	}
 	c.what.PaymentId, c.what.OrderId, c.what.Amount = o.PaymentId, o.Id, o.Total
-	c.what.Currency, c.what.Method, c.what.Expires = o.Currency, o.PaymentMethod, o.Deadline
+	c.what.Currency, c.what.Method, c.what.Expires, c.what.CallFirst = o.Currency, o.PaymentMethod, o.Deadline, o.CallFirst
 	c.is.Authorize, c.Body = &c.what, &c.is
 	return Send{Step: Authorize, Payment: &c.Command}
 }

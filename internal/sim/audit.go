@@ -416,6 +416,9 @@ func (w *World) auditMoney(b *books) {
 		case o.State == order.Fulfilled && acc.authorized != acc.captured+acc.voided:
 			w.fail("money", "nothing is left to capture and %d are kept; %s", acc.authorized-acc.captured-acc.voided, at)
 		}
+		if ops := p.GetOps(); len(ops) > 1 && ops[1].Kind == paymentpb.OpKind_VOID && ops[1].CreatedAt == ops[0].CreatedAt {
+			w.hit(probeVoidAsked)
+		}
 		for _, op := range p.GetOps() {
 			if op.Attempts > 1 {
 				w.hit(probeUnknownPayment)

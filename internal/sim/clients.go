@@ -276,7 +276,7 @@ func (c *client) place() {
 	if c.rng.chance(0.1) {
 		place.Lines[0].Untracked = true
 	}
-	place.AuthorizeAhead = c.rng.chance(0.8) // as during an upgrade
+	place.AuthorizeAhead, place.CallFirst = c.rng.chance(0.8), c.rng.chance(0.8) // as during an upgrade
 	sl := slot.Of(customer)
 	w.checks.placed[place.MerchantReference] = ""
 	c.submit(&op{

@@ -289,6 +289,18 @@ func effectMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "void-does-not-ask", Bug: "a void takes an authorization that is not on record for one that has never left",
+			delivery: func(n *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
+				c := new(paymentpb.Command)
+				if d.Message.To.Service() != shard.Payment || c.UnmarshalVT(d.Message.Payload) != nil || c.GetVoid() == nil {
+					return false
+				}
+				c.GetVoid().Authorize = nil
+				n.router.propose(d.Message.To, shard.Command{Kind: shard.KindLogic, Payload: encode(c)}, true, true, n.w.now+deliveryTimeout, answered)
+				return true
+			},
+		},
+		{
 			Name: "provider-new-key", Bug: "a call that is repeated has another idempotency key",
 			call: func(c *paymentpb.ProviderCall) { c.Key = fmt.Sprint(c.Key, ".", c.Attempt) },
 		},

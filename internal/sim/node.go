@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -541,11 +543,11 @@ func (n *node) act() bool {
 			continue
 		}
 		if d.Message.To == shard.PSP {
-			n.w.provider.call(n, d, answered)
+			n.w.provider.deliver(n, d, answered)
 			continue
 		}
 		wait := d.Message.To.Service() == shard.Payment
-		c := shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload}
+		c := shard.Command{Kind: shard.KindLogic, Payload: d.Payload()}
 		n.router.propose(d.Message.To, c, wait, true, deadline, answered)
 	}
 	for _, p := range actions.Proposals {
@@ -556,6 +558,30 @@ func (n *node) act() bool {
 		}))
 		n.wake()
 	}
+	return true
+}
+
+// callFirst calls the provider for an authorization before it is logged, as package node's courier does.
+func (n *node) callFirst(q *request, deadline int64, done replica.Done) bool {
+	if q.shard.Service() != shard.Payment || q.command.Kind != shard.KindLogic || n.router.leaders[q.shard] != n.id {
+		return false
+	}
+	call, command := payment.First(q.command.Payload, n.wall())
+	if call == nil {
+		return false
+	}
+	to, cmd, wait := q.shard, q.command, q.wait
+	n.w.provider.call(n, call, func(a *paymentpb.ProviderAnswer) {
+		command.GetAuthorize().Answer = a
+		cmd.Payload = encode(command)
+		n.host.Propose(to, cmd, replica.Manner{Wait: wait}, n.mono(deadline), func(r shard.Result, err error) {
+			if err != nil {
+				n.w.hit(probeCalledNotLogged)
+			}
+			done(r, err)
+		})
+		n.wake()
+	})
 	return true
 }
 

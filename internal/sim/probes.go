@@ -40,6 +40,8 @@ const (
 	probeDrained
 	probePaidAhead
 	probeAheadTakenBack
+	probeCalledNotLogged
+	probeVoidAsked
 	probes
 )
 
@@ -78,6 +80,8 @@ var probeNames = [probes]string{
 	probeDrained:                 "a node was drained, decommissioned or taken back",
 	probePaidAhead:               "a payment was authorized before its holds were on record",
 	probeAheadTakenBack:          "an authorization that had left before its holds were on record was taken back",
+	probeCalledNotLogged:         "the provider was called and its answer could not be logged",
+	probeVoidAsked:               "a void asked the provider about an authorization that was not on record",
 	probeUndecided:               "a history was too long to be decided",
 }
 

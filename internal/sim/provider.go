@@ -35,14 +35,19 @@ func newProvider(w *World) *provider {
 	}
 }
 
-// call carries a delivery to the provider.
-func (p *provider) call(n *node, d reactor.Delivery, answered func(shard.Result, error)) {
-	w := p.w
+// deliver carries a message of a payment's outbox to the provider.
+func (p *provider) deliver(n *node, d reactor.Delivery, answered func(shard.Result, error)) {
 	c := new(paymentpb.ProviderCall)
 	if err := c.UnmarshalVT(d.Message.Payload); err != nil {
-		w.fail("provider", "a call does not decode: %v", err)
+		p.w.fail("provider", "a call does not decode: %v", err)
 		return
 	}
+	p.call(n, c, func(a *paymentpb.ProviderAnswer) { answered(shard.Result{Payload: encode(a)}, nil) })
+}
+
+// call asks the provider on behalf of a node.
+func (p *provider) call(n *node, c *paymentpb.ProviderCall, answered func(*paymentpb.ProviderAnswer)) {
+	w := p.w
 	mutant := w.mutant.or()
 	if mutant.call != nil {
 		mutant.call(c)
@@ -53,7 +58,7 @@ func (p *provider) call(n *node, d reactor.Delivery, answered func(shard.Result,
 			a = mutant.answer(c, a)
 		}
 		if n.life == life {
-			w.after(delay, n, "provider answers", func() { answered(shard.Result{Payload: encode(a)}, nil) })
+			w.after(delay, n, "provider answers", func() { answered(a) })
 		}
 	}
 	unknown := &paymentpb.ProviderAnswer{Code: "timeout"}

@@ -106,8 +106,12 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 			if mutant.proposing != nil {
 				mutant.proposing(n, q)
 			}
+			answered := n.once(absent(done))
+			if n.callFirst(q, deadline, answered) {
+				return
+			}
 			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
-			n.host.Propose(q.shard, q.command, manner, ms, n.once(absent(done)))
+			n.host.Propose(q.shard, q.command, manner, ms, answered)
 		}
 		n.wake()
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hanse/client"
+	"hanse/internal/cluster"
 )
 
 // customers place orders until stop is called, which fails the test when one of them was refused, and returns how many there were.
@@ -88,18 +89,19 @@ func TestRollingUpgrade(t *testing.T) {
 	old, next := program(t, f.tags), program(t, "")
 	nodes := f.found(3)
 	f.makeToken()
-	f.until("level 1 is in force", func() error {
-		if level := f.features(); level != 1 {
+	const before, after = cluster.FeatureLevel - 1, cluster.FeatureLevel
+	f.until("the level before is in force", func() error {
+		if level := f.features(); level != before {
 			return fmt.Errorf("it is level %d", level)
 		}
 		return nil
 	})
 	placed, stop := f.customers()
 	for i, m := range nodes {
-		before := placed()
+		already := placed()
 		f.until("some orders", func() error {
-			if n := placed(); n < before+20 && !t.Failed() {
-				return fmt.Errorf("%d", n-before)
+			if n := placed(); n < already+20 && !t.Failed() {
+				return fmt.Errorf("%d", n-already)
 			}
 			return nil
 		})
@@ -107,7 +109,7 @@ func TestRollingUpgrade(t *testing.T) {
 		m.program = next
 		m.start()
 		f.ready()
-		if level := f.features(); i < 2 && level != 1 {
+		if level := f.features(); i < 2 && level != before {
 			t.Errorf("with %d of 3 upgraded, level %d is in force", i+1, level)
 		}
 		if i == 0 { // and back, as long as the others have not followed
@@ -121,14 +123,14 @@ func TestRollingUpgrade(t *testing.T) {
 			f.ready()
 		}
 	}
-	f.until("level 2 is in force", func() error {
-		if level := f.features(); level != 2 {
+	f.until("the level after is in force", func() error {
+		if level := f.features(); level != after {
 			return fmt.Errorf("it is level %d", level)
 		}
 		return nil
 	})
 	stop()
-	f.happened("features.raised", "0", "level 2")
+	f.happened("features.raised", "0", fmt.Sprintf("level %d", after))
 	f.audit()
 
 	f.run("an old program is refused", func(t *testing.T) {
@@ -136,10 +138,11 @@ func TestRollingUpgrade(t *testing.T) {
 		c.stop()
 		c.program = old
 		c.start()
-		c.ended(1, "the cluster refuses this node: .*features_too_old|knows features up to level 1, but level 2 is in force")
+		refused := fmt.Sprintf("knows features up to level %d, but level %d is in force", before, after)
+		c.ended(1, "the cluster refuses this node: .*features_too_old|"+refused)
 		d := f.member("d")
 		d.join()
-		d.ended(1, "features_too_old: node d knows features up to level 1, but level 2 is in force")
+		d.ended(1, "features_too_old: node d "+refused)
 		c.program = next
 		c.start()
 		f.ready()

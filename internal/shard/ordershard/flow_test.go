@@ -1,6 +1,7 @@
 package ordershard_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -9,9 +10,11 @@ import (
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/cluster"
 	"hanse/internal/hlc"
 	"hanse/internal/id"
 	"hanse/internal/order"
+	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
@@ -36,7 +39,8 @@ type shop struct {
 	settled map[string]bool
 	lost    func(reactor.Delivery) bool // a delivery that does not arrive
 	failed  func(reactor.Proposal) bool // a proposal of an answer that is not applied
-	former  bool                        // orders are placed as at feature level 1
+	dies    func() bool                 // after the provider has been called, and before that is logged
+	level   uint32                      // of features, at which orders are placed; 0 for the newest
 	seed    uint64
 }
 
@@ -162,7 +166,17 @@ func (s *shop) deliver(d reactor.Delivery) {
 		s.answer(d, shard.Result{Payload: payload}, nil)
 		return
 	}
-	r := s.apply(d.Message.To, shard.Command{Kind: shard.KindLogic, Payload: d.Message.Payload})
+	payload := d.Payload()
+	if call, c := payment.First(payload, s.now); call != nil && d.Message.To.Service() == shard.Payment {
+		s.calls = append(s.calls, call)
+		c.GetAuthorize().Answer = s.provider(call)
+		if s.dies != nil && s.dies() {
+			s.answer(d, shard.Result{}, fmt.Errorf("the leader died"))
+			return
+		}
+		payload, _ = c.MarshalVT()
+	}
+	r := s.apply(d.Message.To, shard.Command{Kind: shard.KindLogic, Payload: payload})
 	if r.Pending != "" {
 		s.waiting[r.Pending] = append(s.waiting[r.Pending], d)
 		return
@@ -234,7 +248,9 @@ func (s *shop) newID(kind string) string {
 }
 
 func (s *shop) place(lines ...*orderpb.Line) string {
-	p := &orderpb.Place{Id: s.newID(id.Order), CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines, AuthorizeAhead: !s.former}
+	p := &orderpb.Place{Id: s.newID(id.Order), CustomerId: "ann", Currency: "EUR", PaymentMethod: "card", Lines: lines}
+	level := cmp.Or(s.level, cluster.FeatureLevel)
+	p.AuthorizeAhead, p.CallFirst = level >= cluster.AuthorizeAhead, level >= cluster.CallFirst
 	if r := s.order(&orderpb.Command{Body: &orderpb.Command_Place{Place: p}}); r.Code != "" {
 		s.tb.Fatalf("place: %+v", r)
 	}
@@ -423,20 +439,34 @@ func TestOrder_that_is_not_paid_in_time_expires(t *testing.T) {
 	}
 }
 
+// The provider is left alone about stock that was never held. A new leader cannot know what the one before it has sent: it asks, and what was asked about is
+// sent and taken back.
 func TestCancel_while_the_reserve_is_lost_leaves_no_hold(t *testing.T) {
-	s := newShop(t)
-	s.receive("A", 10)
-	broken := true
-	s.lost = func(d reactor.Delivery) bool { return broken && d.Message.To.Service() == shard.Inventory }
-	o := s.place(line("A", 2, 500))
-	if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
-		t.Fatalf("cancel: %+v", r)
-	}
-	broken = false
-	s.pass(40_000)
-	s.want(o, order.Canceled, map[string]int64{"A": 10})
-	if len(s.calls) > 0 {
-		t.Errorf("%d calls to the provider for stock that was never held: %v", len(s.calls), s.calls)
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarted %v", restarted), func(t *testing.T) {
+			s := newShop(t)
+			psp := newFair()
+			s.provider = psp.answer
+			s.receive("A", 10)
+			broken := true
+			s.lost = func(d reactor.Delivery) bool { return broken && d.Message.To.Service() == shard.Inventory }
+			o := s.place(line("A", 2, 500))
+			if restarted {
+				s.restart()
+			}
+			if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
+				t.Fatalf("cancel: %+v", r)
+			}
+			broken = false
+			s.pass(40_000)
+			got := s.want(o, order.Canceled, map[string]int64{"A": 10})
+			if !restarted && len(s.calls) > 0 {
+				t.Errorf("%d calls to the provider for stock that was never held: %v", len(s.calls), s.calls)
+			}
+			if authorized, _, voided, _ := psp.money(got.PaymentId); authorized != voided || restarted != (voided > 0) {
+				t.Errorf("the provider has authorized %d and voided %d", authorized, voided)
+			}
+		})
 	}
 }
 
@@ -452,6 +482,8 @@ func (s *shop) payments() (n int) {
 
 func TestAuthorization_leaves_before_the_hold_is_on_record(t *testing.T) {
 	s := newShop(t)
+	psp := newFair()
+	s.provider = psp.answer
 	s.receive("A", 10)
 	s.receive("B", 10) // of another shard
 	s.failed = func(p reactor.Proposal) bool { return p.To == orders }
@@ -463,8 +495,9 @@ func TestAuthorization_leaves_before_the_hold_is_on_record(t *testing.T) {
 	s.failed = nil
 	s.restart()
 	s.run()
-	if got := s.want(o, order.Confirmed, map[string]int64{"A": 8, "B": 9}); len(s.calls) != 1 || got.Authorized != 1500 {
-		t.Errorf("authorized %d by %d calls, want 1500 by one", got.Authorized, len(s.calls))
+	got := s.want(o, order.Confirmed, map[string]int64{"A": 8, "B": 9})
+	if authorized, _, _, _ := psp.money(got.PaymentId); got.Authorized != 1500 || authorized != 1500 {
+		t.Errorf("authorized %d, and the provider %d; want 1500", got.Authorized, authorized)
 	}
 }
 
@@ -534,6 +567,37 @@ func TestCancel_takes_back_what_was_authorized_ahead(t *testing.T) {
 			s.pass(10_000)
 			if got := s.want(o, order.Canceled, map[string]int64{"A": 10}); got.Voided != 1000 || s.payments() != 0 {
 				t.Errorf("voided %d, %d messages for payments left; want 1000, none", got.Voided, s.payments())
+			}
+		})
+	}
+}
+
+// A leader has called the provider, and dies before it can log that: whatever comes next finds what the provider has.
+func TestAuthorization_that_was_never_logged(t *testing.T) {
+	for _, cancel := range []bool{false, true} {
+		t.Run(fmt.Sprintf("canceled %v", cancel), func(t *testing.T) {
+			s := newShop(t)
+			psp := newFair()
+			s.provider = psp.answer
+			s.receive("A", 10)
+			s.dies = func() bool { return true }
+			o := s.place(line("A", 2, 500))
+			if authorized, _, _, _ := psp.money(s.find(o).PaymentId); authorized != 1000 || s.payments() != 1 {
+				t.Fatalf("the provider has authorized %d, and the outbox has %d messages for payments; want 1000 and one", authorized, s.payments())
+			}
+			s.dies = nil
+			want, voided := order.Confirmed, int64(0)
+			if cancel {
+				want, voided = order.Canceled, 1000
+				if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
+					t.Fatalf("cancel: %+v", r)
+				}
+			}
+			s.pass(10_000)
+			got := s.want(o, want, nil)
+			if a, _, v, _ := psp.money(got.PaymentId); a != 1000 || v != voided || got.Voided != voided || s.payments() != 0 {
+				t.Errorf("the provider has authorized %d and voided %d, the order voided %d, %d messages for payments left; want 1000, %d, %d, none",
+					a, v, got.Voided, s.payments(), voided, voided)
 			}
 		})
 	}

@@ -22,6 +22,11 @@ type moody struct {
 	fair   bool
 }
 
+// newFair makes one whose mood is always good.
+func newFair() *moody {
+	return &moody{fair: true, ledger: make(map[string]*paymentpb.ProviderAnswer), calls: make(map[string]*paymentpb.ProviderCall)}
+}
+
 func (p *moody) answer(c *paymentpb.ProviderCall) *paymentpb.ProviderAnswer {
 	if a, ok := p.ledger[c.Key]; ok {
 		return a
@@ -30,9 +35,9 @@ func (p *moody) answer(c *paymentpb.ProviderCall) *paymentpb.ProviderAnswer {
 		return &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_FOUND}
 	}
 	unknown := &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_UNKNOWN}
-	mood := p.rng.IntN(8)
-	if p.fair {
-		mood = 7
+	mood := 7
+	if !p.fair {
+		mood = p.rng.IntN(8)
 	}
 	switch mood {
 	case 0: // lost on the way
@@ -81,7 +86,8 @@ func TestRandomShopsComeToRest(t *testing.T) {
 func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	s := newShop(t)
-	psp := &moody{rng: rng, ledger: make(map[string]*paymentpb.ProviderAnswer), calls: make(map[string]*paymentpb.ProviderCall)}
+	psp := newFair()
+	psp.rng, psp.fair = rng, false
 	s.provider = psp.answer
 	skus := []string{"A", "B", "C"}
 	const stock = 20
@@ -91,6 +97,7 @@ func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 	loss := rng.IntN(3) // 0: none
 	s.lost = func(reactor.Delivery) bool { return loss > 0 && rng.IntN(4) < loss }
 	s.failed = func(reactor.Proposal) bool { return loss > 0 && rng.IntN(8) < loss }
+	s.dies = func() bool { return loss > 0 && rng.IntN(6) < loss }
 	var placed []string
 	any := func() string { return placed[rng.IntN(len(placed))] }
 	items := func(o *orderpb.Order) []*orderpb.Item {
@@ -103,7 +110,7 @@ func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 			for range rng.IntN(3) + 1 {
 				lines = append(lines, line(skus[rng.IntN(3)], int64(rng.IntN(5))+1, int64(rng.IntN(3))*100))
 			}
-			s.former = rng.IntN(4) == 0
+			s.level = []uint32{3, 3, 2, 1}[rng.IntN(4)]
 			placed = append(placed, s.place(lines...))
 		case n == 3:
 			s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: any()}}})
