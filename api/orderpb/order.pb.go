@@ -2592,6 +2592,7 @@ type Command struct {
 	//	*Command_AskHold
 	//	*Command_RetryStep
 	//	*Command_ResolveStep
+	//	*Command_Authorized
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2706,6 +2707,15 @@ func (x *Command) GetResolveStep() *ResolveStep {
 	return nil
 }
 
+func (x *Command) GetAuthorized() *Authorized {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Authorized); ok {
+			return x.Authorized
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -2742,6 +2752,10 @@ type Command_ResolveStep struct {
 	ResolveStep *ResolveStep `protobuf:"bytes,8,opt,name=resolve_step,json=resolveStep,proto3,oneof"`
 }
 
+type Command_Authorized struct {
+	Authorized *Authorized `protobuf:"bytes,9,opt,name=authorized,proto3,oneof"`
+}
+
 func (*Command_Place) isCommand_Body() {}
 
 func (*Command_Cancel) isCommand_Body() {}
@@ -2757,6 +2771,8 @@ func (*Command_AskHold) isCommand_Body() {}
 func (*Command_RetryStep) isCommand_Body() {}
 
 func (*Command_ResolveStep) isCommand_Body() {}
+
+func (*Command_Authorized) isCommand_Body() {}
 
 type Place struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -3240,6 +3256,67 @@ func (x *AskHold) GetShard() uint32 {
 	return 0
 }
 
+// Authorized tells what the provider has said to an order's authorization, ahead of the payment's own answer.
+type Authorized struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Amount            int64                  `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	ProviderReference string                 `protobuf:"bytes,3,opt,name=provider_reference,json=providerReference,proto3" json:"provider_reference,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Authorized) Reset() {
+	*x = Authorized{}
+	mi := &file_orderpb_order_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authorized) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authorized) ProtoMessage() {}
+
+func (x *Authorized) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authorized.ProtoReflect.Descriptor instead.
+func (*Authorized) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Authorized) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Authorized) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Authorized) GetProviderReference() string {
+	if x != nil {
+		return x.ProviderReference
+	}
+	return ""
+}
+
 type RetryStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3251,7 +3328,7 @@ type RetryStep struct {
 
 func (x *RetryStep) Reset() {
 	*x = RetryStep{}
-	mi := &file_orderpb_order_proto_msgTypes[37]
+	mi := &file_orderpb_order_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3340,7 @@ func (x *RetryStep) String() string {
 func (*RetryStep) ProtoMessage() {}
 
 func (x *RetryStep) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[37]
+	mi := &file_orderpb_order_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3353,7 @@ func (x *RetryStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryStep.ProtoReflect.Descriptor instead.
 func (*RetryStep) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{37}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryStep) GetId() string {
@@ -3313,7 +3390,7 @@ type ResolveStep struct {
 
 func (x *ResolveStep) Reset() {
 	*x = ResolveStep{}
-	mi := &file_orderpb_order_proto_msgTypes[38]
+	mi := &file_orderpb_order_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3402,7 @@ func (x *ResolveStep) String() string {
 func (*ResolveStep) ProtoMessage() {}
 
 func (x *ResolveStep) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[38]
+	mi := &file_orderpb_order_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3415,7 @@ func (x *ResolveStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveStep.ProtoReflect.Descriptor instead.
 func (*ResolveStep) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{38}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResolveStep) GetId() string {
@@ -3388,7 +3465,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_orderpb_order_proto_msgTypes[39]
+	mi := &file_orderpb_order_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3477,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[39]
+	mi := &file_orderpb_order_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3490,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{39}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Receipt) GetId() string {
@@ -3447,7 +3524,7 @@ type HoldAnswer struct {
 
 func (x *HoldAnswer) Reset() {
 	*x = HoldAnswer{}
-	mi := &file_orderpb_order_proto_msgTypes[40]
+	mi := &file_orderpb_order_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3536,7 @@ func (x *HoldAnswer) String() string {
 func (*HoldAnswer) ProtoMessage() {}
 
 func (x *HoldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[40]
+	mi := &file_orderpb_order_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3549,7 @@ func (x *HoldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAnswer.ProtoReflect.Descriptor instead.
 func (*HoldAnswer) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{40}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HoldAnswer) GetKeep() bool {
@@ -3501,7 +3578,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_orderpb_order_proto_msgTypes[41]
+	mi := &file_orderpb_order_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3590,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[41]
+	mi := &file_orderpb_order_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3603,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{41}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Query) GetBody() isQuery_Body {
@@ -3655,7 +3732,7 @@ type FindOrder struct {
 
 func (x *FindOrder) Reset() {
 	*x = FindOrder{}
-	mi := &file_orderpb_order_proto_msgTypes[42]
+	mi := &file_orderpb_order_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3667,7 +3744,7 @@ func (x *FindOrder) String() string {
 func (*FindOrder) ProtoMessage() {}
 
 func (x *FindOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[42]
+	mi := &file_orderpb_order_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3680,7 +3757,7 @@ func (x *FindOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindOrder.ProtoReflect.Descriptor instead.
 func (*FindOrder) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{42}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FindOrder) GetId() string {
@@ -3708,7 +3785,7 @@ type ListOrders struct {
 
 func (x *ListOrders) Reset() {
 	*x = ListOrders{}
-	mi := &file_orderpb_order_proto_msgTypes[43]
+	mi := &file_orderpb_order_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3797,7 @@ func (x *ListOrders) String() string {
 func (*ListOrders) ProtoMessage() {}
 
 func (x *ListOrders) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[43]
+	mi := &file_orderpb_order_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3810,7 @@ func (x *ListOrders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrders.ProtoReflect.Descriptor instead.
 func (*ListOrders) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{43}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListOrders) GetCustomerId() string {
@@ -3767,7 +3844,7 @@ type OrderList struct {
 
 func (x *OrderList) Reset() {
 	*x = OrderList{}
-	mi := &file_orderpb_order_proto_msgTypes[44]
+	mi := &file_orderpb_order_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3856,7 @@ func (x *OrderList) String() string {
 func (*OrderList) ProtoMessage() {}
 
 func (x *OrderList) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[44]
+	mi := &file_orderpb_order_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3869,7 @@ func (x *OrderList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderList.ProtoReflect.Descriptor instead.
 func (*OrderList) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{44}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OrderList) GetOrders() []*Order {
@@ -3818,7 +3895,7 @@ type ListEvents struct {
 
 func (x *ListEvents) Reset() {
 	*x = ListEvents{}
-	mi := &file_orderpb_order_proto_msgTypes[45]
+	mi := &file_orderpb_order_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +3907,7 @@ func (x *ListEvents) String() string {
 func (*ListEvents) ProtoMessage() {}
 
 func (x *ListEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[45]
+	mi := &file_orderpb_order_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +3920,7 @@ func (x *ListEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvents.ProtoReflect.Descriptor instead.
 func (*ListEvents) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{45}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListEvents) GetId() string {
@@ -3863,7 +3940,7 @@ type EventList struct {
 
 func (x *EventList) Reset() {
 	*x = EventList{}
-	mi := &file_orderpb_order_proto_msgTypes[46]
+	mi := &file_orderpb_order_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3875,7 +3952,7 @@ func (x *EventList) String() string {
 func (*EventList) ProtoMessage() {}
 
 func (x *EventList) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[46]
+	mi := &file_orderpb_order_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3888,7 +3965,7 @@ func (x *EventList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventList.ProtoReflect.Descriptor instead.
 func (*EventList) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{46}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EventList) GetEvents() []*Event {
@@ -3916,7 +3993,7 @@ type ReadFeed struct {
 
 func (x *ReadFeed) Reset() {
 	*x = ReadFeed{}
-	mi := &file_orderpb_order_proto_msgTypes[47]
+	mi := &file_orderpb_order_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4005,7 @@ func (x *ReadFeed) String() string {
 func (*ReadFeed) ProtoMessage() {}
 
 func (x *ReadFeed) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[47]
+	mi := &file_orderpb_order_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4018,7 @@ func (x *ReadFeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFeed.ProtoReflect.Descriptor instead.
 func (*ReadFeed) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{47}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReadFeed) GetAfter() uint64 {
@@ -3976,7 +4053,7 @@ type FeedPage struct {
 
 func (x *FeedPage) Reset() {
 	*x = FeedPage{}
-	mi := &file_orderpb_order_proto_msgTypes[48]
+	mi := &file_orderpb_order_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4065,7 @@ func (x *FeedPage) String() string {
 func (*FeedPage) ProtoMessage() {}
 
 func (x *FeedPage) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[48]
+	mi := &file_orderpb_order_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4078,7 @@ func (x *FeedPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeedPage.ProtoReflect.Descriptor instead.
 func (*FeedPage) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{48}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FeedPage) GetEvents() []*Event {
@@ -4036,7 +4113,7 @@ type ListSagas struct {
 
 func (x *ListSagas) Reset() {
 	*x = ListSagas{}
-	mi := &file_orderpb_order_proto_msgTypes[49]
+	mi := &file_orderpb_order_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4048,7 +4125,7 @@ func (x *ListSagas) String() string {
 func (*ListSagas) ProtoMessage() {}
 
 func (x *ListSagas) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[49]
+	mi := &file_orderpb_order_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4061,7 +4138,7 @@ func (x *ListSagas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagas.ProtoReflect.Descriptor instead.
 func (*ListSagas) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{49}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListSagas) GetStuck() bool {
@@ -4096,7 +4173,7 @@ type ScanOrders struct {
 
 func (x *ScanOrders) Reset() {
 	*x = ScanOrders{}
-	mi := &file_orderpb_order_proto_msgTypes[50]
+	mi := &file_orderpb_order_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4108,7 +4185,7 @@ func (x *ScanOrders) String() string {
 func (*ScanOrders) ProtoMessage() {}
 
 func (x *ScanOrders) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[50]
+	mi := &file_orderpb_order_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4121,7 +4198,7 @@ func (x *ScanOrders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanOrders.ProtoReflect.Descriptor instead.
 func (*ScanOrders) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{50}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ScanOrders) GetAfter() string {
@@ -4155,7 +4232,7 @@ type ScannedOrder struct {
 
 func (x *ScannedOrder) Reset() {
 	*x = ScannedOrder{}
-	mi := &file_orderpb_order_proto_msgTypes[51]
+	mi := &file_orderpb_order_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4244,7 @@ func (x *ScannedOrder) String() string {
 func (*ScannedOrder) ProtoMessage() {}
 
 func (x *ScannedOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[51]
+	mi := &file_orderpb_order_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4257,7 @@ func (x *ScannedOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedOrder.ProtoReflect.Descriptor instead.
 func (*ScannedOrder) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{51}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ScannedOrder) GetStored() *Order {
@@ -4207,7 +4284,7 @@ type OrderScan struct {
 
 func (x *OrderScan) Reset() {
 	*x = OrderScan{}
-	mi := &file_orderpb_order_proto_msgTypes[52]
+	mi := &file_orderpb_order_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4219,7 +4296,7 @@ func (x *OrderScan) String() string {
 func (*OrderScan) ProtoMessage() {}
 
 func (x *OrderScan) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[52]
+	mi := &file_orderpb_order_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4232,7 +4309,7 @@ func (x *OrderScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderScan.ProtoReflect.Descriptor instead.
 func (*OrderScan) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{52}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OrderScan) GetOrders() []*ScannedOrder {
@@ -4260,7 +4337,7 @@ type ScanHistories struct {
 
 func (x *ScanHistories) Reset() {
 	*x = ScanHistories{}
-	mi := &file_orderpb_order_proto_msgTypes[53]
+	mi := &file_orderpb_order_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4349,7 @@ func (x *ScanHistories) String() string {
 func (*ScanHistories) ProtoMessage() {}
 
 func (x *ScanHistories) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[53]
+	mi := &file_orderpb_order_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4362,7 @@ func (x *ScanHistories) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanHistories.ProtoReflect.Descriptor instead.
 func (*ScanHistories) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{53}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ScanHistories) GetAfter() string {
@@ -4319,7 +4396,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_orderpb_order_proto_msgTypes[54]
+	mi := &file_orderpb_order_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4331,7 +4408,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[54]
+	mi := &file_orderpb_order_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4344,7 +4421,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{54}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *History) GetStored() *Order {
@@ -4371,7 +4448,7 @@ type HistoryScan struct {
 
 func (x *HistoryScan) Reset() {
 	*x = HistoryScan{}
-	mi := &file_orderpb_order_proto_msgTypes[55]
+	mi := &file_orderpb_order_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4460,7 @@ func (x *HistoryScan) String() string {
 func (*HistoryScan) ProtoMessage() {}
 
 func (x *HistoryScan) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[55]
+	mi := &file_orderpb_order_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4473,7 @@ func (x *HistoryScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryScan.ProtoReflect.Descriptor instead.
 func (*HistoryScan) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{55}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *HistoryScan) GetOrders() []*History {
@@ -4590,7 +4667,7 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\boperator\x18\x04 \x01(\tR\boperator\"W\n" +
 	"\x11RemainderCanceled\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.hanse.order.v1.ItemR\x05items\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe2\x03\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa0\x04\n" +
 	"\aCommand\x12-\n" +
 	"\x05place\x18\x01 \x01(\v2\x15.hanse.order.v1.PlaceH\x00R\x05place\x120\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x16.hanse.order.v1.CancelH\x00R\x06cancel\x123\n" +
@@ -4600,7 +4677,10 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\bask_hold\x18\x06 \x01(\v2\x17.hanse.order.v1.AskHoldH\x00R\aaskHold\x12:\n" +
 	"\n" +
 	"retry_step\x18\a \x01(\v2\x19.hanse.order.v1.RetryStepH\x00R\tretryStep\x12@\n" +
-	"\fresolve_step\x18\b \x01(\v2\x1b.hanse.order.v1.ResolveStepH\x00R\vresolveStepB\x06\n" +
+	"\fresolve_step\x18\b \x01(\v2\x1b.hanse.order.v1.ResolveStepH\x00R\vresolveStep\x12<\n" +
+	"\n" +
+	"authorized\x18\t \x01(\v2\x1a.hanse.order.v1.AuthorizedH\x00R\n" +
+	"authorizedB\x06\n" +
 	"\x04body\"\xed\x02\n" +
 	"\x05Place\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
@@ -4647,7 +4727,12 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"ifRevision\"/\n" +
 	"\aAskHold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05shard\x18\x02 \x01(\rR\x05shard\"I\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"c\n" +
+	"\n" +
+	"Authorized\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12-\n" +
+	"\x12provider_reference\x18\x03 \x01(\tR\x11providerReference\"I\n" +
 	"\tRetryStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
@@ -4773,7 +4858,7 @@ func file_orderpb_order_proto_rawDescGZIP() []byte {
 }
 
 var file_orderpb_order_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_orderpb_order_proto_goTypes = []any{
 	(State)(0),                // 0: hanse.order.v1.State
 	(LegState)(0),             // 1: hanse.order.v1.LegState
@@ -4816,25 +4901,26 @@ var file_orderpb_order_proto_goTypes = []any{
 	(*ReturnItems)(nil),       // 38: hanse.order.v1.ReturnItems
 	(*RefundAmount)(nil),      // 39: hanse.order.v1.RefundAmount
 	(*AskHold)(nil),           // 40: hanse.order.v1.AskHold
-	(*RetryStep)(nil),         // 41: hanse.order.v1.RetryStep
-	(*ResolveStep)(nil),       // 42: hanse.order.v1.ResolveStep
-	(*Receipt)(nil),           // 43: hanse.order.v1.Receipt
-	(*HoldAnswer)(nil),        // 44: hanse.order.v1.HoldAnswer
-	(*Query)(nil),             // 45: hanse.order.v1.Query
-	(*FindOrder)(nil),         // 46: hanse.order.v1.FindOrder
-	(*ListOrders)(nil),        // 47: hanse.order.v1.ListOrders
-	(*OrderList)(nil),         // 48: hanse.order.v1.OrderList
-	(*ListEvents)(nil),        // 49: hanse.order.v1.ListEvents
-	(*EventList)(nil),         // 50: hanse.order.v1.EventList
-	(*ReadFeed)(nil),          // 51: hanse.order.v1.ReadFeed
-	(*FeedPage)(nil),          // 52: hanse.order.v1.FeedPage
-	(*ListSagas)(nil),         // 53: hanse.order.v1.ListSagas
-	(*ScanOrders)(nil),        // 54: hanse.order.v1.ScanOrders
-	(*ScannedOrder)(nil),      // 55: hanse.order.v1.ScannedOrder
-	(*OrderScan)(nil),         // 56: hanse.order.v1.OrderScan
-	(*ScanHistories)(nil),     // 57: hanse.order.v1.ScanHistories
-	(*History)(nil),           // 58: hanse.order.v1.History
-	(*HistoryScan)(nil),       // 59: hanse.order.v1.HistoryScan
+	(*Authorized)(nil),        // 41: hanse.order.v1.Authorized
+	(*RetryStep)(nil),         // 42: hanse.order.v1.RetryStep
+	(*ResolveStep)(nil),       // 43: hanse.order.v1.ResolveStep
+	(*Receipt)(nil),           // 44: hanse.order.v1.Receipt
+	(*HoldAnswer)(nil),        // 45: hanse.order.v1.HoldAnswer
+	(*Query)(nil),             // 46: hanse.order.v1.Query
+	(*FindOrder)(nil),         // 47: hanse.order.v1.FindOrder
+	(*ListOrders)(nil),        // 48: hanse.order.v1.ListOrders
+	(*OrderList)(nil),         // 49: hanse.order.v1.OrderList
+	(*ListEvents)(nil),        // 50: hanse.order.v1.ListEvents
+	(*EventList)(nil),         // 51: hanse.order.v1.EventList
+	(*ReadFeed)(nil),          // 52: hanse.order.v1.ReadFeed
+	(*FeedPage)(nil),          // 53: hanse.order.v1.FeedPage
+	(*ListSagas)(nil),         // 54: hanse.order.v1.ListSagas
+	(*ScanOrders)(nil),        // 55: hanse.order.v1.ScanOrders
+	(*ScannedOrder)(nil),      // 56: hanse.order.v1.ScannedOrder
+	(*OrderScan)(nil),         // 57: hanse.order.v1.OrderScan
+	(*ScanHistories)(nil),     // 58: hanse.order.v1.ScanHistories
+	(*History)(nil),           // 59: hanse.order.v1.History
+	(*HistoryScan)(nil),       // 60: hanse.order.v1.HistoryScan
 }
 var file_orderpb_order_proto_depIdxs = []int32{
 	1,  // 0: hanse.order.v1.Leg.state:type_name -> hanse.order.v1.LegState
@@ -4883,33 +4969,34 @@ var file_orderpb_order_proto_depIdxs = []int32{
 	38, // 43: hanse.order.v1.Command.return_items:type_name -> hanse.order.v1.ReturnItems
 	39, // 44: hanse.order.v1.Command.refund_amount:type_name -> hanse.order.v1.RefundAmount
 	40, // 45: hanse.order.v1.Command.ask_hold:type_name -> hanse.order.v1.AskHold
-	41, // 46: hanse.order.v1.Command.retry_step:type_name -> hanse.order.v1.RetryStep
-	42, // 47: hanse.order.v1.Command.resolve_step:type_name -> hanse.order.v1.ResolveStep
-	4,  // 48: hanse.order.v1.Place.lines:type_name -> hanse.order.v1.Line
-	6,  // 49: hanse.order.v1.Fulfill.items:type_name -> hanse.order.v1.Item
-	6,  // 50: hanse.order.v1.ReturnItems.items:type_name -> hanse.order.v1.Item
-	2,  // 51: hanse.order.v1.ReturnItems.disposition:type_name -> hanse.order.v1.Disposition
-	46, // 52: hanse.order.v1.Query.find:type_name -> hanse.order.v1.FindOrder
-	47, // 53: hanse.order.v1.Query.list:type_name -> hanse.order.v1.ListOrders
-	49, // 54: hanse.order.v1.Query.events:type_name -> hanse.order.v1.ListEvents
-	51, // 55: hanse.order.v1.Query.feed:type_name -> hanse.order.v1.ReadFeed
-	53, // 56: hanse.order.v1.Query.sagas:type_name -> hanse.order.v1.ListSagas
-	54, // 57: hanse.order.v1.Query.scan:type_name -> hanse.order.v1.ScanOrders
-	57, // 58: hanse.order.v1.Query.histories:type_name -> hanse.order.v1.ScanHistories
-	11, // 59: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
-	12, // 60: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
-	12, // 61: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
-	11, // 62: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
-	11, // 63: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
-	55, // 64: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
-	11, // 65: hanse.order.v1.History.stored:type_name -> hanse.order.v1.Order
-	12, // 66: hanse.order.v1.History.events:type_name -> hanse.order.v1.Event
-	58, // 67: hanse.order.v1.HistoryScan.orders:type_name -> hanse.order.v1.History
-	68, // [68:68] is the sub-list for method output_type
-	68, // [68:68] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	42, // 46: hanse.order.v1.Command.retry_step:type_name -> hanse.order.v1.RetryStep
+	43, // 47: hanse.order.v1.Command.resolve_step:type_name -> hanse.order.v1.ResolveStep
+	41, // 48: hanse.order.v1.Command.authorized:type_name -> hanse.order.v1.Authorized
+	4,  // 49: hanse.order.v1.Place.lines:type_name -> hanse.order.v1.Line
+	6,  // 50: hanse.order.v1.Fulfill.items:type_name -> hanse.order.v1.Item
+	6,  // 51: hanse.order.v1.ReturnItems.items:type_name -> hanse.order.v1.Item
+	2,  // 52: hanse.order.v1.ReturnItems.disposition:type_name -> hanse.order.v1.Disposition
+	47, // 53: hanse.order.v1.Query.find:type_name -> hanse.order.v1.FindOrder
+	48, // 54: hanse.order.v1.Query.list:type_name -> hanse.order.v1.ListOrders
+	50, // 55: hanse.order.v1.Query.events:type_name -> hanse.order.v1.ListEvents
+	52, // 56: hanse.order.v1.Query.feed:type_name -> hanse.order.v1.ReadFeed
+	54, // 57: hanse.order.v1.Query.sagas:type_name -> hanse.order.v1.ListSagas
+	55, // 58: hanse.order.v1.Query.scan:type_name -> hanse.order.v1.ScanOrders
+	58, // 59: hanse.order.v1.Query.histories:type_name -> hanse.order.v1.ScanHistories
+	11, // 60: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
+	12, // 61: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
+	12, // 62: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
+	11, // 63: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
+	11, // 64: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
+	56, // 65: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
+	11, // 66: hanse.order.v1.History.stored:type_name -> hanse.order.v1.Order
+	12, // 67: hanse.order.v1.History.events:type_name -> hanse.order.v1.Event
+	59, // 68: hanse.order.v1.HistoryScan.orders:type_name -> hanse.order.v1.History
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_orderpb_order_proto_init() }
@@ -4949,8 +5036,9 @@ func file_orderpb_order_proto_init() {
 		(*Command_AskHold)(nil),
 		(*Command_RetryStep)(nil),
 		(*Command_ResolveStep)(nil),
+		(*Command_Authorized)(nil),
 	}
-	file_orderpb_order_proto_msgTypes[41].OneofWrappers = []any{
+	file_orderpb_order_proto_msgTypes[42].OneofWrappers = []any{
 		(*Query_Find)(nil),
 		(*Query_List)(nil),
 		(*Query_Events)(nil),
@@ -4965,7 +5053,7 @@ func file_orderpb_order_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orderpb_order_proto_rawDesc), len(file_orderpb_order_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   56,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

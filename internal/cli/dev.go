@@ -41,8 +41,8 @@ type devOptions struct {
 	nodes int
 	// zones are given to the nodes in turn; none: no zones.
 	zones []string
-	// shards of the services that an order goes through. One keeps their leaders on one node: on a machine that runs all
-	// nodes, spreading them costs hops and syncs and brings nothing.
+	// shards of the services that an order goes through. One each is enough on a machine that runs all nodes: more cost hops and syncs
+	// and bring nothing.
 	shards int
 	dir    string // empty for a temporary one
 	port   int

@@ -34,6 +34,9 @@ const (
 	callTimeout = 10 * time.Second
 	// retryAfter is what clients are told to wait when no leader answers: about an election.
 	retryAfter = time.Second
+	// A payment that its order knows of is waited for this long, and looked for at this interval.
+	recordPatience = 2 * time.Second
+	recordPause    = 5 * time.Millisecond
 	// busyAfter is what they are told when queues are full.
 	busyAfter = 200 * time.Millisecond
 )
@@ -462,14 +465,40 @@ func (c *Client) paymentSlot(paymentID string) (slot.Slot, error) {
 	return sl, nil
 }
 
-// Payment implements rest.Payments.
+// Payment implements rest.Payments. An order may hear that it is paid a moment before its payment is on record: then this waits.
 func (c *Client) Payment(ctx context.Context, paymentID string, cons rest.Consistency) (rest.Answer[*paymentpb.Payment], error) {
 	sl, err := c.paymentSlot(paymentID)
 	if err != nil {
 		return rest.Answer[*paymentpb.Payment]{}, err
 	}
 	q := &paymentpb.Query{Body: &paymentpb.Query_Find{Find: &paymentpb.FindPayment{Id: paymentID}}}
-	return ask[paymentpb.Payment](ctx, c, c.layout.Shard(shard.Payment, sl), q, cons)
+	to := c.layout.Shard(shard.Payment, sl)
+	a, err := ask[paymentpb.Payment](ctx, c, to, q, cons)
+	if cons.Stale || !isRejected(err, reject.PaymentNotFound) {
+		return a, err
+	}
+	o, noOrder := c.Order(ctx, id.Sibling(id.Order, paymentID), 0, rest.Consistency{})
+	if noOrder != nil || o.Value.PaymentId != paymentID || o.Value.Authorized == 0 {
+		return a, err
+	}
+	for end := time.Now().Add(recordPatience); time.Now().Before(end); {
+		if a, err = ask[paymentpb.Payment](ctx, c, to, q, rest.Consistency{}); !isRejected(err, reject.PaymentNotFound) {
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(recordPause):
+		}
+	}
+	return a, &reject.Failure{
+		Shard: to.String(), Code: reject.Unavailable, RetryAfter: retryAfter,
+		Detail: fmt.Sprintf("payment %s is authorized and about to be recorded", paymentID),
+	}
+}
+
+func isRejected(err error, code string) bool {
+	var r *reject.Rejection
+	return errors.As(err, &r) && r.Code == code
 }
 
 // WakePayment implements rest.Payments. Most callbacks come for operations that have been answered: a look at the nearest

@@ -9,10 +9,12 @@ import (
 
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/id"
 	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 )
 
@@ -33,6 +35,7 @@ const (
 type courier struct {
 	reactor  *reactor.Reactor
 	router   *router
+	layout   shard.Layout
 	replicas interface {
 		Do(ctx context.Context, id shard.ID, fn func(shard.Machine)) error
 	}
@@ -59,9 +62,9 @@ type providerCall struct {
 	done func(*paymentpb.ProviderAnswer)
 }
 
-func newCourier(r *router, provider payment.Provider, c *clock.Clock, log *slog.Logger) *courier {
+func newCourier(r *router, layout shard.Layout, provider payment.Provider, c *clock.Clock, log *slog.Logger) *courier {
 	co := &courier{
-		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, provider: provider, clock: c, log: log,
+		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, layout: layout, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan providerCall, 1<<14),
 		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
 	}
@@ -220,14 +223,27 @@ func (c *courier) callFirst(q *request, deadline time.Time, done func(shard.Resu
 	}
 	to, cmd, wait := q.shard, q.command, q.wait
 	queued := c.call(call, func(a *paymentpb.ProviderAnswer) {
-		command.GetAuthorize().Answer = a
+		authorize := command.GetAuthorize()
+		authorize.Answer = a
 		cmd.Payload = encode(command)
 		c.router.replicas.Propose(to, cmd, replica.Manner{Wait: wait}, deadline, done)
+		c.tellOrder(authorize, deadline)
 	})
 	if !queued {
 		done(shard.Result{}, replica.ErrBusy)
 	}
 	return true
+}
+
+// tellOrder tells an order what the provider has said, without waiting for the payment to be logged. When that does not arrive, the payment's own answer does.
+func (c *courier) tellOrder(authorize *paymentpb.Authorize, deadline time.Time) {
+	heard := saga.Heard(authorize)
+	sl, err := id.Parse(id.Order, authorize.OrderId)
+	if heard == nil || err != nil {
+		return
+	}
+	cmd := shard.Command{Kind: shard.KindLogic, Payload: encode(heard)}
+	c.router.deliver(c.layout.Shard(shard.Order, sl), cmd, false, deadline, func(shard.Result, error) {})
 }
 
 // call queues a call to the provider; false when more are waiting than it can be asked at once.

@@ -12,8 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/id"
 	"hanse/internal/payment"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -67,7 +69,7 @@ func TestCourier_delivers_nothing_of_a_shard_that_this_node_may_not_serve(t *tes
 		var confirmed atomic.Bool
 		r.serves = func(id shard.ID) bool { return id == to || confirmed.Load() }
 		r.observe(to, 1)
-		c := newCourier(r, nil, clock.New(time.Now), slog.New(slog.DiscardHandler))
+		c := newCourier(r, shard.DefaultLayout(), nil, clock.New(time.Now), slog.New(slog.DiscardHandler))
 		c.replicas, c.leads = o, func(shard.ID, uint64, bool) {}
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -109,14 +111,19 @@ func (d *desk) Do(_ context.Context, calls []*paymentpb.ProviderCall) []*payment
 	return []*paymentpb.ProviderAnswer{{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ref"}}
 }
 
-func (d *desk) Propose(_ shard.ID, c shard.Command, m replica.Manner, _ time.Time, done func(shard.Result, error)) {
+func (d *desk) Propose(to shard.ID, c shard.Command, m replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	if told, err := decode[orderpb.Command](c.Payload); err == nil && told.GetAuthorized() != nil {
+		d.noted = append(d.noted, fmt.Sprintf("%s is told %d %s", to, told.GetAuthorized().GetAmount(), told.GetAuthorized().GetProviderReference()))
+		done(shard.Result{}, nil)
+		return
+	}
 	d.noted, d.last = append(d.noted, fmt.Sprintf("logged, wait %v", m.Wait)), c
 	done(shard.Result{Pending: "p"}, nil)
 }
 
 func TestCourier_calls_the_provider_before_the_leader_logs_an_authorization(t *testing.T) {
 	to, elsewhere := shard.NewID(shard.Payment, 0), shard.NewID(shard.Payment, 1)
-	authorize := &paymentpb.Authorize{PaymentId: "pay_1", OrderId: "ord_1", Amount: 3, Currency: "EUR", CallFirst: true}
+	authorize := &paymentpb.Authorize{PaymentId: "pay_1", OrderId: id.New(id.Order, 7, 0, 1), Amount: 3, Currency: "EUR", CallFirst: true}
 	first := encode(&paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: authorize}})
 	for _, test := range []struct {
 		name    string
@@ -124,7 +131,7 @@ func TestCourier_calls_the_provider_before_the_leader_logs_an_authorization(t *t
 		command shard.Command
 		want    []string
 	}{
-		{"one that asks for it", to, shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"called pay_1.auth", "logged, wait true"}},
+		{"one that asks for it", to, shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"called pay_1.auth", "logged, wait true", "order/0 is told 3 ref"}},
 		{"one that does not", to, shard.Command{Kind: shard.KindLogic, Payload: payment.Again(first)}, []string{"logged, wait true"}},
 		{"of another service", shard.NewID(shard.Order, 0), shard.Command{Kind: shard.KindLogic, Payload: first}, []string{"logged, wait true"}},
 		{"an answer", to, shard.Command{Kind: shard.KindReply, Payload: first}, []string{"logged, wait true"}},
@@ -136,7 +143,7 @@ func TestCourier_calls_the_provider_before_the_leader_logs_an_authorization(t *t
 				r := newRouter(1, d, nil, map[shard.ID][]transport.NodeID{to: {1}, elsewhere: {1}, shard.NewID(shard.Order, 0): {1}})
 				r.observe(to, 1)
 				r.observe(shard.NewID(shard.Order, 0), 1)
-				c := newCourier(r, calls(d.Do), clock.New(time.Now), slog.New(slog.DiscardHandler))
+				c := newCourier(r, shard.DefaultLayout(), calls(d.Do), clock.New(time.Now), slog.New(slog.DiscardHandler))
 				ctx, stop := context.WithCancel(t.Context())
 				var running sync.WaitGroup
 				running.Go(func() { _ = c.run(ctx) }) // it has no errors
@@ -173,7 +180,7 @@ func TestCourier_is_busy_when_the_provider_is(t *testing.T) {
 	d := &desk{}
 	r := newRouter(1, d, nil, map[shard.ID][]transport.NodeID{to: {1}})
 	r.observe(to, 1)
-	c := newCourier(r, nil, clock.New(time.Now), slog.New(slog.DiscardHandler)) // it does not run
+	c := newCourier(r, shard.DefaultLayout(), nil, clock.New(time.Now), slog.New(slog.DiscardHandler)) // it does not run
 	for c.call(new(paymentpb.ProviderCall), nil) {
 	}
 	authorize := &paymentpb.Authorize{PaymentId: "pay_1", Amount: 3, Currency: "EUR", CallFirst: true}

@@ -194,7 +194,7 @@ func (n *Node) openReplicas() error {
 		n.router.setHosts(k.hosts)
 	})
 	n.router.remote = newRemoteLog(n.log, n.cfg.SlowRequest)
-	n.courier = newCourier(n.router, n.provider(), n.clock, n.log)
+	n.courier = newCourier(n.router, n.cfg.Layout, n.provider(), n.clock, n.log)
 
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), n.process

@@ -104,7 +104,8 @@ type outbox struct {
 	awaited  map[string]int // those in flight about an object that are not lazy
 	waiting  []*delivery    // heads of lanes that wait for room in flight
 	gates    map[string]*gate
-	opening  []*gate // that the entry being taken note of may open
+	paying   map[string]*delivery // authorizations, by order
+	opening  []*gate              // that the entry being taken note of may open
 }
 
 // gate keeps the authorization of an order until the inventory has said of all its reserves that the stock is held.
@@ -134,6 +135,7 @@ type delivery struct {
 	message  *shard.Message
 	lazy     bool
 	left     bool  // or may have: it was sent, or others led the shard before
+	known    bool  // the shard has been told of its outcome
 	gate     *gate // that it keeps closed, nil for none
 	state    deliveryState
 	attempts int
@@ -160,7 +162,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	r.Resign(id)
 	o := &outbox{
 		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
-		gates: make(map[string]*gate),
+		gates: make(map[string]*gate), paying: make(map[string]*delivery),
 	}
 	r.led[id] = o
 	for _, m := range messages {
@@ -211,7 +213,7 @@ func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Rea
 	if l != nil {
 		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy, left: inherited}
 		o.pending[m.Seq] = d
-		o.close(d)
+		o.note(d)
 		l.queue = append(l.queue, d)
 		return
 	}
@@ -223,15 +225,26 @@ func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Rea
 	d.outbox, d.lane, d.message, d.lazy, d.left = o, l, m, lazy, inherited
 	l.queue = append(l.one[:0], d)
 	o.pending[m.Seq], o.lanes[k] = d, l
-	o.close(d)
+	o.note(d)
 	r.head(d, now)
+}
+
+// note notes what a message means to others of its order: a reserve closes the gate, and stock is allocated when the order has been told that it is paid.
+func (o *outbox) note(d *delivery) {
+	switch stepOf(d.message) {
+	case saga.Reserve:
+		o.close(d)
+	case saga.Authorize:
+		o.paying[d.message.Key] = d
+	case saga.Allocate:
+		if paid := o.paying[d.message.Key]; paid != nil {
+			paid.known = true
+		}
+	}
 }
 
 // close has a reserve close the gate of its order.
 func (o *outbox) close(d *delivery) {
-	if !is(saga.Reserve, d.message) {
-		return
-	}
 	g := o.gates[d.message.Key]
 	if g == nil {
 		g = &gate{outbox: o, key: d.message.Key}
@@ -263,13 +276,16 @@ func (r *Reactor) open(g *gate, now clock.Reading) {
 }
 
 // is reports whether a message of the saga is of a step.
-func is(step saga.Step, m *shard.Message) bool {
+func is(step saga.Step, m *shard.Message) bool { return stepOf(m) == step }
+
+// stepOf tells the step of a message of the saga, as far as saga.StepOf does.
+func stepOf(m *shard.Message) saga.Step {
 	service := m.To.Service()
 	if service != shard.Inventory && service != shard.Payment {
-		return false
+		return saga.None
 	}
 	s, _ := saga.StepOf(service == shard.Inventory, m.Payload)
-	return s == step
+	return s
 }
 
 // head starts a delivery that is the first of its lane.
@@ -332,6 +348,9 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 		return
 	}
 	delete(o.pending, seq)
+	if o.paying[d.message.Key] == d {
+		delete(o.paying, d.message.Key)
+	}
 	if d.state == sent {
 		o.arrive(d)
 	}
@@ -392,12 +411,13 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 }
 
 // propose has an answer applied. While another about the same object is awaited, which has to be there too for anything to go on, they
-// share an entry.
+// share an entry; and so does one that says what the shard knows already, unless others wait behind it.
 func (r *Reactor) propose(d *delivery) {
+	known := d.known && len(d.lane.queue) == 1
 	r.out.Proposals = append(r.out.Proposals, Proposal{
 		To: d.outbox.id, Term: d.outbox.term, Seq: d.message.Seq,
 		Command: shard.Command{Kind: shard.KindReply, Payload: d.reply},
-		Lazy:    d.lazy || d.outbox.awaited[d.message.Key] > 0,
+		Lazy:    d.lazy || known || d.outbox.awaited[d.message.Key] > 0,
 	})
 }
 

@@ -370,3 +370,36 @@ func TestPayloadTellsWhatWasSentBefore(t *testing.T) {
 	canceled(placed(false), false)
 	canceled(placed(true), true)
 }
+
+// An order that allocates its stock has been told that it is paid: the payment's own answer need not hurry any more, unless something waits behind it.
+func TestAnswersThatAreKnownAreLazy(t *testing.T) {
+	payments := shard.NewID(shard.Payment, 0)
+	about := func(seq uint64, to shard.ID, key string, c interface{ MarshalVT() ([]byte, error) }) *shard.Message {
+		m := message(seq, to, key)
+		var err error
+		if m.Payload, err = c.MarshalVT(); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	authorize := &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}}
+	capture := &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: new(paymentpb.Capture)}}
+	allocate := &inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: new(inventorypb.Allocate)}}
+	r := newReactor()
+	r.Lead(source, 1, []*shard.Message{about(1, payments, "a", authorize), about(2, payments, "b", authorize), about(3, payments, "c", authorize)}, at(0))
+	r.Applied(source, []*shard.Message{about(4, stock, "b", allocate), about(5, stock, "c", allocate), about(6, payments, "c", capture)}, nil, at(0))
+	r.Take()
+	for seq, lazy := range []bool{1: false, 2: true, 3: false} {
+		if seq == 0 {
+			continue
+		}
+		r.Answered(source, 1, uint64(seq), shard.Result{}, nil, at(0))
+		if a := r.Take(); len(a.Proposals) != 1 || a.Proposals[0].Lazy != lazy {
+			t.Errorf("the answer to %d: %+v, want it proposed, lazy %v", seq, a.Proposals, lazy)
+		}
+	}
+	r.Applied(source, nil, []uint64{1, 2, 3}, at(0))
+	if n := len(r.led[source].paying); n != 0 {
+		t.Errorf("%d authorizations are remembered when all have ended", n)
+	}
+}

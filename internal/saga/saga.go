@@ -190,6 +190,18 @@ func authorize(o *orderpb.Order) Send {
 	return Send{Step: Authorize, Payment: &c.Command}
 }
 
+// Heard returns what an order may be told when the provider has answered its authorization and the payment is still being logged; nil when
+// it has to wait for the payment: what the provider said needs more than to be written down.
+func Heard(c *paymentpb.Authorize) *orderpb.Command {
+	a := c.GetAnswer()
+	if a.GetStatus() != paymentpb.ProviderStatus_PROVIDER_SUCCEEDED || a.Amount != 0 && a.Amount != c.Amount {
+		return nil
+	}
+	return &orderpb.Command{Body: &orderpb.Command_Authorized{Authorized: &orderpb.Authorized{
+		Id: c.OrderId, Amount: c.Amount, ProviderReference: a.Reference,
+	}}}
+}
+
 // release sends for the legs that the fold has set to be released just now: a leg is in that state only until its answer.
 func release(sends []Send, o *orderpb.Order) []Send {
 	same := &inventorypb.Command{Body: &inventorypb.Command_Release{Release: &inventorypb.Release{HoldId: o.Id, Op: "undo"}}}

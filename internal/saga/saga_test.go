@@ -497,3 +497,28 @@ func golden(t *testing.T, path, got string) {
 		}
 	}
 }
+
+// An order is told of what needs no more than to be written down.
+func TestHeard(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer *paymentpb.ProviderAnswer
+		want   bool
+	}{
+		{"not asked", nil, false},
+		{"yes", &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ch_1"}, true},
+		{"yes, with the amount", &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ch_1", Amount: 5}, true},
+		{"yes to another amount", &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ch_1", Amount: 4}, false},
+		{"no", &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_DECLINED}, false},
+		{"not sent", &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_SENT}, false},
+		{"no answer", &paymentpb.ProviderAnswer{}, false},
+	} {
+		got := Heard(&paymentpb.Authorize{OrderId: orderID, Amount: 5, Answer: test.answer}).GetAuthorized()
+		if (got != nil) != test.want {
+			t.Errorf("%s: the order is told %v", test.name, got)
+		}
+		if got != nil && (got.Id != orderID || got.Amount != 5 || got.ProviderReference != "ch_1") {
+			t.Errorf("%s: the order is told %v", test.name, got)
+		}
+	}
+}

@@ -301,6 +301,17 @@ func effectMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "told-before-answered", Bug: "an order is told that it is paid when the provider has only been asked",
+			delivery: func(n *node, d reactor.Delivery, _ func(shard.Result, error)) bool {
+				c := new(paymentpb.Command)
+				if d.Message.To.Service() == shard.Payment && c.UnmarshalVT(d.Message.Payload) == nil && c.GetAuthorize().GetCallFirst() {
+					c.GetAuthorize().Answer = &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED}
+					n.tellOrder(c.GetAuthorize(), n.w.now+deliveryTimeout, func() {})
+				}
+				return false
+			},
+		},
+		{
 			Name: "provider-new-key", Bug: "a call that is repeated has another idempotency key",
 			call: func(c *paymentpb.ProviderCall) { c.Key = fmt.Sprint(c.Key, ".", c.Attempt) },
 		},

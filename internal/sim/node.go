@@ -12,6 +12,7 @@ import (
 	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/replica"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 	"hanse/internal/store"
 	"hanse/internal/store/memstore"
@@ -572,17 +573,38 @@ func (n *node) callFirst(q *request, deadline int64, done replica.Done) bool {
 	}
 	to, cmd, wait := q.shard, q.command, q.wait
 	n.w.provider.call(n, call, func(a *paymentpb.ProviderAnswer) {
-		command.GetAuthorize().Answer = a
+		authorize := command.GetAuthorize()
+		authorize.Answer = a
 		cmd.Payload = encode(command)
+		logged := false
 		n.host.Propose(to, cmd, replica.Manner{Wait: wait}, n.mono(deadline), func(r shard.Result, err error) {
-			if err != nil {
+			if logged = err == nil; !logged {
 				n.w.hit(probeCalledNotLogged)
 			}
 			done(r, err)
 		})
+		n.tellOrder(authorize, deadline, func() {
+			if !logged {
+				n.w.hit(probeToldBeforeLogged)
+			}
+		})
 		n.wake()
 	})
 	return true
+}
+
+// tellOrder tells an order what the provider has said, as package node's courier does.
+func (n *node) tellOrder(authorize *paymentpb.Authorize, deadline int64, told func()) {
+	heard := saga.Heard(authorize)
+	if heard == nil {
+		return
+	}
+	to := n.w.plan.Layout.Shard(shard.Order, slotOfOrder(authorize.OrderId))
+	n.router.propose(to, shard.Command{Kind: shard.KindLogic, Payload: encode(heard)}, false, true, deadline, func(_ shard.Result, err error) {
+		if err == nil {
+			told()
+		}
+	})
 }
 
 // machine returns the state machine of a group and the index it stands at, nil while there is none.

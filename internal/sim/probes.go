@@ -42,6 +42,7 @@ const (
 	probeAheadTakenBack
 	probeCalledNotLogged
 	probeVoidAsked
+	probeToldBeforeLogged
 	probes
 )
 
@@ -82,6 +83,7 @@ var probeNames = [probes]string{
 	probeAheadTakenBack:          "an authorization that had left before its holds were on record was taken back",
 	probeCalledNotLogged:         "the provider was called and its answer could not be logged",
 	probeVoidAsked:               "a void asked the provider about an authorization that was not on record",
+	probeToldBeforeLogged:        "an order was told that it is paid before its payment was on record",
 	probeUndecided:               "a history was too long to be decided",
 }
 

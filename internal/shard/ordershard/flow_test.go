@@ -17,6 +17,7 @@ import (
 	"hanse/internal/payment"
 	"hanse/internal/reactor"
 	"hanse/internal/reject"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 	"hanse/internal/shard/inventoryshard"
 	"hanse/internal/shard/ordershard"
@@ -40,6 +41,7 @@ type shop struct {
 	lost    func(reactor.Delivery) bool // a delivery that does not arrive
 	failed  func(reactor.Proposal) bool // a proposal of an answer that is not applied
 	dies    func() bool                 // after the provider has been called, and before that is logged
+	deaf    func() bool                 // the order is not told what the provider has said, before the payment is logged
 	level   uint32                      // of features, at which orders are placed; 0 for the newest
 	seed    uint64
 }
@@ -170,6 +172,10 @@ func (s *shop) deliver(d reactor.Delivery) {
 	if call, c := payment.First(payload, s.now); call != nil && d.Message.To.Service() == shard.Payment {
 		s.calls = append(s.calls, call)
 		c.GetAuthorize().Answer = s.provider(call)
+		if heard := saga.Heard(c.GetAuthorize()); heard != nil && (s.deaf == nil || !s.deaf()) {
+			told, _ := heard.MarshalVT()
+			s.apply(orders, shard.Command{Kind: shard.KindLogic, Payload: told})
+		}
 		if s.dies != nil && s.dies() {
 			s.answer(d, shard.Result{}, fmt.Errorf("the leader died"))
 			return
@@ -486,6 +492,7 @@ func TestAuthorization_leaves_before_the_hold_is_on_record(t *testing.T) {
 	s.provider = psp.answer
 	s.receive("A", 10)
 	s.receive("B", 10) // of another shard
+	s.deaf = func() bool { return true }
 	s.failed = func(p reactor.Proposal) bool { return p.To == orders }
 	o := s.place(line("A", 2, 500), line("B", 1, 500))
 	if got := s.want(o, order.Placing, map[string]int64{"A": 8, "B": 9}); len(s.calls) != 1 || order.PaymentStatus(got) != "pending" {
@@ -574,32 +581,44 @@ func TestCancel_takes_back_what_was_authorized_ahead(t *testing.T) {
 
 // A leader has called the provider, and dies before it can log that: whatever comes next finds what the provider has.
 func TestAuthorization_that_was_never_logged(t *testing.T) {
-	for _, cancel := range []bool{false, true} {
-		t.Run(fmt.Sprintf("canceled %v", cancel), func(t *testing.T) {
-			s := newShop(t)
-			psp := newFair()
-			s.provider = psp.answer
-			s.receive("A", 10)
-			s.dies = func() bool { return true }
-			o := s.place(line("A", 2, 500))
-			if authorized, _, _, _ := psp.money(s.find(o).PaymentId); authorized != 1000 || s.payments() != 1 {
-				t.Fatalf("the provider has authorized %d, and the outbox has %d messages for payments; want 1000 and one", authorized, s.payments())
-			}
-			s.dies = nil
-			want, voided := order.Confirmed, int64(0)
-			if cancel {
-				want, voided = order.Canceled, 1000
-				if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
-					t.Fatalf("cancel: %+v", r)
+	for _, told := range []bool{false, true} { // the order has heard of it all the same
+		for _, then := range []string{"nothing", "cancel", "fulfill"} {
+			t.Run(fmt.Sprintf("told %v, then %s", told, then), func(t *testing.T) {
+				s := newShop(t)
+				psp := newFair()
+				s.provider = psp.answer
+				s.receive("A", 10)
+				s.deaf = func() bool { return !told }
+				s.dies = func() bool { return true }
+				o := s.place(line("A", 2, 500))
+				if authorized, _, _, _ := psp.money(s.find(o).PaymentId); authorized != 1000 || s.payments() != 1 {
+					t.Fatalf("the provider has authorized %d, and the outbox has %d messages for payments; want 1000 and one", authorized, s.payments())
 				}
-			}
-			s.pass(10_000)
-			got := s.want(o, want, nil)
-			if a, _, v, _ := psp.money(got.PaymentId); a != 1000 || v != voided || got.Voided != voided || s.payments() != 0 {
-				t.Errorf("the provider has authorized %d and voided %d, the order voided %d, %d messages for payments left; want 1000, %d, %d, none",
-					a, v, got.Voided, s.payments(), voided, voided)
-			}
-		})
+				if got := s.find(o); (got.State == order.Confirmed) != told {
+					t.Fatalf("the order is %s", order.StateName(got.State))
+				}
+				s.dies = nil
+				want, captured, voided := order.Confirmed, int64(0), int64(0)
+				switch {
+				case then == "cancel":
+					want, voided = order.Canceled, 1000
+					if r := s.order(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o}}}); !r.OK() {
+						t.Fatalf("cancel: %+v", r)
+					}
+				case then == "fulfill" && told: // the capture waits for the payment to be on record
+					want, captured = order.Fulfilled, 1000
+					if r := s.order(&orderpb.Command{Body: &orderpb.Command_Fulfill{Fulfill: &orderpb.Fulfill{Id: o, FulfillmentId: s.newID(id.Fulfillment)}}}); !r.OK() {
+						t.Fatalf("fulfill: %+v", r)
+					}
+				}
+				s.pass(10_000)
+				got := s.want(o, want, nil)
+				if a, c, v, _ := psp.money(got.PaymentId); a != 1000 || c != captured || v != voided || got.Voided != voided || got.Captured != captured || s.payments() != 0 {
+					t.Errorf("the provider has authorized %d, captured %d and voided %d, the order captured %d and voided %d, %d messages for payments left; want 1000, %d, %d, none",
+						a, c, v, got.Captured, got.Voided, s.payments(), captured, voided)
+				}
+			})
+		}
 	}
 }
 

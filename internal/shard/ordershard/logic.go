@@ -101,6 +101,10 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	case *orderpb.Command_AskHold:
 		f, ok := l.files.Find(c.AskHold.Id)
 		return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(&f.order, c.AskHold.Shard)})}
+	case *orderpb.Command_Authorized:
+		return l.change(tx, c.Authorized.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
+			return order.PaymentAuthorized(&f.order, c.Authorized.Amount, c.Authorized.ProviderReference, now), nil
+		})
 	case *orderpb.Command_RetryStep:
 		return l.change(tx, c.RetryStep.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
 			return l.retry(tx, &f.order, c.RetryStep, now)

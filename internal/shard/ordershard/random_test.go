@@ -98,6 +98,7 @@ func playRandomShop(t *testing.T, rt *rapid.T, seed uint64) {
 	s.lost = func(reactor.Delivery) bool { return loss > 0 && rng.IntN(4) < loss }
 	s.failed = func(reactor.Proposal) bool { return loss > 0 && rng.IntN(8) < loss }
 	s.dies = func() bool { return loss > 0 && rng.IntN(6) < loss }
+	s.deaf = func() bool { return rng.IntN(4) == 0 }
 	var placed []string
 	any := func() string { return placed[rng.IntN(len(placed))] }
 	items := func(o *orderpb.Order) []*orderpb.Item {

@@ -198,6 +198,10 @@ func (d *desk) do(td *datadriven.TestData) string {
 			return "ok, keep false\n"
 		}
 		return out
+	case "told":
+		return apply(&orderpb.Command{Body: &orderpb.Command_Authorized{Authorized: &orderpb.Authorized{
+			Id: object(id.Order, 0), Amount: a.num("amount"), ProviderReference: a.str("ref"),
+		}}})
 	case "retry":
 		return apply(&orderpb.Command{Body: &orderpb.Command_RetryStep{RetryStep: &orderpb.RetryStep{
 			Id: object(id.Order, 0), Seq: uint64(a.num("seq")), Operator: a.str("operator"),
@@ -240,7 +244,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 func (d *desk) place(orderID string, a args, input string) *orderpb.Place {
 	p := &orderpb.Place{
 		Id: orderID, CustomerId: a.str("customer"), Currency: "EUR", PaymentMethod: "card", Location: a.str("at"),
-		HasTotal: a.has("total"), Total: a.num("total"), AuthorizeAhead: a.has("ahead"),
+		HasTotal: a.has("total"), Total: a.num("total"), AuthorizeAhead: a.has("ahead"), CallFirst: a.has("first"),
 	}
 	if a.has("currency") {
 		p.Currency = a.str("currency")

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
+	"hanse/internal/id"
+	"hanse/internal/reject"
+	"hanse/internal/replica"
+	"hanse/internal/rest"
+	"hanse/internal/shard"
+	"hanse/internal/transport"
+)
+
+// register holds an order, if any, and its payment from a certain time on.
+type register struct {
+	order *orderpb.Order
+	from  time.Time
+}
+
+func (r *register) Propose(shard.ID, shard.Command, replica.Manner, time.Time, func(shard.Result, error)) {
+}
+
+func (r *register) Read(to shard.ID, _ replica.Consistency, _ uint64, _ []byte, _ time.Time, done func(shard.Result, error)) {
+	switch {
+	case to.Service() == shard.Order && r.order != nil:
+		done(shard.Result{Payload: encode(r.order)}, nil)
+	case to.Service() == shard.Order:
+		done(shard.Result{Code: reject.OrderNotFound}, nil)
+	case time.Now().Before(r.from):
+		done(shard.Result{Code: reject.PaymentNotFound}, nil)
+	default:
+		done(shard.Result{Payload: encode(&paymentpb.Payment{Authorized: 5})}, nil)
+	}
+}
+
+// An order may hear that it is paid before its payment is on record. Who asks for the payment then waits for it; for any other nobody waits.
+func TestClient_waits_for_the_payment_of_an_order_that_knows_of_it(t *testing.T) {
+	orderID := id.New(id.Order, 7, 0, 1)
+	paymentID := id.Sibling(id.Payment, orderID)
+	order := func(authorized int64) *orderpb.Order {
+		return &orderpb.Order{Id: orderID, PaymentId: paymentID, Authorized: authorized}
+	}
+	for _, test := range []struct {
+		name   string
+		order  *orderpb.Order
+		after  time.Duration
+		stale  bool
+		code   string
+		waited time.Duration // at most
+	}{
+		{"it is there", order(5), 0, false, "", 0},
+		{"it comes", order(5), 50 * time.Millisecond, false, "", 50*time.Millisecond + recordPause},
+		{"it does not come", order(5), time.Minute, false, reject.Unavailable, recordPatience + recordPause},
+		{"the order does not know of it", order(0), time.Minute, false, reject.PaymentNotFound, 0},
+		{"there is no order", nil, time.Minute, false, reject.PaymentNotFound, 0},
+		{"a look at what is here", order(5), time.Minute, true, reject.PaymentNotFound, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin, layout, hosts := time.Now(), shard.DefaultLayout(), map[shard.ID][]transport.NodeID{}
+				for _, s := range layout.All() {
+					hosts[s] = []transport.NodeID{1}
+				}
+				c := &Client{router: newRouter(1, &register{test.order, begin.Add(test.after)}, nil, hosts), layout: layout}
+				a, err := c.Payment(t.Context(), paymentID, rest.Consistency{Stale: test.stale})
+				code := ""
+				var rejected *reject.Rejection
+				var failed *reject.Failure
+				if errors.As(err, &rejected) {
+					code = rejected.Code
+				} else if errors.As(err, &failed) {
+					code = failed.Code
+				}
+				if code != test.code || (err == nil) != (a.Value.GetAuthorized() == 5) {
+					t.Errorf("%v, %v; want code %q", a.Value, err, test.code)
+				}
+				if waited := time.Since(begin); waited > test.waited {
+					t.Errorf("waited %v, want %v at most", waited, test.waited)
+				}
+			})
+		})
+	}
+}
