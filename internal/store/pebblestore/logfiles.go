@@ -48,7 +48,11 @@ func (l *logFiles) watch(name, act string, f vfs.File, err error) (vfs.File, err
 	if !strings.HasSuffix(base, ".log") {
 		return file, nil
 	}
-	return &growingFile{logFile: file}, nil
+	g := &growingFile{logFile: file}
+	if info, err := f.Stat(); err == nil { // of an earlier log, whose place is used as it is
+		g.ready, g.from = info.Size(), info.Size()
+	}
+	return g, nil
 }
 
 // Unwrap is part of vfs.FS.
@@ -88,23 +92,53 @@ func (f *logFile) SyncTo(length int64) (fullSync bool, err error) {
 
 // growingFile is a file of the log that gets its place on the disk a piece at a time. Pebble would have it all reserved at once, a tenth more than a
 // memtable; but many a log ends after a megabyte, because replicas came or went, and keeps its place until it is used again.
+//
+// Place that is only reserved costs each sync a write of the file's metadata, to say that it has been used. Where syncs are many and small,
+// it is filled with zeros instead, which costs a second write of each byte; to Pebble they are the end of the log.
 type growingFile struct {
 	*logFile
-	offset   int64 // of the next write: Pebble writes from front to back
-	reserved int64
+	offset int64 // of the next write: Pebble writes from front to back
+	ready  int64 // place reserved or filled
+	from   int64 // where the last piece began
+	syncs  int64 // since
 }
 
-const reserveBytes = 4 << 20
+const (
+	reserveBytes = 4 << 20
+	fillBytes    = 256 << 10
+	// fillBelow is how many bytes are written for a sync, at most, where place is filled.
+	fillBelow = 8 << 10
+)
+
+var zeros [fillBytes]byte
 
 // Preallocate does nothing: Write reserves.
 func (f *growingFile) Preallocate(_, _ int64) error { return nil }
 
 func (f *growingFile) Write(p []byte) (int, error) {
-	for f.offset+int64(len(p)) > f.reserved {
-		_ = f.File.Preallocate(f.reserved, reserveBytes) // only makes the write faster, which tells if there is no room
-		f.reserved += reserveBytes
+	for f.offset+int64(len(p)) > f.ready {
+		f.grow()
 	}
 	n, err := f.logFile.Write(p)
 	f.offset += int64(n)
 	return n, err
+}
+
+// grow gets more place. Errors are left to the write that follows: without place it is only slower, or tells that there is no room.
+func (f *growingFile) grow() {
+	small := f.ready-f.from <= f.syncs*fillBelow
+	f.from, f.syncs = f.ready, 0
+	if small {
+		if _, err := f.File.WriteAt(zeros[:], f.ready); err == nil {
+			f.ready += fillBytes
+			return
+		}
+	}
+	_ = f.File.Preallocate(f.ready, reserveBytes)
+	f.ready += reserveBytes
+}
+
+func (f *growingFile) SyncData() error {
+	f.syncs++
+	return f.logFile.SyncData()
 }
