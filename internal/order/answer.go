@@ -173,8 +173,9 @@ func RefundFailed(o *orderpb.Order, refund, code string, now int64) []*orderpb.E
 
 // The steps of which an order's books depend on how they end.
 const (
-	StepCapture = "capture"
-	StepRefund  = "refund"
+	StepAuthorize = "authorize"
+	StepCapture   = "capture"
+	StepRefund    = "refund"
 )
 
 // The decisions that end a stuck step.
@@ -219,7 +220,8 @@ const GivenUp = "given_up"
 
 // DecideResolve decides on an operator's word about a stuck step: done, or to be given up. Object is the
 // fulfillment or refund that the step is about, if it is about one. This ends the step; what it would have brought when it is
-// done is decided by the functions above. Money that refunds count on cannot be given up.
+// done is decided by the functions above. Money that refunds count on cannot be given up, nor the
+// record of what the provider has authorized.
 func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now int64) ([]*orderpb.Event, *reject.Rejection) {
 	step := StuckAt(o, c.Seq)
 	if step == nil {
@@ -239,6 +241,9 @@ func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now 
 	}
 	if c.Decision == DecisionSkip && step.Step == StepCapture && o.CaptureRequested-step.Amount < o.RefundRequested {
 		return nil, refuse(reject.OrderState, "", "refunds of %d count on this capture of %d: resolve them first", o.RefundRequested, step.Amount)
+	}
+	if step.Step == StepAuthorize && o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZED {
+		return nil, refuse(reject.OrderState, "", "the provider has authorized the order, and the payment has to record it: retry the step")
 	}
 	h := follow(o, now)
 	if c.Decision == DecisionSkip && step.Step == StepCapture && captureOpen(fulfillmentOf(o, object)) {

@@ -135,6 +135,9 @@ func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb
 		case Reserve:
 			return order.StockRefused(o, s.Leg, r, now), ""
 		case Authorize:
+			if o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZED { // the order has been told, and the payment is not on record
+				break
+			}
 			return order.PaymentDeclined(o, r.Code, now), ""
 		case Allocate:
 			if order.Compensating(o.State) || order.Ended(o.State) {

@@ -31,7 +31,7 @@ const (
 )
 
 var stepNames = [stepCount]string{
-	"", "reserve", "authorize", "allocate", "fulfill", order.StepCapture, "release", "release", "void", order.StepRefund, "restock",
+	"", "reserve", order.StepAuthorize, "allocate", "fulfill", order.StepCapture, "release", "release", "void", order.StepRefund, "restock",
 }
 
 // String returns the name that users see.
@@ -39,6 +39,10 @@ func (s Step) String() string { return stepNames[s] }
 
 // HoldGrace is how long after the order's deadline its holds come due, in ms: then the inventory asks whether they are still wanted.
 const HoldGrace = 60_000
+
+// CallGrace is how long after the order's deadline an authorization may still be carried out, in ms, when the provider is called first: it may have been, and
+// what the provider has must come to be on record. Providers keep idempotency keys for a day or longer.
+const CallGrace = 24 * 60 * 60_000
 
 // Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set. Sends that follow
 // one another may share a command.
@@ -186,6 +190,9 @@ func authorize(o *orderpb.Order) Send {
 	}
 	c.what.PaymentId, c.what.OrderId, c.what.Amount = o.PaymentId, o.Id, o.Total
 	c.what.Currency, c.what.Method, c.what.Expires, c.what.CallFirst = o.Currency, o.PaymentMethod, o.Deadline, o.CallFirst
+	if o.CallFirst {
+		c.what.Expires += CallGrace
+	}
 	c.is.Authorize, c.Body = &c.what, &c.is
 	return Send{Step: Authorize, Payment: &c.Command}
 }

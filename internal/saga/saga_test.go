@@ -522,3 +522,16 @@ func TestHeard(t *testing.T) {
 		}
 	}
 }
+
+// What an order has been told, and its payment refuses to record, is for a person to see.
+func TestRefusedAuthorizationOfAPaidOrderIsUnexpected(t *testing.T) {
+	late := Outcome{Refused: &reject.Rejection{Code: reject.MessageExpired, Detail: "late"}}
+	for step, want := range map[orderpb.PaymentStep]string{
+		orderpb.PaymentStep_PAYMENT_AUTHORIZED: "message_expired: late", orderpb.PaymentStep_PAYMENT_VOIDING: "",
+	} {
+		o := &orderpb.Order{Id: orderID, State: order.Confirmed, Payment: step}
+		if events, unexpected := Answer(o, Sent{Step: Authorize}, late, 1000); len(events) > 0 || unexpected != want {
+			t.Errorf("with payment %s: %v, unexpected %q, want %q", step, events, unexpected, want)
+		}
+	}
+}

@@ -582,7 +582,7 @@ func TestCancel_takes_back_what_was_authorized_ahead(t *testing.T) {
 // A leader has called the provider, and dies before it can log that: whatever comes next finds what the provider has.
 func TestAuthorization_that_was_never_logged(t *testing.T) {
 	for _, told := range []bool{false, true} { // the order has heard of it all the same
-		for _, then := range []string{"nothing", "cancel", "fulfill"} {
+		for _, then := range []string{"nothing", "cancel", "fulfill", "an hour without payments"} {
 			t.Run(fmt.Sprintf("told %v, then %s", told, then), func(t *testing.T) {
 				s := newShop(t)
 				psp := newFair()
@@ -609,6 +609,31 @@ func TestAuthorization_that_was_never_logged(t *testing.T) {
 					want, captured = order.Fulfilled, 1000
 					if r := s.order(&orderpb.Command{Body: &orderpb.Command_Fulfill{Fulfill: &orderpb.Fulfill{Id: o, FulfillmentId: s.newID(id.Fulfillment)}}}); !r.OK() {
 						t.Fatalf("fulfill: %+v", r)
+					}
+				}
+				if then == "an hour without payments" {
+					s.lost = func(d reactor.Delivery) bool { return d.Message.To.Service() == shard.Payment }
+					s.pass(60 * 60_000)
+					if got := s.find(o); told && len(got.Stuck) == 0 {
+						t.Errorf("nobody is told that the payment is not on record: %s", summary(got))
+					}
+					for _, step := range s.find(o).Stuck { // it cannot be given up, nor taken for done
+						for _, decision := range []string{order.DecisionSkip, order.DecisionDone} {
+							if r := s.order(&orderpb.Command{Body: &orderpb.Command_ResolveStep{ResolveStep: &orderpb.ResolveStep{
+								Id: o, Seq: step.Seq, Decision: decision, Evidence: "x", Operator: "kim",
+							}}}); told && (step.Step != order.StepAuthorize || r.Code != reject.OrderState) {
+								t.Errorf("%s of %s: %q, want it refused", decision, step.Step, r.Code)
+							}
+						}
+					}
+					s.lost = nil
+					if s.pass(10 * 60_000); told { // there is something to capture
+						want, captured = order.Fulfilled, 1000
+						if r := s.order(&orderpb.Command{Body: &orderpb.Command_Fulfill{Fulfill: &orderpb.Fulfill{Id: o, FulfillmentId: s.newID(id.Fulfillment)}}}); !r.OK() {
+							t.Fatalf("fulfill: %+v", r)
+						}
+					} else {
+						want, voided = order.Expired, 1000
 					}
 				}
 				s.pass(10_000)
