@@ -98,13 +98,14 @@ func TestAProviderNeverChargesTwice(t *testing.T) {
 			if luck < 4 {
 				c.GetAuthorize().Answer = bank.execute(t, call, refuse())
 			}
-			switch wire = append(wire, call); {
-			case luck == 3:
+			wire = append(wire, call)
+			switch luck {
+			case 3:
 				probes["died with the answer"]++
 				return
-			case luck == 4: // or before it asked
+			case 4: // or before it asked
 				return
-			case luck == 5:
+			case 5:
 				c.GetAuthorize().Answer.Status, wire = paymentpb.ProviderStatus_PROVIDER_NOT_SENT, wire[:len(wire)-1]
 			}
 			decide(c)
@@ -235,10 +236,10 @@ func TestRandomLivesFollowTheTable(t *testing.T) {
 			amount := rapid.Int64Range(1, 6).Draw(t, "amount")
 			switch rapid.IntRange(0, 13).Draw(t, "what") {
 			case 0:
-				switch {
-				case amount == 1:
+				switch amount {
+				case 1:
 					s.decide(calledFirst(6, rapid.SampledFrom(answers).Draw(t, "answer").CloneVT()))
-				case amount == 2:
+				case 2:
 					s.decide(voidingDoubtful(6))
 				default:
 					s.decide(authorizing(6))
