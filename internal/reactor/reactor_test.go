@@ -301,21 +301,24 @@ func TestAuthorizationWaitsForTheReserves(t *testing.T) {
 	}
 }
 
+// carrying makes a message with a command.
+func carrying(t *testing.T, seq uint64, to shard.ID, key string, c interface{ MarshalVT() ([]byte, error) }) *shard.Message {
+	t.Helper()
+	m := message(seq, to, key)
+	var err error
+	if m.Payload, err = c.MarshalVT(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // A message that is sent again, and a void, say what is known of the attempts before.
 func TestPayloadTellsWhatWasSentBefore(t *testing.T) {
 	payments := shard.NewID(shard.Payment, 0)
 	asked := &paymentpb.Authorize{PaymentId: "pay", Amount: 5, Currency: "EUR", CallFirst: true}
-	about := func(seq uint64, to shard.ID, c interface{ MarshalVT() ([]byte, error) }) *shard.Message {
-		m := message(seq, to, "a")
-		var err error
-		if m.Payload, err = c.MarshalVT(); err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	reserve := about(1, stock, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
-	authorize := about(2, payments, &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: asked}})
-	void := about(3, payments, &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: "pay", Authorize: asked}}})
+	reserve := carrying(t, 1, stock, "a", &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	authorize := carrying(t, 2, payments, "a", &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: asked}})
+	void := carrying(t, 3, payments, "a", &paymentpb.Command{Body: &paymentpb.Command_Void{Void: &paymentpb.Void{PaymentId: "pay", Authorize: asked}}})
 	next := func(r *Reactor) *paymentpb.Command {
 		t.Helper()
 		a := r.Take()
@@ -374,26 +377,16 @@ func TestPayloadTellsWhatWasSentBefore(t *testing.T) {
 // An order that allocates its stock has been told that it is paid: the payment's own answer need not hurry any more, unless something waits behind it.
 func TestAnswersThatAreKnownAreLazy(t *testing.T) {
 	payments := shard.NewID(shard.Payment, 0)
-	about := func(seq uint64, to shard.ID, key string, c interface{ MarshalVT() ([]byte, error) }) *shard.Message {
-		m := message(seq, to, key)
-		var err error
-		if m.Payload, err = c.MarshalVT(); err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
 	authorize := &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}}
 	capture := &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: new(paymentpb.Capture)}}
 	allocate := &inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: new(inventorypb.Allocate)}}
 	r := newReactor()
-	r.Lead(source, 1, []*shard.Message{about(1, payments, "a", authorize), about(2, payments, "b", authorize), about(3, payments, "c", authorize)}, at(0))
-	r.Applied(source, []*shard.Message{about(4, stock, "b", allocate), about(5, stock, "c", allocate), about(6, payments, "c", capture)}, nil, at(0))
+	r.Lead(source, 1, []*shard.Message{carrying(t, 1, payments, "a", authorize), carrying(t, 2, payments, "b", authorize), carrying(t, 3, payments, "c", authorize)}, at(0))
+	r.Applied(source, []*shard.Message{carrying(t, 4, stock, "b", allocate), carrying(t, 5, stock, "c", allocate), carrying(t, 6, payments, "c", capture)}, nil, at(0))
 	r.Take()
-	for seq, lazy := range []bool{1: false, 2: true, 3: false} {
-		if seq == 0 {
-			continue
-		}
-		r.Answered(source, 1, uint64(seq), shard.Result{}, nil, at(0))
+	for i, lazy := range []bool{false, true, false} {
+		seq := uint64(i) + 1
+		r.Answered(source, 1, seq, shard.Result{}, nil, at(0))
 		if a := r.Take(); len(a.Proposals) != 1 || a.Proposals[0].Lazy != lazy {
 			t.Errorf("the answer to %d: %+v, want it proposed, lazy %v", seq, a.Proposals, lazy)
 		}
