@@ -33,8 +33,9 @@ const (
 	HoldState_REFUSED          HoldState = 3 // remembered, so that a retry gets the same answer
 	HoldState_VOID             HoldState = 4 // released before it was reserved: a later reserve is refused
 	HoldState_RELEASED         HoldState = 5
-	HoldState_EXPIRED          HoldState = 6 // only holds without an order
+	HoldState_EXPIRED          HoldState = 6 // only holds without an order: free-standing, or of one that was not placed after all
 	HoldState_CONSUMED         HoldState = 7 // everything fulfilled or released after allocation
+	HoldState_TENTATIVE        HoldState = 8 // held for an order that is being placed and may never be on record
 )
 
 // Enum value maps for HoldState.
@@ -48,6 +49,7 @@ var (
 		5: "RELEASED",
 		6: "EXPIRED",
 		7: "CONSUMED",
+		8: "TENTATIVE",
 	}
 	HoldState_value = map[string]int32{
 		"HOLD_UNSPECIFIED": 0,
@@ -58,6 +60,7 @@ var (
 		"RELEASED":         5,
 		"EXPIRED":          6,
 		"CONSUMED":         7,
+		"TENTATIVE":        8,
 	}
 )
 
@@ -99,6 +102,7 @@ type Item struct {
 	Unavailable   int64                  `protobuf:"varint,6,opt,name=unavailable,proto3" json:"unavailable,omitempty"`
 	Untracked     bool                   `protobuf:"varint,7,opt,name=untracked,proto3" json:"untracked,omitempty"` // no counters are kept; every hold succeeds
 	Revision      uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	Tentative     int64                  `protobuf:"varint,9,opt,name=tentative,proto3" json:"tentative,omitempty"` // of reserved: for orders that may not be on record yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,6 +193,13 @@ func (x *Item) GetRevision() uint64 {
 	return 0
 }
 
+func (x *Item) GetTentative() int64 {
+	if x != nil {
+		return x.Tentative
+	}
+	return 0
+}
+
 // Hold is what one order, or one free-standing reservation, keeps in one shard.
 type Hold struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -203,6 +214,7 @@ type Hold struct {
 	Field         string                 `protobuf:"bytes,9,opt,name=field,proto3" json:"field,omitempty"`
 	Detail        string                 `protobuf:"bytes,10,opt,name=detail,proto3" json:"detail,omitempty"`
 	UpdatedAt     int64                  `protobuf:"varint,11,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	Question      uint64                 `protobuf:"varint,12,opt,name=question,proto3" json:"question,omitempty"` // of TENTATIVE: the message in the outbox that asks the order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +322,13 @@ func (x *Hold) GetDetail() string {
 func (x *Hold) GetUpdatedAt() int64 {
 	if x != nil {
 		return x.UpdatedAt
+	}
+	return 0
+}
+
+func (x *Hold) GetQuestion() uint64 {
+	if x != nil {
+		return x.Question
 	}
 	return 0
 }
@@ -645,6 +664,7 @@ type Reserve struct {
 	Expires       int64                  `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
 	Due           int64                  `protobuf:"varint,5,opt,name=due,proto3" json:"due,omitempty"`
 	FreeStanding  bool                   `protobuf:"varint,6,opt,name=free_standing,json=freeStanding,proto3" json:"free_standing,omitempty"`
+	Tentative     int64                  `protobuf:"varint,7,opt,name=tentative,proto3" json:"tentative,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -719,6 +739,13 @@ func (x *Reserve) GetFreeStanding() bool {
 		return x.FreeStanding
 	}
 	return false
+}
+
+func (x *Reserve) GetTentative() int64 {
+	if x != nil {
+		return x.Tentative
+	}
+	return 0
 }
 
 type Allocate struct {
@@ -1784,7 +1811,7 @@ var File_inventorypb_inventory_proto protoreflect.FileDescriptor
 
 const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\n" +
-	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\xe3\x01\n" +
+	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\x81\x02\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x17\n" +
@@ -1793,7 +1820,8 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\tallocated\x18\x05 \x01(\x03R\tallocated\x12 \n" +
 	"\vunavailable\x18\x06 \x01(\x03R\vunavailable\x12\x1c\n" +
 	"\tuntracked\x18\a \x01(\bR\tuntracked\x12\x1a\n" +
-	"\brevision\x18\b \x01(\x04R\brevision\"\xc7\x02\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\x12\x1c\n" +
+	"\ttentative\x18\t \x01(\x03R\ttentative\"\xe3\x02\n" +
 	"\x04Hold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.hanse.inventory.v1.HoldStateR\x05state\x12\x1a\n" +
@@ -1807,7 +1835,8 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\x06detail\x18\n" +
 	" \x01(\tR\x06detail\x12\x1d\n" +
 	"\n" +
-	"updated_at\x18\v \x01(\x03R\tupdatedAt\"\xa4\x01\n" +
+	"updated_at\x18\v \x01(\x03R\tupdatedAt\x12\x1a\n" +
+	"\bquestion\x18\f \x01(\x04R\bquestion\"\xa4\x01\n" +
 	"\bHoldLine\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\bquantity\x18\x02 \x01(\x03R\bquantity\x12\x1c\n" +
@@ -1828,14 +1857,15 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\areceive\x18\x06 \x01(\v2\x1b.hanse.inventory.v1.ReceiveH\x00R\areceive\x124\n" +
 	"\x06adjust\x18\a \x01(\v2\x1a.hanse.inventory.v1.AdjustH\x00R\x06adjust\x12D\n" +
 	"\fset_tracking\x18\b \x01(\v2\x1f.hanse.inventory.v1.SetTrackingH\x00R\vsetTrackingB\x06\n" +
-	"\x04body\"\xc5\x01\n" +
+	"\x04body\"\xe3\x01\n" +
 	"\aReserve\x12\x17\n" +
 	"\ahold_id\x18\x01 \x01(\tR\x06holdId\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x124\n" +
 	"\ademands\x18\x03 \x03(\v2\x1a.hanse.inventory.v1.DemandR\ademands\x12\x18\n" +
 	"\aexpires\x18\x04 \x01(\x03R\aexpires\x12\x10\n" +
 	"\x03due\x18\x05 \x01(\x03R\x03due\x12#\n" +
-	"\rfree_standing\x18\x06 \x01(\bR\ffreeStanding\"#\n" +
+	"\rfree_standing\x18\x06 \x01(\bR\ffreeStanding\x12\x1c\n" +
+	"\ttentative\x18\a \x01(\x03R\ttentative\"#\n" +
 	"\bAllocate\x12\x17\n" +
 	"\ahold_id\x18\x01 \x01(\tR\x06holdId\"h\n" +
 	"\aRelease\x12\x17\n" +
@@ -1904,7 +1934,7 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"^\n" +
 	"\fMovementList\x12:\n" +
 	"\tmovements\x18\x01 \x03(\v2\x1c.hanse.inventory.v1.MovementR\tmovements\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more*z\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more*\x89\x01\n" +
 	"\tHoldState\x12\x14\n" +
 	"\x10HOLD_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04HELD\x10\x01\x12\r\n" +
@@ -1913,7 +1943,8 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\x04VOID\x10\x04\x12\f\n" +
 	"\bRELEASED\x10\x05\x12\v\n" +
 	"\aEXPIRED\x10\x06\x12\f\n" +
-	"\bCONSUMED\x10\aB\x17Z\x15hanse/api/inventorypbb\x06proto3"
+	"\bCONSUMED\x10\a\x12\r\n" +
+	"\tTENTATIVE\x10\bB\x17Z\x15hanse/api/inventorypbb\x06proto3"
 
 var (
 	file_inventorypb_inventory_proto_rawDescOnce sync.Once

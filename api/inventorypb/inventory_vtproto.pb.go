@@ -32,6 +32,7 @@ func (m *Item) CloneVT() *Item {
 	r.Unavailable = m.Unavailable
 	r.Untracked = m.Untracked
 	r.Revision = m.Revision
+	r.Tentative = m.Tentative
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -57,6 +58,7 @@ func (m *Hold) CloneVT() *Hold {
 	r.Field = m.Field
 	r.Detail = m.Detail
 	r.UpdatedAt = m.UpdatedAt
+	r.Question = m.Question
 	if rhs := m.Lines; rhs != nil {
 		tmpContainer := make([]*HoldLine, len(rhs))
 		for k, v := range rhs {
@@ -222,6 +224,7 @@ func (m *Reserve) CloneVT() *Reserve {
 	r.Expires = m.Expires
 	r.Due = m.Due
 	r.FreeStanding = m.FreeStanding
+	r.Tentative = m.Tentative
 	if rhs := m.Demands; rhs != nil {
 		tmpContainer := make([]*Demand, len(rhs))
 		for k, v := range rhs {
@@ -670,6 +673,9 @@ func (this *Item) EqualVT(that *Item) bool {
 	if this.Revision != that.Revision {
 		return false
 	}
+	if this.Tentative != that.Tentative {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -737,6 +743,9 @@ func (this *Hold) EqualVT(that *Hold) bool {
 		return false
 	}
 	if this.UpdatedAt != that.UpdatedAt {
+		return false
+	}
+	if this.Question != that.Question {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -1070,6 +1079,9 @@ func (this *Reserve) EqualVT(that *Reserve) bool {
 		return false
 	}
 	if this.FreeStanding != that.FreeStanding {
+		return false
+	}
+	if this.Tentative != that.Tentative {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -1735,6 +1747,11 @@ func (m *Item) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Tentative != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Tentative))
+		i--
+		dAtA[i] = 0x48
+	}
 	if m.Revision != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Revision))
 		i--
@@ -1816,6 +1833,11 @@ func (m *Hold) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Question != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Question))
+		i--
+		dAtA[i] = 0x60
 	}
 	if m.UpdatedAt != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.UpdatedAt))
@@ -2271,6 +2293,11 @@ func (m *Reserve) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Tentative != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Tentative))
+		i--
+		dAtA[i] = 0x38
 	}
 	if m.FreeStanding {
 		i--
@@ -3376,6 +3403,9 @@ func (m *Item) SizeVT() (n int) {
 	if m.Revision != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Revision))
 	}
+	if m.Tentative != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Tentative))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3429,6 +3459,9 @@ func (m *Hold) SizeVT() (n int) {
 	}
 	if m.UpdatedAt != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.UpdatedAt))
+	}
+	if m.Question != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Question))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -3636,6 +3669,9 @@ func (m *Reserve) SizeVT() (n int) {
 	}
 	if m.FreeStanding {
 		n += 2
+	}
+	if m.Tentative != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Tentative))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -4265,6 +4301,25 @@ func (m *Item) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Tentative", wireType)
+			}
+			m.Tentative = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Tentative |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -4615,6 +4670,25 @@ func (m *Hold) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.UpdatedAt |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Question", wireType)
+			}
+			m.Question = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Question |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -5504,6 +5578,25 @@ func (m *Reserve) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.FreeStanding = bool(v != 0)
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Tentative", wireType)
+			}
+			m.Tentative = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Tentative |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

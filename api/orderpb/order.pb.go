@@ -3204,10 +3204,12 @@ func (x *RefundAmount) GetIfRevision() uint64 {
 	return 0
 }
 
+// AskHold asks whether a due hold is still wanted. Tentative says that the order may not be on record yet: if it is not, it never will be.
 type AskHold struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Tentative     bool                   `protobuf:"varint,3,opt,name=tentative,proto3" json:"tentative,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3254,6 +3256,13 @@ func (x *AskHold) GetShard() uint32 {
 		return x.Shard
 	}
 	return 0
+}
+
+func (x *AskHold) GetTentative() bool {
+	if x != nil {
+		return x.Tentative
+	}
+	return false
 }
 
 // Authorized tells what the provider has said to an order's authorization, ahead of the payment's own answer.
@@ -4724,10 +4733,11 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vif_revision\x18\x05 \x01(\x04R\n" +
-	"ifRevision\"/\n" +
+	"ifRevision\"M\n" +
 	"\aAskHold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05shard\x18\x02 \x01(\rR\x05shard\"c\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1c\n" +
+	"\ttentative\x18\x03 \x01(\bR\ttentative\"c\n" +
 	"\n" +
 	"Authorized\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +

@@ -1090,6 +1090,7 @@ func (m *AskHold) CloneVT() *AskHold {
 	r := new(AskHold)
 	r.Id = m.Id
 	r.Shard = m.Shard
+	r.Tentative = m.Tentative
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -3519,6 +3520,9 @@ func (this *AskHold) EqualVT(that *AskHold) bool {
 		return false
 	}
 	if this.Shard != that.Shard {
+		return false
+	}
+	if this.Tentative != that.Tentative {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -7252,6 +7256,16 @@ func (m *AskHold) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Tentative {
+		i--
+		if m.Tentative {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x18
+	}
 	if m.Shard != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Shard))
 		i--
@@ -9785,6 +9799,9 @@ func (m *AskHold) SizeVT() (n int) {
 	}
 	if m.Shard != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Shard))
+	}
+	if m.Tentative {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -17109,6 +17126,26 @@ func (m *AskHold) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Tentative", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Tentative = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

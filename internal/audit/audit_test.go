@@ -336,6 +336,20 @@ func TestMovingStock(t *testing.T) {
 	}
 }
 
+// A hold of an order that is not there is one that is being placed, or expires.
+func TestHoldsOfOrdersThatWereNotPlaced(t *testing.T) {
+	for state, want := range map[string]struct{ differences, open int }{
+		"tentative": {0, 3}, "expired": {0, 2}, "held": {1, 2}, "allocated": {1, 2}, "void": {1, 2}, "refused": {1, 2},
+	} {
+		s, _ := example()
+		s.holds[0] = append([]client.Hold{{ID: "ord_00000000000000000000000000", State: state, Location: "main"}}, s.holds[0]...)
+		r := run(t, s, config())
+		if len(r.Differences) != want.differences || r.Open != want.open {
+			t.Errorf("%s: %d open and the differences %+v, want %d and %d of them", state, r.Open, r.Differences, want.open, want.differences)
+		}
+	}
+}
+
 // Only sagas that have ended are held to their holds and payments; those that wait for a person are counted.
 func TestStuckSagasAreCounted(t *testing.T) {
 	s, orders := example()

@@ -72,7 +72,11 @@ func (a *auditor) judge(g *group) verdict {
 		}
 	} else {
 		for i := range g.holds {
-			if h := &g.holds[i]; !h.FreeStanding {
+			switch h := &g.holds[i]; {
+			case h.FreeStanding:
+			case h.State == "tentative": // its order is being placed, or it expires in a moment
+				v.open = true
+			case h.State != "expired":
 				v.differ(HoldWithoutOrder, h.ID, "an order", "a hold that is "+h.State)
 			}
 		}
@@ -284,7 +288,7 @@ func (v *verdict) holds(g *group, o *client.Order) {
 		}
 		keeps := h.State == "allocated" || h.State == "consumed" || h.State == "released" // the last when all was canceled piece by piece
 		if ended {
-			keeps = h.State != "held" && h.State != "allocated"
+			keeps = h.State != "held" && h.State != "allocated" && h.State != "tentative"
 		}
 		if !keeps {
 			v.differ(HoldDiffers, o.ID, "a hold of an order that is "+o.State, "one that is "+h.State)

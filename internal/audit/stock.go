@@ -59,7 +59,7 @@ func (s *stock) add(g *group) {
 			c := s.at(place{l.SKU, h.Location})
 			c.onHand += l.Restocked - l.Fulfilled
 			switch rest := l.Quantity - l.Fulfilled - l.Released; h.State {
-			case "held":
+			case "held", "tentative":
 				c.reserved += rest
 			case "allocated":
 				c.allocated += rest

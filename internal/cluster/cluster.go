@@ -15,6 +15,8 @@ const (
 	AuthorizeAhead uint32 = 2
 	// CallFirst is the level from which orders are placed with orderpb.Place.CallFirst.
 	CallFirst uint32 = 3
+	// ReserveEarly is the level from which stock is reserved tentatively while an order is being placed.
+	ReserveEarly uint32 = 4
 )
 
 // Health is how a node fares, as observed.

@@ -17,7 +17,10 @@ import (
 
 // Reserve takes all demands or none, at one location. The answer to a repetition is the first answer; another
 // reserve under the same ID is a mismatch. Of several short lines the one with the lowest number is named. Taken says that
-// this call took the stock.
+// this call took the stock, or took it over from the tentative reserve before it.
+//
+// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace. One of an order on record that falls short only for
+// what is held tentatively cannot be answered yet: then there is neither a hold nor a rejection.
 func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r *reject.Rejection) {
 	location := Location(c.Location)
 	if !validName(c.HoldId) {
@@ -28,41 +31,59 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		return nil, false, r
 	}
 	if h, ok := b.Hold(c.HoldId); ok {
-		return h, false, reserveAgain(h, c, location, lines)
+		if r := reserveAgain(h, c, location, lines); r != nil || h.State != Tentative || c.Tentative > 0 {
+			return h, false, r
+		}
+		h.Due = c.Due
+		settle(b, h, OnReserve, now)
+		return h, true, nil
 	}
 	if c.Expires > 0 && now > c.Expires {
 		return nil, false, &reject.Rejection{Code: reject.MessageExpired,
 			Detail: fmt.Sprintf("the reserve of %s came %d ms after its time", c.HoldId, now-c.Expires)}
 	}
 	h = &Hold{Id: c.HoldId, State: Held, Location: location, Lines: lines, Due: c.Due, FreeStanding: c.FreeStanding, UpdatedAt: now}
+	tentative := c.Tentative > 0 && !c.FreeStanding
+	if tentative {
+		h.State, h.Due = Tentative, now+c.Tentative
+	}
 
 	var few [8]*Item // most orders need no more, and then nothing is allocated
 	items := few[:0]
-	refusal, at := (*reject.Rejection)(nil), uint32(0)
+	refusal, at, undecided := (*reject.Rejection)(nil), uint32(0), false
 	for _, l := range lines {
 		i, ok := b.Item(l.Sku, location)
 		items = append(items, i)
 		switch {
 		case ok && i.Untracked:
 			l.Quantity = 0
-			continue
-		case ok && Available(i) >= l.Quantity, refusal != nil && at <= l.Line:
-			continue
+		case ok && Available(i) >= l.Quantity:
+		case ok && Available(i)+i.Tentative >= l.Quantity && !tentative && !c.FreeStanding:
+			undecided = true
+		case refusal != nil && at <= l.Line:
 		case ok:
 			refusal, at = short(l, i), l.Line
 		default:
 			refusal, at = unknown(l, location), l.Line
 		}
 	}
-	if refusal != nil {
+	switch {
+	case refusal != nil && tentative:
+		return nil, false, refusal
+	case refusal != nil:
 		h.State, h.Code, h.Field, h.Detail, h.Due = Refused, refusal.Code, refusal.Field, refusal.Detail, 0
 		moved(h, None, OnReserve)
 		b.PutHold(h)
 		return h, false, refusal
+	case undecided:
+		return nil, false, nil
 	}
 	for n, l := range lines {
 		if l.Quantity > 0 {
 			items[n].Reserved += l.Quantity
+			if tentative {
+				items[n].Tentative += l.Quantity
+			}
 			put(b, items[n])
 		}
 	}
@@ -87,6 +108,20 @@ func reserveAgain(h *Hold, c *inventorypb.Reserve, location string, lines []*Lin
 		return &reject.Rejection{Code: h.Code, Field: h.Field, Detail: h.Detail}
 	}
 	return nil
+}
+
+// settle makes a tentative hold one of an order on record.
+func settle(b Books, h *Hold, op Op, now int64) {
+	for _, l := range h.Lines {
+		if n := rest(l); n > 0 {
+			i := itemOf(b, h, l)
+			i.Tentative -= n
+			put(b, i)
+		}
+	}
+	h.State, h.UpdatedAt = Held, now
+	moved(h, Tentative, op)
+	b.PutHold(h)
 }
 
 func short(l *Line, i *Item) *reject.Rejection {
@@ -114,9 +149,10 @@ func Allocate(b Books, c *inventorypb.Allocate, now int64) (*Hold, *reject.Rejec
 	if fixed {
 		return h, r
 	}
+	from := h.State
 	allocate(b, h)
 	h.UpdatedAt = now
-	moved(h, Held, OnAllocate)
+	moved(h, from, OnAllocate)
 	b.PutHold(h)
 	return h, nil
 }
@@ -126,7 +162,7 @@ func allocate(b Books, h *Hold) {
 	for _, l := range h.Lines {
 		if n := rest(l); n > 0 {
 			i := itemOf(b, h, l)
-			i.Reserved -= n
+			unreserve(h, i, n)
 			i.Allocated += n
 			put(b, i)
 		}
@@ -180,13 +216,24 @@ func releaseLine(b Books, h *Hold, l *Line, n int64) {
 		return
 	}
 	i := itemOf(b, h, l)
-	if h.State == Held {
-		i.Reserved -= n
+	if waits(h) {
+		unreserve(h, i, n)
 	} else {
 		i.Allocated -= n
 	}
 	l.Released += n
 	put(b, i)
+}
+
+// waits reports whether a hold's order has not been confirmed.
+func waits(h *Hold) bool { return h.State == Held || h.State == Tentative }
+
+// unreserve takes units out of what is reserved; the caller puts the item.
+func unreserve(h *Hold, i *Item, n int64) {
+	i.Reserved -= n
+	if h.State == Tentative {
+		i.Tentative -= n
+	}
 }
 
 func releasePart(b Books, c *inventorypb.Release, now int64) (*Hold, *reject.Rejection) {
@@ -215,7 +262,7 @@ func Fulfill(b Books, c *inventorypb.Fulfill, now int64) (*Hold, *reject.Rejecti
 		return h, r
 	}
 	from := h.State
-	if from == Held {
+	if waits(h) {
 		allocate(b, h)
 	}
 	for n, q := range lines {
@@ -272,20 +319,31 @@ func Due(b Books, holdID string, now int64) (ask bool) {
 	return false
 }
 
-// Unwanted releases a hold whose order has ended.
+// Unwanted releases a hold whose order has ended. A tentative one expires: its order was not placed after all.
 func Unwanted(b Books, holdID string, now int64) {
-	if h, _, fixed := find(b, holdID, OnUnwanted); !fixed {
+	h, _, fixed := find(b, holdID, OnUnwanted)
+	switch {
+	case fixed:
+	case h.State == Tentative:
+		releaseAll(b, h, OnUnwanted, Expired, now)
+	default:
 		releaseAll(b, h, OnUnwanted, Released, now)
 	}
 }
 
-// Postpone sets a new due time, and reports false when the hold does not wait any more.
-func Postpone(b Books, holdID string, due, now int64) bool {
-	h, ok := b.Hold(holdID)
-	if !ok || h.State != Held {
+// Wanted sets a new due time for a hold whose order keeps it and so is on record, and reports false when the hold does not wait any more.
+func Wanted(b Books, holdID string, due, now int64) bool {
+	h, _, fixed := find(b, holdID, OnWanted)
+	if fixed {
 		return false
 	}
-	h.Due, h.UpdatedAt = due, now
+	h.Due = due
+	if h.State == Tentative {
+		settle(b, h, OnWanted, now)
+		return true
+	}
+	h.UpdatedAt = now
+	moved(h, Held, OnWanted)
 	b.PutHold(h)
 	return true
 }

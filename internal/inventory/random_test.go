@@ -104,7 +104,7 @@ func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *rej
 	}
 	name = rapid.SampledFrom([]string{
 		"receive", "receive", "receive", "adjust", "tracking", "reserve", "reserve", "reserve", "reserve", "allocate", "release", "release part", "fulfill", "fulfill",
-		"restock", "due", "unwanted",
+		"restock", "due", "unwanted", "wanted",
 	}).Draw(t, "command")
 	switch name {
 	case "receive":
@@ -119,7 +119,8 @@ func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *rej
 	case "reserve":
 		c := &inventorypb.Reserve{
 			HoldId: hold, Location: location, Demands: demands(), FreeStanding: hold[0] != 'o', Due: 50,
-			Expires: rapid.SampledFrom([]int64{0, 0, 0, now, now - 1}).Draw(t, "expires"),
+			Expires:   rapid.SampledFrom([]int64{0, 0, 0, now, now - 1}).Draw(t, "expires"),
+			Tentative: rapid.SampledFrom([]int64{0, 5}).Draw(t, "tentative"),
 		}
 		do = func(b Books) *reject.Rejection { _, _, r := Reserve(b, c, now); return r }
 	case "allocate":
@@ -139,6 +140,8 @@ func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *rej
 		do = func(b Books) *reject.Rejection { Due(b, hold, now); return nil }
 	case "unwanted":
 		do = func(b Books) *reject.Rejection { Unwanted(b, hold, now); return nil }
+	case "wanted":
+		do = func(b Books) *reject.Rejection { Wanted(b, hold, 60, now); return nil }
 	}
 	return name, do
 }

@@ -19,20 +19,21 @@ const (
 	Released  = inventorypb.HoldState_RELEASED
 	Expired   = inventorypb.HoldState_EXPIRED
 	Consumed  = inventorypb.HoldState_CONSUMED
+	Tentative = inventorypb.HoldState_TENTATIVE
 
-	stateCount = int(Consumed) + 1
+	stateCount = int(Tentative) + 1
 )
 
 // States lists the states in the order of their numbers.
 func States() []State {
-	return []State{None, Held, Allocated, Refused, Void, Released, Expired, Consumed}
+	return []State{None, Held, Allocated, Refused, Void, Released, Expired, Consumed, Tentative}
 }
 
 // Op is what can happen to a hold.
 type Op uint8
 
 // The operations. OnReleasePart releases listed demands, OnRelease all that is left. OnDue is the coming of the
-// hold's time, OnUnwanted the order's answer that it does not want the hold any more.
+// hold's time, OnUnwanted the order's answer that it does not want the hold any more, OnWanted that it does.
 const (
 	OnReserve Op = iota
 	OnAllocate
@@ -42,17 +43,18 @@ const (
 	OnRestock
 	OnDue
 	OnUnwanted
+	OnWanted
 
 	opCount
 )
 
-var opNames = [opCount]string{"reserve", "allocate", "release", "release part", "fulfill", "restock", "due", "unwanted"}
+var opNames = [opCount]string{"reserve", "allocate", "release", "release part", "fulfill", "restock", "due", "unwanted", "wanted"}
 
 func (o Op) String() string { return opNames[o] }
 
 // Ops lists the operations.
 func Ops() []Op {
-	return []Op{OnReserve, OnAllocate, OnRelease, OnReleasePart, OnFulfill, OnRestock, OnDue, OnUnwanted}
+	return []Op{OnReserve, OnAllocate, OnRelease, OnReleasePart, OnFulfill, OnRestock, OnDue, OnUnwanted, OnWanted}
 }
 
 // Transition is one row of table R.
@@ -64,7 +66,7 @@ type Transition struct {
 	To   State
 	// Code is the answer; empty for success.
 	Code string
-	// Effect says what happens to the counters; empty for nothing.
+	// Effect says what happens, mostly to the counters; empty for nothing.
 	Effect string
 }
 
@@ -77,6 +79,10 @@ var transitions = []Transition{
 	{None, OnReserve, "too little is available", Refused, reject.OutOfStock, ""},
 	{None, OnReserve, "a SKU is unknown", Refused, reject.UnknownSKU, ""},
 	{None, OnReserve, "the message has expired", None, reject.MessageExpired, ""},
+	{None, OnReserve, "too little is available, but for what is tentative", None, "", "none yet: it is asked again"},
+	{None, OnReserve, "tentatively, all of it is available", Tentative, "", "reserved += q, tentative += q"},
+	{None, OnReserve, "tentatively, too little is available", None, reject.OutOfStock, ""},
+	{None, OnReserve, "tentatively, a SKU is unknown", None, reject.UnknownSKU, ""},
 	{None, OnAllocate, "", None, reject.HoldNotFound, ""},
 	{None, OnRelease, "an order's", Void, "", ""},
 	{None, OnRelease, "a free-standing one", None, reject.HoldNotFound, ""},
@@ -85,6 +91,7 @@ var transitions = []Transition{
 	{None, OnRestock, "", None, reject.HoldNotFound, ""},
 	{None, OnDue, "", None, "", ""},
 	{None, OnUnwanted, "", None, "", ""},
+	{None, OnWanted, "", None, "", ""},
 
 	{Held, OnReserve, "the same", Held, "", ""},
 	{Held, OnReserve, "other contents", Held, reject.HoldMismatch, ""},
@@ -100,6 +107,23 @@ var transitions = []Transition{
 	{Held, OnDue, "an order's", Held, "", "the order is asked"},
 	{Held, OnDue, "a free-standing one", Expired, "", "reserved −= rest"},
 	{Held, OnUnwanted, "", Released, "", "reserved −= rest"},
+	{Held, OnWanted, "", Held, "", "it is asked again later"},
+
+	{Tentative, OnReserve, "the same, tentatively", Tentative, "", ""},
+	{Tentative, OnReserve, "the same, the order is on record", Held, "", "tentative −= rest"},
+	{Tentative, OnReserve, "other contents", Tentative, reject.HoldMismatch, ""},
+	{Tentative, OnAllocate, "", Allocated, "", "reserved −= rest, tentative −= rest, allocated += rest"},
+	{Tentative, OnRelease, "", Released, "", "reserved −= rest, tentative −= rest"},
+	{Tentative, OnReleasePart, "some is left", Tentative, "", "reserved −= n, tentative −= n"},
+	{Tentative, OnReleasePart, "nothing is left, no line is untracked", Released, "", "reserved −= n, tentative −= n"},
+	{Tentative, OnReleasePart, "more than is left", Tentative, reject.HoldMismatch, ""},
+	{Tentative, OnFulfill, "some is left", Allocated, "", "reserved −= rest, tentative −= rest, allocated += rest − n, on_hand −= n"},
+	{Tentative, OnFulfill, "nothing is left", Consumed, "", "reserved −= rest, tentative −= rest, on_hand −= n"},
+	{Tentative, OnFulfill, "more than is left", Tentative, reject.HoldMismatch, ""},
+	{Tentative, OnRestock, "", Tentative, reject.HoldMismatch, ""},
+	{Tentative, OnDue, "", Tentative, "", "the order is asked"},
+	{Tentative, OnUnwanted, "", Expired, "", "reserved −= rest, tentative −= rest"},
+	{Tentative, OnWanted, "", Held, "", "tentative −= rest"},
 
 	{Allocated, OnReserve, "the same", Allocated, "", ""},
 	{Allocated, OnReserve, "other contents", Allocated, reject.HoldMismatch, ""},
@@ -117,6 +141,7 @@ var transitions = []Transition{
 	{Allocated, OnRestock, "more than was fulfilled", Allocated, reject.HoldMismatch, ""},
 	{Allocated, OnDue, "", Allocated, "", ""},
 	{Allocated, OnUnwanted, "", Allocated, "", ""},
+	{Allocated, OnWanted, "", Allocated, "", ""},
 
 	{Refused, OnReserve, "the same: the same answer", Refused, reject.OutOfStock, ""},
 	{Refused, OnReserve, "the same: the same answer", Refused, reject.UnknownSKU, ""},
@@ -128,6 +153,7 @@ var transitions = []Transition{
 	{Refused, OnRestock, "", Refused, reject.HoldMismatch, ""},
 	{Refused, OnDue, "", Refused, "", ""},
 	{Refused, OnUnwanted, "", Refused, "", ""},
+	{Refused, OnWanted, "", Refused, "", ""},
 
 	{Void, OnReserve, "", Void, reject.HoldCanceled, ""},
 	{Void, OnAllocate, "", Void, reject.HoldCanceled, ""},
@@ -137,6 +163,7 @@ var transitions = []Transition{
 	{Void, OnRestock, "", Void, reject.HoldMismatch, ""},
 	{Void, OnDue, "", Void, "", ""},
 	{Void, OnUnwanted, "", Void, "", ""},
+	{Void, OnWanted, "", Void, "", ""},
 
 	{Released, OnReserve, "", Released, reject.HoldCanceled, ""},
 	{Released, OnAllocate, "", Released, reject.HoldCanceled, ""},
@@ -146,6 +173,7 @@ var transitions = []Transition{
 	{Released, OnRestock, "", Released, reject.HoldMismatch, ""},
 	{Released, OnDue, "", Released, "", ""},
 	{Released, OnUnwanted, "", Released, "", ""},
+	{Released, OnWanted, "", Released, "", ""},
 
 	{Expired, OnReserve, "", Expired, reject.HoldExpired, ""},
 	{Expired, OnAllocate, "", Expired, reject.HoldExpired, ""},
@@ -155,6 +183,7 @@ var transitions = []Transition{
 	{Expired, OnRestock, "", Expired, reject.HoldMismatch, ""},
 	{Expired, OnDue, "", Expired, "", ""},
 	{Expired, OnUnwanted, "", Expired, "", ""},
+	{Expired, OnWanted, "", Expired, "", ""},
 
 	{Consumed, OnReserve, "the same", Consumed, "", ""},
 	{Consumed, OnReserve, "other contents", Consumed, reject.HoldMismatch, ""},
@@ -168,12 +197,13 @@ var transitions = []Transition{
 	{Consumed, OnRestock, "more than was fulfilled", Consumed, reject.HoldMismatch, ""},
 	{Consumed, OnDue, "", Consumed, "", ""},
 	{Consumed, OnUnwanted, "", Consumed, "", ""},
+	{Consumed, OnWanted, "", Consumed, "", ""},
 }
 
 // rule is what the table says about one pair.
 type rule struct {
 	rows []Transition
-	// fixed says that the answer does not depend on anything else: code, and no change.
+	// fixed says that the answer does not depend on anything else: code, and no effect.
 	fixed bool
 	code  string
 	// to has a bit for each state that the pair may lead to.
@@ -185,7 +215,7 @@ var rules = func() (table [stateCount][opCount]rule) {
 		r := &table[t.From][t.On]
 		r.rows = append(r.rows, t)
 		r.to |= 1 << t.To
-		r.fixed = len(r.rows) == 1 && t.To == t.From
+		r.fixed = len(r.rows) == 1 && t.To == t.From && t.Effect == ""
 		r.code = t.Code
 	}
 	return table

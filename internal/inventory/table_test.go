@@ -20,9 +20,15 @@ var variants = []struct {
 }{
 	{"unheard of", None, func(Books, string) {}},
 	{"unheard of, free-standing", None, func(Books, string) {}},
+	{"beside 7 tentative", None, func(b Books, _ string) { tentative(b, "other", 7) }},
 	{"held", Held, func(b Books, id string) { reserve(b, id, 4) }},
 	{"free-standing", Held, func(b Books, id string) {
 		Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("A", 4), Due: 50, FreeStanding: true}, 1)
+	}},
+	{"tentative", Tentative, func(b Books, id string) { tentative(b, id, 4) }},
+	{"tentative, partly released", Tentative, func(b Books, id string) {
+		tentative(b, id, 4)
+		Release(b, &inventorypb.Release{HoldId: id, Op: "r0", Demands: demand("A", 1)}, 1)
 	}},
 	{"allocated", Allocated, func(b Books, id string) { reserve(b, id, 4); Allocate(b, &inventorypb.Allocate{HoldId: id}, 1) }},
 	{"half fulfilled", Allocated, func(b Books, id string) { reserve(b, id, 4); fulfill(b, id, "f1", 2) }},
@@ -36,6 +42,7 @@ var variants = []struct {
 		Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("A", 4), Due: 50, FreeStanding: true}, 1)
 		Due(b, id, 50)
 	}},
+	{"not placed after all", Expired, func(b Books, id string) { tentative(b, id, 4); Unwanted(b, id, 50) }},
 	{"consumed", Consumed, func(b Books, id string) { reserve(b, id, 4); fulfill(b, id, "f1", 4) }},
 	{"consumed and partly released", Consumed, func(b Books, id string) {
 		reserve(b, id, 4)
@@ -50,6 +57,11 @@ func demand(sku string, quantity int64) []*inventorypb.Demand {
 
 func reserve(b Books, id string, quantity int64) (*Hold, *reject.Rejection) {
 	h, _, r := Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("A", quantity)}, 1)
+	return h, r
+}
+
+func tentative(b Books, id string, quantity int64) (*Hold, *reject.Rejection) {
+	h, _, r := Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("A", quantity), Tentative: 49}, 1)
 	return h, r
 }
 
@@ -71,6 +83,12 @@ var attempts = []struct {
 	}},
 	{"reserve an unknown SKU", OnReserve, func(b Books, id string) *reject.Rejection {
 		_, _, r := Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("B", 4)}, 1)
+		return r
+	}},
+	{"reserve 4 tentatively", OnReserve, func(b Books, id string) *reject.Rejection { return second(tentative(b, id, 4)) }},
+	{"reserve 11 tentatively", OnReserve, func(b Books, id string) *reject.Rejection { return second(tentative(b, id, 11)) }},
+	{"reserve an unknown SKU tentatively", OnReserve, func(b Books, id string) *reject.Rejection {
+		_, _, r := Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("B", 4), Tentative: 49}, 1)
 		return r
 	}},
 	{"reserve late", OnReserve, func(b Books, id string) *reject.Rejection {
@@ -97,6 +115,7 @@ var attempts = []struct {
 	{"restock 5", OnRestock, restockN(5, false)},
 	{"due", OnDue, func(b Books, id string) *reject.Rejection { Due(b, id, 60); return nil }},
 	{"unwanted", OnUnwanted, func(b Books, id string) *reject.Rejection { Unwanted(b, id, 60); return nil }},
+	{"wanted", OnWanted, func(b Books, id string) *reject.Rejection { Wanted(b, id, 90, 60); return nil }},
 }
 
 func second(_ *Hold, r *reject.Rejection) *reject.Rejection { return r }
@@ -110,6 +129,40 @@ func releaseN(op string, n int64) func(Books, string) *reject.Rejection {
 func restockN(n int64, damaged bool) func(Books, string) *reject.Rejection {
 	return func(b Books, id string) *reject.Rejection {
 		return second(Restock(b, &inventorypb.Restock{HoldId: id, Op: "t1", Demands: demand("A", n), Damaged: damaged}, 1))
+	}
+}
+
+// Units that may come back at any moment refuse nobody: who needs them is neither refused nor served until it is known whose they are.
+func TestWhatIsTentativeRefusesNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		settle func(b Books)
+		code   string
+	}{
+		"its order was not placed": {func(b Books) { Unwanted(b, "o1", 1) }, ""},
+		"its order was placed":     {func(b Books) { Wanted(b, "o1", 90, 1) }, reject.OutOfStock},
+		"its order is confirmed":   {func(b Books) { Allocate(b, &inventorypb.Allocate{HoldId: "o1"}, 1) }, reject.OutOfStock},
+		"its order reserves":       {func(b Books) { reserve(b, "o1", 7) }, reject.OutOfStock},
+		"its order is canceled":    {func(b Books) { Release(b, &inventorypb.Release{HoldId: "o1"}, 1) }, ""},
+	} {
+		b := newBooks()
+		Receive(b, &inventorypb.Receive{Sku: "A", Quantity: 10}, 1)
+		tentative(b, "o1", 7)
+		if _, r := reserve(b, "o2", 11); code(r) != reject.OutOfStock {
+			t.Errorf("11 of 10: %v, want %s whatever becomes of the 7", r, reject.OutOfStock)
+		}
+		if _, r := tentative(b, "o3", 4); code(r) != reject.OutOfStock || stateOf(b, "o3") != None {
+			t.Errorf("4 tentatively: %v and %s, want it refused without a trace", r, StateName(stateOf(b, "o3")))
+		}
+		before := b.clone()
+		h, taken, r := Reserve(b, &inventorypb.Reserve{HoldId: "o4", Demands: demand("A", 4)}, 1)
+		if h != nil || taken || r != nil || !b.equal(before) {
+			t.Errorf("4 while 7 of 10 are tentative: %v, %v, %v, want no answer and no change", h, taken, r)
+		}
+		test.settle(b)
+		if _, r := reserve(b, "o4", 4); code(r) != test.code {
+			t.Errorf("%s: 4 more are answered %v, want code %q", name, r, test.code)
+		}
+		balanced(t, b)
 	}
 }
 
@@ -137,7 +190,7 @@ func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
 			b := newBooks()
 			Receive(b, &inventorypb.Receive{Sku: "A", Quantity: 10}, 1)
 			holdID := "h"
-			if strings.Contains(v.name, "free-standing") || v.state == Expired {
+			if strings.Contains(v.name, "free-standing") || v.name == "expired" {
 				holdID = id.Reservation + "_h"
 			}
 			v.make(b, holdID)
@@ -222,7 +275,7 @@ func code(r *reject.Rejection) string {
 
 // balanced checks the invariants of the package over all books, from scratch.
 func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
-	type sums struct{ reserved, allocated, onHand int64 }
+	type sums struct{ reserved, tentative, allocated, onHand int64 }
 	want := map[[2]string]*sums{}
 	for k := range b.items {
 		want[k] = &sums{}
@@ -234,6 +287,9 @@ func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
 				continue // a refused demand for an unknown SKU
 			}
 			switch h.State {
+			case Tentative:
+				s.tentative += l.Quantity - l.Fulfilled - l.Released
+				s.reserved += l.Quantity - l.Fulfilled - l.Released
 			case Held:
 				s.reserved += l.Quantity - l.Fulfilled - l.Released
 			case Allocated:
@@ -255,11 +311,11 @@ func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
 	}
 	for k, i := range b.items {
 		w := want[k]
-		if i.Reserved != w.reserved || i.Allocated != w.allocated || i.OnHand != w.onHand {
-			t.Errorf("item %v: reserved %d, allocated %d, on hand %d; holds and movements say %d, %d, %d",
-				k, i.Reserved, i.Allocated, i.OnHand, w.reserved, w.allocated, w.onHand)
+		if i.Reserved != w.reserved || i.Tentative != w.tentative || i.Allocated != w.allocated || i.OnHand != w.onHand {
+			t.Errorf("item %v: reserved %d, tentative %d, allocated %d, on hand %d; holds and movements say %+v",
+				k, i.Reserved, i.Tentative, i.Allocated, i.OnHand, *w)
 		}
-		if Available(i) < 0 || i.Reserved < 0 || i.Allocated < 0 || i.Unavailable < 0 || i.OnHand < 0 {
+		if Available(i) < 0 || i.Tentative < 0 || i.Reserved < 0 || i.Allocated < 0 || i.Unavailable < 0 || i.OnHand < 0 {
 			t.Errorf("item %v is negative: %v", k, i)
 		}
 	}

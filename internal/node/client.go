@@ -192,11 +192,16 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 	default:
 		sl = slot.Slot(mathrand.IntN(slot.Count))
 	}
-	p.Id = c.newID(id.Order, sl)
-	p.AuthorizeAhead, p.CallFirst = c.features() >= cluster.AuthorizeAhead, c.features() >= cluster.CallFirst
-	to, result, err := c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait)
-	if err != nil {
-		return a, err
+	level := c.directory.features()
+	p.AuthorizeAhead, p.CallFirst = level >= cluster.AuthorizeAhead, level >= cluster.CallFirst
+	var to shard.ID
+	var result shard.Result
+	var err error
+	for again := true; again; again = result.Code == shard.CodeAgain { // hardly ever: its stock was asked about before it was there
+		p.Id = c.newID(id.Order, sl)
+		if to, result, err = c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait); err != nil {
+			return a, err
+		}
 	}
 	a.Mark, a.Replayed = mark(to, result.Position), result.Replayed
 	if result.Pending != "" {

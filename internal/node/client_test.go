@@ -2,12 +2,14 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/clock"
 	"hanse/internal/id"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
@@ -84,5 +86,41 @@ func TestClient_waits_for_the_payment_of_an_order_that_knows_of_it(t *testing.T)
 				}
 			})
 		})
+	}
+}
+
+// late is a replica that says of the first orders that they come too late.
+type late struct {
+	register
+	times int
+	ids   []string
+}
+
+func (l *late) Propose(_ shard.ID, c shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	placed, err := decode[orderpb.Command](c.Payload)
+	if l.ids = append(l.ids, placed.GetPlace().GetId()); err == nil && len(l.ids) <= l.times {
+		done(shard.Result{Code: shard.CodeAgain}, nil)
+		return
+	}
+	done(shard.Result{Payload: encode(&orderpb.Order{Id: placed.GetPlace().GetId()})}, err)
+}
+
+// An order whose stock was asked about before it was there is placed under another ID, and nobody sees it.
+func TestClient_places_anew_what_came_too_late(t *testing.T) {
+	l := &late{times: 2}
+	layout, hosts := shard.DefaultLayout(), map[shard.ID][]transport.NodeID{}
+	for _, s := range layout.All() {
+		hosts[s] = []transport.NodeID{1}
+	}
+	d := new(directory)
+	d.current.Store(new(known))
+	c := &Client{router: newRouter(1, l, nil, hosts), layout: layout, operator: &operator{directory: d}, clock: clock.New(time.Now)}
+	a, err := c.Place(t.Context(), rest.Request{Key: "k"}, &orderpb.Place{}, 0)
+	if err != nil || len(l.ids) != 3 || a.Value.GetId() != l.ids[2] {
+		t.Fatalf("%v, %v after %q; want the third", a.Value, err, l.ids)
+	}
+	slices.Sort(l.ids)
+	if len(slices.Compact(l.ids)) != 3 {
+		t.Errorf("the orders have the IDs %q, want three", l.ids)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/cluster"
 	"hanse/internal/id"
 	"hanse/internal/payment"
 	"hanse/internal/reactor"
@@ -27,6 +28,8 @@ const (
 	providerBatch = 32
 	// providerTimeout bounds one round of calls to the provider.
 	providerTimeout = 10 * time.Second
+	// keptKeys is how many keys of orders fill a generation.
+	keptKeys = 1 << 15
 	// courierTick is the finest grain of retries.
 	courierTick = 20 * time.Millisecond
 )
@@ -49,6 +52,9 @@ type courier struct {
 	inbox  []func(now clock.Reading) // what the reactor is to be told, in order
 	signal chan struct{}
 	calls  chan providerCall
+	// features is the feature level in force; placed remembers keys of orders.
+	features func() uint32
+	placed   recentKeys
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
 	// unconfirmed has those of leading that this node may not serve yet: a group that the cluster has gone on without can still elect,
@@ -67,8 +73,9 @@ func newCourier(r *router, layout shard.Layout, provider payment.Provider, c *cl
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, layout: layout, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan providerCall, 1<<14),
 		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
+		features: func() uint32 { return 0 },
 	}
-	r.callFirst = co.callFirst
+	r.callFirst, r.reserveEarly = co.callFirst, co.reserveEarly
 	return co
 }
 
@@ -244,6 +251,52 @@ func (c *courier) tellOrder(authorize *paymentpb.Authorize, deadline time.Time) 
 	}
 	cmd := shard.Command{Kind: shard.KindLogic, Payload: encode(heard)}
 	c.router.deliver(c.layout.Shard(shard.Order, sl), cmd, false, deadline, func(shard.Result, error) {})
+}
+
+// reserveEarly reserves tentatively for an order that is about to be logged here, so that both are under way at once.
+func (c *courier) reserveEarly(q *request, deadline time.Time) {
+	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || c.features() < cluster.ReserveEarly || c.router.leader(q.shard) != c.router.self {
+		return
+	}
+	orderID, sends := saga.Tentative(q.command.Payload, c.layout.InventoryOf, c.clock.Read().Wall, saga.TentativeTime)
+	if len(sends) == 0 || q.command.Key != "" && !c.placed.add(q.command.Caller+"\x00"+q.command.Key) {
+		return
+	}
+	from := q.shard
+	c.tell(func(now clock.Reading) {
+		for _, s := range sends {
+			c.reactor.Early(from, shard.NewID(shard.Inventory, int(s.Leg)), orderID, now)
+		}
+	})
+	for _, s := range sends {
+		to, cmd := shard.NewID(shard.Inventory, int(s.Leg)), shard.Command{Kind: shard.KindLogic, Payload: encode(s.Inventory)}
+		c.router.deliver(to, cmd, false, deadline, func(r shard.Result, err error) {
+			c.tell(func(now clock.Reading) { c.reactor.EarlyAnswered(from, to, orderID, err == nil && r.OK(), now) })
+		})
+	}
+}
+
+// recentKeys remembers the last keys, some 32,000 to 64,000: who places an order again under its key must not take its stock again. One that is not
+// remembered does, for as long as [saga.TentativeTime].
+type recentKeys struct {
+	mu          sync.Mutex
+	now, before map[string]struct{}
+}
+
+// add reports whether a key is new.
+func (k *recentKeys) add(key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, recent := k.now[key]
+	_, older := k.before[key]
+	if recent || older {
+		return false
+	}
+	if k.now == nil || len(k.now) >= keptKeys {
+		k.now, k.before = make(map[string]struct{}), k.now
+	}
+	k.now[key] = struct{}{}
+	return true
 }
 
 // call queues a call to the provider; false when more are waiting than it can be asked at once.

@@ -12,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/cluster"
 	"hanse/internal/id"
 	"hanse/internal/payment"
 	"hanse/internal/replica"
@@ -191,5 +193,81 @@ func TestCourier_is_busy_when_the_provider_is(t *testing.T) {
 	r.attempt(1, q, time.Now().Add(time.Second), func(_ shard.Result, err error) { got = err })
 	if !errors.Is(got, replica.ErrBusy) || len(d.noted) != 0 {
 		t.Errorf("err %v, %q; want it busy, and nothing logged", got, d.noted)
+	}
+}
+
+// journal is a replica that notes what it logs.
+type journal struct {
+	outboxes
+	noted []string
+}
+
+func (j *journal) Propose(to shard.ID, c shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	what := "an order's command"
+	if r, err := decode[inventorypb.Command](c.Payload); err == nil && to.Service() == shard.Inventory {
+		what = fmt.Sprintf("%d of %s for %d ms", r.GetReserve().GetDemands()[0].GetQuantity(), r.GetReserve().GetDemands()[0].GetSku(), r.GetReserve().GetTentative())
+	}
+	j.noted = append(j.noted, to.String()+" logs "+what)
+	done(shard.Result{}, nil)
+}
+
+func TestCourier_reserves_while_the_leader_logs_an_order(t *testing.T) {
+	to := shard.NewID(shard.Order, 0)
+	order := func(currency string) []byte {
+		return encode(&orderpb.Command{Body: &orderpb.Command_Place{Place: &orderpb.Place{
+			Id: id.New(id.Order, 7, 0, 1), Currency: currency, Lines: []*orderpb.Line{{Sku: "a", Quantity: 3, UnitPrice: 100}},
+		}}})
+	}
+	cancel := encode(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: id.New(id.Order, 7, 0, 1)}}})
+	stock := shard.NewID(shard.Inventory, int(shard.DefaultLayout().InventoryOf("a")))
+	logged, reserved := "order/0 logs an order's command", stock.String()+" logs 3 of a for 5000 ms"
+	for _, test := range []struct {
+		name   string
+		level  uint32
+		leader transport.NodeID
+		keys   []string
+		place  []byte
+		want   []string
+	}{
+		{"an order", cluster.ReserveEarly, 1, []string{"k"}, order("EUR"), []string{reserved, logged}},
+		{"the same again", cluster.ReserveEarly, 1, []string{"k", "k"}, order("EUR"), []string{reserved, logged, logged}},
+		{"two that have no key", cluster.ReserveEarly, 1, []string{"", ""}, order("EUR"), []string{reserved, logged, reserved, logged}},
+		{"one that is going to be refused", cluster.ReserveEarly, 1, []string{"k"}, order("euros"), []string{logged}},
+		{"something else", cluster.ReserveEarly, 1, []string{"k"}, cancel, []string{logged}},
+		{"not led here", cluster.ReserveEarly, 2, []string{"k"}, order("EUR"), []string{logged}},
+		{"while a node does not know it", cluster.ReserveEarly - 1, 1, []string{"k"}, order("EUR"), []string{logged}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := &journal{}
+			r := newRouter(1, j, nil, map[shard.ID][]transport.NodeID{to: {1}, stock: {1}})
+			r.observe(to, test.leader)
+			r.observe(stock, 1)
+			c := newCourier(r, shard.DefaultLayout(), nil, clock.New(time.Now), slog.New(slog.DiscardHandler)) // it does not run
+			c.features = func() uint32 { return test.level }
+			for _, key := range test.keys {
+				cmd := shard.Command{Kind: shard.KindLogic, Key: key, Payload: test.place}
+				r.attempt(1, &request{op: opPropose, shard: to, command: cmd}, time.Now().Add(time.Second), func(shard.Result, error) {})
+			}
+			if !slices.Equal(j.noted, test.want) {
+				t.Errorf("%q, want %q", j.noted, test.want)
+			}
+		})
+	}
+}
+
+func TestRecentKeys_are_bounded(t *testing.T) {
+	var k recentKeys
+	for i := range 3 * keptKeys {
+		if !k.add(fmt.Sprint(i)) {
+			t.Fatalf("key %d is not new", i)
+		}
+	}
+	if n := len(k.now) + len(k.before); n != 2*keptKeys {
+		t.Errorf("%d keys are kept, want %d", n, 2*keptKeys)
+	}
+	for i, want := range map[int]bool{2*keptKeys - 1: false, 3*keptKeys - 1: false, 0: true} {
+		if got := k.add(fmt.Sprint(i)); got != want {
+			t.Errorf("key %d is new: %v, want %v", i, got, want)
+		}
 	}
 }

@@ -137,6 +137,9 @@ func (d *directory) know(v *metapb.View, confirmed bool) *known {
 
 func (d *directory) now() *known { return d.current.Load() }
 
+// features returns the feature level in force, as far as this node knows: it may be higher.
+func (d *directory) features() uint32 { return d.now().view.GetCluster().GetFeatures() }
+
 // serves says whether this node's replica of a shard may serve. The meta shard may, for it is what is asked; any other only when the plan, read
 // since the start, has it here: a shard that went on without this node may have a leader among those that were left behind.
 func (d *directory) serves(id shard.ID) bool {

@@ -195,6 +195,7 @@ func (n *Node) openReplicas() error {
 	})
 	n.router.remote = newRemoteLog(n.log, n.cfg.SlowRequest)
 	n.courier = newCourier(n.router, n.cfg.Layout, n.provider(), n.clock, n.log)
+	n.courier.features = n.directory.features
 
 	cfg := replica.DefaultConfig()
 	cfg.Node, cfg.Process = transport.NodeID(n.cfg.ID), n.process

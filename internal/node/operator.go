@@ -60,9 +60,6 @@ var stateNames = func() map[metapb.NodeState]string {
 	return names
 }()
 
-// features returns the feature level in force, as far as this node knows: it may be higher.
-func (o *operator) features() uint32 { return o.directory.now().view.GetCluster().GetFeatures() }
-
 // Cluster implements rest.Operator.
 func (o *operator) Cluster() rest.ClusterInfo {
 	k, v := o.directory.now(), o.heart.seen.Load()

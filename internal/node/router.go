@@ -63,6 +63,8 @@ type router struct {
 	moved func()
 	// callFirst takes over a command that the provider is to be called for before it is logged; false for all others.
 	callFirst func(q *request, deadline time.Time, done func(shard.Result, error)) bool
+	// reserveEarly is told of commands that are going to be logged here.
+	reserveEarly func(q *request, deadline time.Time)
 	// answer serves requests to this node itself.
 	answer func(q *request, respond func(shard.Result, error))
 	remote *remoteLog
@@ -97,9 +99,10 @@ func newRouter(self transport.NodeID, replicas hosted, network transport.Transpo
 		parked:    make(map[shard.ID]map[*parked]struct{}),
 		connected: func(transport.NodeID) bool { return true }, doubtful: func(transport.NodeID) bool { return false },
 		well: func(transport.NodeID) bool { return true }, serves: func(shard.ID) bool { return true }, moved: func() {},
-		callFirst: func(*request, time.Time, func(shard.Result, error)) bool { return false },
-		answer:    func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
-		remote:    newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
+		callFirst:    func(*request, time.Time, func(shard.Result, error)) bool { return false },
+		reserveEarly: func(*request, time.Time) {},
+		answer:       func(_ *request, respond func(shard.Result, error)) { respond(shard.Result{}, errUnavailable) },
+		remote:       newRemoteLog(slog.New(slog.DiscardHandler), time.Second),
 	}
 	r.hosts.Store(&hosts)
 	for id := range hosts {
@@ -217,6 +220,7 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		if q.op == opRead {
 			r.replicas.Read(q.shard, q.consistency, q.atLeast, q.payload, deadline, done)
 		} else if !r.callFirst(q, deadline, done) {
+			r.reserveEarly(q, deadline)
 			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
 			r.replicas.Propose(q.shard, q.command, manner, deadline, done)
 		}

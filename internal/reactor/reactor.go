@@ -106,7 +106,21 @@ type outbox struct {
 	gates    map[string]*gate
 	paying   map[string]*delivery // authorizations, by order
 	opening  []*gate              // that the entry being taken note of may open
+	early    map[laneKey]*early
+	ages     []*early    // the same, oldest first
+	held     []*delivery // reserves that have their answer already
 }
+
+// early is a tentative reserve that left before its order was on record.
+type early struct {
+	lane  laneKey
+	until int64 // on Mono; then it is forgotten
+	held  bool
+	waits *delivery // the reserve of the order on record, for which this one is as good; nil as long as there is none
+}
+
+// earlyTime is how long a tentative reserve is remembered, in ms. An order whose place takes longer is reserved for as if there had been none.
+const earlyTime = 10_000
 
 // gate keeps the authorization of an order until the inventory has said of all its reserves that the stock is held.
 type gate struct {
@@ -162,7 +176,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	r.Resign(id)
 	o := &outbox{
 		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
-		gates: make(map[string]*gate), paying: make(map[string]*delivery),
+		gates: make(map[string]*gate), paying: make(map[string]*delivery), early: make(map[laneKey]*early),
 	}
 	r.led[id] = o
 	for _, m := range messages {
@@ -195,6 +209,14 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	for _, seq := range finished {
 		r.finish(o, seq, now)
 	}
+	// Now that all messages of the entry are known, and so what else its orders wait for.
+	for _, d := range o.held {
+		if d.state == sent {
+			r.answered(d, shard.Result{}, now)
+		}
+	}
+	clear(o.held)
+	o.held = o.held[:0]
 	// Only now, for an entry that ends a reserve because the stock was refused ends the authorization too.
 	for _, g := range o.opening {
 		r.open(g, now)
@@ -303,6 +325,63 @@ func (r *Reactor) head(d *delivery, now clock.Reading) {
 	r.send(d)
 }
 
+// Early takes note that a tentative reserve for an order that is being placed at shard from leaves for shard to. When the order is on record its
+// own reserve waits for the answer to this one, which is as good: once the order is there, its stock stays. It ends with [Reactor.EarlyAnswered].
+func (r *Reactor) Early(from, to shard.ID, orderID string, now clock.Reading) {
+	o := r.led[from]
+	if o == nil {
+		return
+	}
+	old := 0
+	for old < len(o.ages) && o.ages[old].until <= now.Mono {
+		if e := o.ages[old]; o.early[e.lane] == e && e.waits == nil {
+			delete(o.early, e.lane)
+		}
+		old++
+	}
+	o.ages = slices.Delete(o.ages, 0, old)
+	e := &early{lane: laneKey{to, orderID}, until: now.Mono + earlyTime}
+	if o.early[e.lane] == nil { // else the answer to either will do
+		o.early[e.lane], o.ages = e, append(o.ages, e)
+	}
+}
+
+// EarlyAnswered reports whether the stock of a tentative reserve is held. What is not, for whatever reason, is reserved for when the order is on record.
+func (r *Reactor) EarlyAnswered(from, to shard.ID, orderID string, held bool, now clock.Reading) {
+	o, lane := r.led[from], laneKey{to, orderID}
+	if o == nil || o.early[lane] == nil {
+		return
+	}
+	e := o.early[lane]
+	d := e.waits
+	switch {
+	case d == nil && held:
+		e.held = true
+		return
+	case d == nil || d.state != sent:
+	case held:
+		r.answered(d, shard.Result{}, now)
+	default:
+		r.leave(d)
+	}
+	delete(o.early, lane)
+}
+
+// wait has the reserve of an order on record wait for the answer to a tentative one, and reports whether there is one.
+func (o *outbox) wait(d *delivery) bool {
+	lane := laneKey{d.message.To, d.message.Key}
+	e := o.early[lane]
+	if e == nil || e.waits != nil || !is(saga.Reserve, d.message) {
+		return false
+	}
+	e.waits = d
+	if e.held {
+		delete(o.early, lane)
+		o.held = append(o.held, d)
+	}
+	return true
+}
+
 func (r *Reactor) send(d *delivery) {
 	o := d.outbox
 	if o.inFlight >= r.cfg.MaxInFlight {
@@ -312,6 +391,14 @@ func (r *Reactor) send(d *delivery) {
 	}
 	o.depart(d)
 	d.state, d.left = sent, true
+	if !o.wait(d) {
+		r.leave(d)
+	}
+}
+
+// leave has the executor bring a message to where it is for.
+func (r *Reactor) leave(d *delivery) {
+	o := d.outbox
 	r.out.Deliveries = append(r.out.Deliveries, Delivery{
 		From: o.id, Term: o.term, Message: d.message, again: d.attempts > 0, unsent: d.lane.unsent && is(saga.Void, d.message),
 	})
@@ -391,23 +478,30 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 		return
 	}
 	d := o.pending[seq]
-	if d == nil || d.state != sent {
-		return
-	}
-	o.arrive(d)
-	defer r.refill(o)
 	switch {
+	case d == nil || d.state != sent:
 	case err != nil:
+		o.arrive(d)
 		r.retry(d, err.Error(), now)
+		r.refill(o)
 	case result.Pending != "":
+		o.arrive(d)
 		r.retry(d, "the receiver has not finished", now)
+		r.refill(o)
 	default:
-		d.state, d.reply = answered, shard.EncodeReply(d.message.Seq, &result)
-		if result.OK() {
-			r.open(d.pass(), now) // first: the answer need not hurry when it is not what the order waits for
-		}
-		r.propose(d)
+		r.answered(d, result, now)
 	}
+}
+
+// answered takes a final result of what is in flight.
+func (r *Reactor) answered(d *delivery, result shard.Result, now clock.Reading) {
+	d.outbox.arrive(d)
+	d.state, d.reply = answered, shard.EncodeReply(d.message.Seq, &result)
+	if result.OK() {
+		r.open(d.pass(), now) // first: the answer need not hurry when it is not what the order waits for
+	}
+	r.propose(d)
+	r.refill(d.outbox)
 }
 
 // propose has an answer applied. While another about the same object is awaited, which has to be there too for anything to go on, they

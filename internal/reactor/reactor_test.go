@@ -2,7 +2,9 @@ package reactor
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -395,4 +397,66 @@ func TestAnswersThatAreKnownAreLazy(t *testing.T) {
 	if n := len(r.led[source].paying); n != 0 {
 		t.Errorf("%d authorizations are remembered when all have ended", n)
 	}
+}
+
+// What was reserved while an order was being placed is as good as its own reserve, which then does not leave; and what was not, is not.
+func TestReservesThatLeftEarly(t *testing.T) {
+	payments, other := shard.NewID(shard.Payment, 0), shard.NewID(shard.Inventory, 2)
+	reserve := &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}}
+	authorize := &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}}
+	placed := []*shard.Message{carrying(t, 1, stock, "a", reserve), carrying(t, 2, other, "a", reserve), carrying(t, 3, payments, "a", authorize)}
+	const both, paid = "sends [3], proposes 2, lazy", "sends [3], proposes 1, lazy"
+	early := func(r *Reactor) { r.Early(source, stock, "a", at(0)); r.Early(source, other, "a", at(0)) }
+	place := func(r *Reactor) { r.Applied(source, placed, nil, at(1)) }
+	answer := func(to shard.ID, held bool) func(*Reactor) {
+		return func(r *Reactor) { r.EarlyAnswered(source, to, "a", held, at(1)) }
+	}
+	for _, test := range []struct {
+		name  string
+		steps []func(*Reactor)
+		want  []string // after each step
+	}{
+		{"held before the order is there", []func(*Reactor){early, answer(stock, true), answer(other, true), place}, []string{"", "", "", both}},
+		{"held after", []func(*Reactor){early, place, answer(stock, true), answer(other, true)}, []string{"", "", "proposes 1, lazy", paid}},
+		{"one before, one after", []func(*Reactor){early, answer(other, true), place, answer(stock, true)}, []string{"", "", "proposes 1, lazy", paid}},
+		{"not held before", []func(*Reactor){early, answer(stock, false), answer(other, true), place}, []string{"", "", "", "sends [1], proposes 1, lazy"}},
+		{"not held after", []func(*Reactor){early, place, answer(stock, false), answer(other, true)}, []string{"", "", "sends [1]", "proposes 1, lazy"}},
+		{"for one shard only", []func(*Reactor){func(r *Reactor) { r.Early(source, stock, "a", at(0)) }, answer(stock, true), place}, []string{"", "", "sends [2], proposes 1, lazy"}},
+		{"by a leader before", []func(*Reactor){early, answer(stock, true), func(r *Reactor) { r.Lead(source, 1, nil, at(0)) }, place, answer(other, true)},
+			[]string{"", "", "", "sends [1 2]", ""}},
+		{"long ago", []func(*Reactor){early, answer(stock, true), func(r *Reactor) { r.Early(source, stock, "b", at(earlyTime)) }, place}, []string{"", "", "", "sends [1 2]"}},
+		{"twice", []func(*Reactor){early, place, early, answer(stock, true), answer(other, true), answer(stock, false)},
+			[]string{"", "", "", "proposes 1, lazy", paid, ""}},
+		{"canceled while it waits", []func(*Reactor){early, place, func(r *Reactor) { r.Applied(source, nil, []uint64{1, 2, 3}, at(1)) }, answer(stock, true), answer(other, false)},
+			[]string{"", "", "", "", ""}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newReactor()
+			r.Lead(source, 1, nil, at(0))
+			for i, step := range test.steps {
+				step(r)
+				if got := told(r.Take()); got != test.want[i] {
+					t.Fatalf("step %d: %q, want %q", i, got, test.want[i])
+				}
+			}
+			if n := len(r.led[source].early); n > 0 && test.name != "long ago" {
+				t.Errorf("%d early reserves are remembered when all have been answered", n)
+			}
+		})
+	}
+}
+
+// told says what a reactor wants done.
+func told(a Actions) string {
+	var parts []string
+	if seqs := sentSeqs(a); len(seqs) > 0 {
+		parts = append(parts, fmt.Sprint("sends ", seqs))
+	}
+	if n := len(a.Proposals); n > 0 {
+		parts = append(parts, fmt.Sprint("proposes ", n))
+		if !slices.ContainsFunc(a.Proposals, func(p Proposal) bool { return !p.Lazy }) {
+			parts = append(parts, "lazy")
+		}
+	}
+	return strings.Join(parts, ", ")
 }

@@ -256,7 +256,7 @@ type ReservationRequest struct {
 // Reservation is stock held without an order.
 type Reservation struct {
 	ID        string `json:"id"`
-	State     string `json:"state" enum:"held,allocated,refused,void,released,expired,consumed"`
+	State     string `json:"state" enum:"held,allocated,refused,void,released,expired,consumed,tentative"`
 	SKU       string `json:"sku"`
 	Quantity  int64  `json:"quantity"`
 	Location  string `json:"location"`
@@ -611,7 +611,7 @@ type HoldScan struct {
 // Hold is what an order, or a reservation, keeps in one inventory shard.
 type Hold struct {
 	ID           string     `json:"id"`
-	State        string     `json:"state" enum:"held,allocated,refused,void,released,expired,consumed"`
+	State        string     `json:"state" enum:"held,allocated,refused,void,released,expired,consumed,tentative"`
 	Location     string     `json:"location"`
 	FreeStanding bool       `json:"free_standing"`
 	Lines        []HoldLine `json:"lines"`

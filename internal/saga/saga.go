@@ -44,6 +44,10 @@ const HoldGrace = 60_000
 // what the provider has must come to be on record. Providers keep idempotency keys for a day or longer.
 const CallGrace = 24 * 60 * 60_000
 
+// TentativeTime is how long after a tentative reserve its order is asked, in ms: long enough for the order to be placed, so that few are asked about, and
+// short, for until then the stock of one that was not placed after all is nobody's.
+const TentativeTime = 5_000
+
 // Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set. Sends that follow
 // one another may share a command.
 type Send struct {
@@ -208,6 +212,33 @@ func Heard(c *paymentpb.Authorize) *orderpb.Command {
 		Id: c.OrderId, Amount: c.Amount, ProviderReference: a.Reference,
 	}}}
 }
+
+// Tentative returns the reserves that may leave while an order is being placed, with the order's ID: those that [Follow] has sent when it is on record,
+// but for that they are tentative for some time in ms. None for any other command, and for an order that is going to be refused.
+func Tentative(payload []byte, shardOf ShardOf, now, time int64) (orderID string, sends []Send) {
+	if len(payload) == 0 || payload[0]>>3 != placeField {
+		return "", nil
+	}
+	var c orderpb.Command
+	if c.UnmarshalVT(payload) != nil || c.GetPlace() == nil {
+		return "", nil
+	}
+	events, r := order.DecidePlace(c.GetPlace(), shardOf, now)
+	if r != nil {
+		return "", nil
+	}
+	o := new(orderpb.Order)
+	order.Fold(o, events[0])
+	sends = reserve(nil, o, shardOf)
+	for _, s := range sends {
+		what := s.Inventory.GetReserve()
+		what.Tentative, what.Expires, what.Due = time, 0, 0
+	}
+	return o.Id, sends
+}
+
+// placeField is the number of the field that a command to place has.
+const placeField = 1
 
 // release sends for the legs that the fold has set to be released just now: a leg is in that state only until its answer.
 func release(sends []Send, o *orderpb.Order) []Send {

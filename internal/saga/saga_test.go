@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -533,5 +534,56 @@ func TestRefusedAuthorizationOfAPaidOrderIsUnexpected(t *testing.T) {
 		if events, unexpected := Answer(o, Sent{Step: Authorize}, late, 1000); len(events) > 0 || unexpected != want {
 			t.Errorf("with payment %s: %v, unexpected %q, want %q", step, events, unexpected, want)
 		}
+	}
+}
+
+// What is reserved while an order is being placed is what its own reserves ask for, so that these recognize it.
+func TestTentativeReservesAreTheOrdersOwn(t *testing.T) {
+	place := func(lines ...*orderpb.Line) *orderpb.Place {
+		return &orderpb.Place{Id: orderID, Currency: "EUR", Location: "north", Lines: lines}
+	}
+	encoded := func(c *orderpb.Command) []byte {
+		payload, err := c.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return payload
+	}
+	line := func(sku string, quantity int64, untracked bool) *orderpb.Line {
+		return &orderpb.Line{Sku: sku, Quantity: quantity, UnitPrice: 5, Untracked: untracked}
+	}
+	for name, p := range map[string]*orderpb.Place{
+		"two shards":            place(line("b1", 1, false), line("a1", 2, false), line("b1", 3, false), line("a2", 4, true)),
+		"nothing to hold":       place(line("a1", 2, true)),
+		"for nothing":           place(&orderpb.Line{Sku: "a1", Quantity: 1}),
+		"going to be refused":   place(line("a1", 0, false)),
+		"of nothing whatsoever": place(),
+	} {
+		id, sends := Tentative(encoded(&orderpb.Command{Body: &orderpb.Command_Place{Place: p}}), shardOf, 1000, 70)
+		o := new(orderpb.Order)
+		var want []Send
+		if events, r := order.DecidePlace(p, shardOf, 2000); r == nil {
+			order.Fold(o, events[0])
+			want = slices.DeleteFunc(Follow(nil, o, events[0], 0, shardOf), func(s Send) bool { return s.Step != Reserve })
+		}
+		if len(sends) != len(want) || len(sends) > 0 && id != orderID {
+			t.Fatalf("%s: %d reserves of order %s, want %d", name, len(sends), id, len(want))
+		}
+		for i, s := range sends {
+			got, own := s.Inventory.GetReserve(), want[i].Inventory.GetReserve()
+			if got.Tentative != 70 || own.Tentative != 0 {
+				t.Errorf("%s: %v is tentative for %d ms and the order's own for %d, want 70 and 0", name, got, got.Tentative, own.Tentative)
+			}
+			got.Tentative, own.Due, own.Expires = 0, 0, 0
+			if s.Leg != want[i].Leg || !got.EqualVT(own) {
+				t.Errorf("%s: shard %d is asked for %v, want shard %d for %v", name, s.Leg, got, want[i].Leg, own)
+			}
+		}
+	}
+	if _, sends := Tentative(encoded(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: orderID}}}), shardOf, 1000, 70); len(sends) != 0 {
+		t.Errorf("a cancel reserves %v", sends)
+	}
+	if _, sends := Tentative([]byte{1 << 3, 0xff}, shardOf, 1000, 70); len(sends) != 0 {
+		t.Errorf("garbage reserves %v", sends)
 	}
 }

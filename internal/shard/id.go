@@ -86,6 +86,11 @@ func (l Layout) Shard(s Service, sl slot.Slot) ID {
 	return NewID(s, int(sl)*l[s]/slot.Count)
 }
 
+// InventoryOf returns the index of the inventory shard that keeps a SKU.
+func (l Layout) InventoryOf(sku string) uint32 {
+	return uint32(l.Shard(Inventory, slot.Of(sku)).Index())
+}
+
 // All lists every shard in ID order.
 func (l Layout) All() []ID {
 	var ids []ID

@@ -42,6 +42,8 @@ const (
 const (
 	CodeKeyReused = "idempotency_key_reused"
 	CodeMalformed = "malformed_command"
+	// CodeAgain says that a command came too late and has to be made anew. It is no answer: its key does not remember it, and users never see it.
+	CodeAgain = "again"
 )
 
 // Logic is what a service adds to the runtime: the commands it understands.
@@ -108,6 +110,9 @@ func (tx *Tx) Settle(key string) { tx.m.applied.Settled = append(tx.m.applied.Se
 
 // Wake sets key's timer, replacing the one it had. Keys must not begin with a zero byte.
 func (tx *Tx) Wake(at hlc.Time, key string) { tx.m.timers.set(at, key) }
+
+// Waits reports whether key has a timer.
+func (tx *Tx) Waits(key string) bool { return tx.m.timers.live[key] != nil }
 
 // Unwake clears key's timer, if it has one.
 func (tx *Tx) Unwake(key string) { tx.m.timers.clear(key) }
@@ -232,6 +237,9 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 		return r
 	}
 	r := m.logic.Apply(tx, c.Payload)
+	if r.Code == CodeAgain {
+		return r
+	}
 	m.idempotency.Put(id, &idempotencyRecord{
 		requestHash: c.RequestHash, expires: tx.Now + hlc.FromMillis(IdempotencyTTL.Milliseconds()), result: r,
 	})

@@ -80,9 +80,15 @@ func (w *World) unrest() string {
 			}
 		}
 	}
-	for _, s := range w.books().orders {
+	b := w.books()
+	for _, s := range b.orders {
 		if order.Open(s) {
 			return fmt.Sprintf("order %s is %s, its payment %s", s.Id, order.StateName(s.State), order.PaymentStatus(s))
+		}
+	}
+	for _, h := range b.holds {
+		if h.State == inventory.Tentative {
+			return fmt.Sprintf("hold %s is tentative", h.Id)
 		}
 	}
 	return ""
@@ -439,7 +445,7 @@ func (w *World) auditMoney(b *books) {
 
 // auditStock recomputes every counter.
 func (w *World) auditStock(b *books) {
-	type sums struct{ reserved, allocated, fulfilled, restocked int64 }
+	type sums struct{ reserved, tentative, allocated, fulfilled, restocked int64 }
 	bySKU := make(map[string]*sums)
 	of := func(sku string) *sums {
 		if bySKU[sku] == nil {
@@ -457,6 +463,9 @@ func (w *World) auditStock(b *books) {
 		for _, l := range h.Lines {
 			rest := l.Quantity - l.Fulfilled - l.Released
 			switch h.State {
+			case inventory.Tentative:
+				of(l.Sku).reserved += rest
+				of(l.Sku).tentative += rest
 			case inventory.Held:
 				of(l.Sku).reserved += rest
 			case inventory.Allocated:
@@ -470,25 +479,30 @@ func (w *World) auditStock(b *books) {
 		case inventory.Void:
 			w.hit(probeReleaseBeforeReserve)
 		case inventory.Expired:
-			w.hit(probeHoldExpired)
+			if h.FreeStanding {
+				w.hit(probeHoldExpired)
+			} else if o == nil {
+				w.hit(probeNotPlaced)
+			}
 		}
-		keeps := h.State == inventory.Held || h.State == inventory.Allocated
+		keeps := h.State == inventory.Held || h.State == inventory.Allocated || h.State == inventory.Tentative
 		switch {
+		case !h.FreeStanding && o == nil && h.State != inventory.Expired:
+			w.fail("leaked hold", "hold %s is %s and of an order that is not there", h.Id, inventory.StateName(h.State))
 		case !keeps:
 		case h.FreeStanding && h.Due > 0 && h.Due < w.millis()-60_000:
 			w.fail("leaked hold", "reservation %s was due %d ms ago", h.Id, w.millis()-h.Due)
-		case !h.FreeStanding && o == nil:
-			w.fail("leaked hold", "hold %s is of an order that is not there", h.Id)
 		case !h.FreeStanding && order.Ended(o.State):
 			w.fail("leaked hold", "order %s is %s and its hold is %s", o.Id, order.StateName(o.State), inventory.StateName(h.State))
-		case !h.FreeStanding && h.State == inventory.Held:
+		case !h.FreeStanding && h.State != inventory.Allocated:
 			w.fail("leaked hold", "order %s is %s and its hold is not allocated", o.Id, order.StateName(o.State))
 		}
 	}
 	for _, i := range b.items {
 		s := of(i.Sku)
-		if i.Reserved != s.reserved || i.Allocated != s.allocated {
-			w.fail("stock", "%s: reserved %d, allocated %d; its holds add up to %d and %d", i.Sku, i.Reserved, i.Allocated, s.reserved, s.allocated)
+		if i.Reserved != s.reserved || i.Tentative != s.tentative || i.Allocated != s.allocated {
+			w.fail("stock", "%s: reserved %d, tentative %d, allocated %d; its holds add up to %d, %d and %d",
+				i.Sku, i.Reserved, i.Tentative, i.Allocated, s.reserved, s.tentative, s.allocated)
 		}
 		if want := b.movements[i.Sku] - s.fulfilled + s.restocked; i.OnHand != want {
 			w.fail("stock", "%s: on hand %d; movements %d, fulfilled %d and restocked %d make %d", i.Sku, i.OnHand, b.movements[i.Sku], s.fulfilled, s.restocked, want)

@@ -200,6 +200,11 @@ func (c *client) answer(o *op, attempt int, r shard.Result, err error) {
 	if o.finished {
 		return
 	}
+	if r.Code == shard.CodeAgain {
+		c.w.hit(probeLapsed)
+		c.retry(o, attempt, errUnavailable)
+		return
+	}
 	o.finished = true
 	c.w.mix(uint64(len(r.Code))<<32 | r.Position)
 	if r.Replayed {

@@ -289,6 +289,20 @@ func effectMutants() []*Mutant {
 			},
 		},
 		{
+			Name: "not-lapsed", Bug: "the inventory is told that an order is not there, and the order may be placed all the same",
+			proposing: func(_ *node, q *request) {
+				c := new(orderpb.Command)
+				if q.shard.Service() == shard.Order && q.command.Kind == shard.KindLogic && c.UnmarshalVT(q.command.Payload) == nil && c.GetAskHold() != nil {
+					c.GetAskHold().Tentative = false
+					q.command.Payload = encode(c)
+				}
+			},
+		},
+		{
+			Name: "early-taken-for-held", Bug: "a tentative reserve that was refused is taken for one that holds",
+			held: func(shard.Result) bool { return true },
+		},
+		{
 			Name: "void-does-not-ask", Bug: "a void takes an authorization that is not on record for one that has never left",
 			delivery: func(n *node, d reactor.Delivery, answered func(shard.Result, error)) bool {
 				c := new(paymentpb.Command)

@@ -61,6 +61,7 @@ type node struct {
 	dying    bool
 	ticks    int
 	leading  map[shard.ID]uint64 // terms, of the shards whose outboxes are delivered here or about to be
+	placed   map[string]bool     // keys of orders
 
 	queueBound, readBound int
 }
@@ -136,6 +137,7 @@ func (n *node) start() {
 	n.router = newRouter(n)
 	n.control = newControl(n)
 	n.writing, n.sending, n.awake, n.dying, n.leading = nil, nil, false, false, make(map[shard.ID]uint64)
+	n.placed = make(map[string]bool)
 	n.tasks, n.applying = make([][]*replica.Task, len(n.appliers)), make([]bool, len(n.appliers))
 	n.w.after(n.rng.between(0, tickInterval), n, "tick", n.tick)
 }
@@ -537,6 +539,9 @@ func (n *node) act() bool {
 	deadline := n.w.now + deliveryTimeout
 	for _, d := range actions.Deliveries {
 		answered := func(r shard.Result, err error) {
+			if r.Pending != "" && d.Message.To.Service() == shard.Inventory {
+				n.w.hit(probeInTheWay)
+			}
 			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.clock())
 			n.wake()
 		}
@@ -605,6 +610,37 @@ func (n *node) tellOrder(authorize *paymentpb.Authorize, deadline int64, told fu
 			told()
 		}
 	})
+}
+
+// reserveEarly reserves tentatively for an order that is about to be logged, as package node's courier does. Often its order is asked about sooner, and
+// sometimes a key that was placed has been forgotten.
+func (n *node) reserveEarly(q *request, deadline int64) {
+	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || n.router.leaders[q.shard] != n.id {
+		return
+	}
+	patience := int64(saga.TentativeTime)
+	if n.rng.chance(0.3) {
+		patience = n.rng.between(1, 100)
+	}
+	orderID, sends := saga.Tentative(q.command.Payload, n.w.plan.Layout.InventoryOf, n.wall(), patience)
+	if len(sends) == 0 || n.rng.chance(0.2) || n.placed[q.command.Key] && n.rng.chance(0.7) {
+		return
+	}
+	n.placed[q.command.Key] = true
+	from := q.shard
+	for _, s := range sends {
+		to := shard.NewID(shard.Inventory, int(s.Leg))
+		n.reactor.Early(from, to, orderID, n.clock())
+		c := shard.Command{Kind: shard.KindLogic, Payload: encode(s.Inventory)}
+		n.router.propose(to, c, false, true, deadline, func(r shard.Result, err error) {
+			held := err == nil && (r.OK() || n.w.mutant.or().held != nil && n.w.mutant.held(r))
+			if held {
+				n.w.hit(probeHeldEarly)
+			}
+			n.reactor.EarlyAnswered(from, to, orderID, held, n.clock())
+			n.wake()
+		})
+	}
 }
 
 // machine returns the state machine of a group and the index it stands at, nil while there is none.

@@ -43,6 +43,10 @@ const (
 	probeCalledNotLogged
 	probeVoidAsked
 	probeToldBeforeLogged
+	probeHeldEarly
+	probeNotPlaced
+	probeLapsed
+	probeInTheWay
 	probes
 )
 
@@ -84,6 +88,10 @@ var probeNames = [probes]string{
 	probeCalledNotLogged:         "the provider was called and its answer could not be logged",
 	probeVoidAsked:               "a void asked the provider about an authorization that was not on record",
 	probeToldBeforeLogged:        "an order was told that it is paid before its payment was on record",
+	probeHeldEarly:               "stock was held for an order that was not on record yet",
+	probeNotPlaced:               "stock was held for an order that was not placed after all",
+	probeLapsed:                  "an order was placed too late, and placed anew",
+	probeInTheWay:                "a reserve waited for what was held tentatively",
 	probeUndecided:               "a history was too long to be decided",
 }
 

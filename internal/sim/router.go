@@ -110,6 +110,7 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 			if n.callFirst(q, deadline, answered) {
 				return
 			}
+			n.reserveEarly(q, deadline)
 			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
 			n.host.Propose(q.shard, q.command, manner, ms, answered)
 		}

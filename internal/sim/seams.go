@@ -31,6 +31,8 @@ type Mutant struct {
 	consistency func(replica.Consistency) replica.Consistency
 	route       func(n *node, id shard.ID) shard.ID
 	proposing   func(n *node, q *request)
+	// held decides whether the answer to a tentative reserve says that the stock is held.
+	held func(r shard.Result) bool
 	// reuseNumbers has a node whose disk was lost come back under its old replica numbers.
 	reuseNumbers bool
 	// hearOldBoots has a node that runs on an old copy of its disk be heard like any other.

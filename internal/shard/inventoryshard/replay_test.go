@@ -17,7 +17,7 @@ import (
 
 // A machine that is written back now and then and crashes in between, so that it starts from what was written and sees the later
 // entries again, gives the same answers and messages and ends in the same state as one that never stops. At any time a hold that is
-// held until a due time has a timer or an unanswered question, and the movements add up to what is on hand.
+// held until a due time has a timer or an unanswered question, a tentative one a question, and the movements add up to what is on hand.
 func TestSnapshotAndTailAreTheWholeLog(t *testing.T) {
 	asked := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -95,7 +95,8 @@ func randomCommand(t *rapid.T, d *desk) shard.Command {
 		free := strings.HasPrefix(hold, "rsv_")
 		c.Body = &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
 			HoldId: hold, Location: location, Demands: demands(), FreeStanding: free,
-			Due: rapid.SampledFrom([]int64{0, d.now + 20_000, d.now + 60_000}).Draw(t, "due"),
+			Due:       rapid.SampledFrom([]int64{0, d.now + 20_000, d.now + 60_000}).Draw(t, "due"),
+			Tentative: rapid.SampledFrom([]int64{0, 5_000}).Draw(t, "tentative"),
 		}}
 	case 6:
 		c.Body = &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: hold}}
@@ -129,7 +130,7 @@ func sound(t *rapid.T, d *desk) {
 	read(t, d, &inventorypb.Query{Body: &inventorypb.Query_Items{Items: &inventorypb.ScanItems{Limit: 1000}}}, &items)
 	read(t, d, &inventorypb.Query{Body: &inventorypb.Query_Movements{Movements: &inventorypb.ListMovements{Limit: 1000}}}, &movements)
 
-	type sums struct{ onHand, reserved, allocated int64 }
+	type sums struct{ onHand, reserved, tentative, allocated int64 }
 	want := make(map[[2]string]*sums)
 	for _, i := range items.Items {
 		want[[2]string{i.Sku, i.Location}] = &sums{}
@@ -149,6 +150,9 @@ func sound(t *rapid.T, d *desk) {
 			}
 			w.onHand += l.Restocked - l.Fulfilled
 			switch rest := l.Quantity - l.Fulfilled - l.Released; h.State {
+			case inventory.Tentative:
+				w.reserved += rest
+				w.tentative += rest
 			case inventory.Held:
 				w.reserved += rest
 			case inventory.Allocated:
@@ -156,6 +160,9 @@ func sound(t *rapid.T, d *desk) {
 			}
 		}
 		isAsked := slices.ContainsFunc(d.m.Outbox(), func(m *shard.Message) bool { return m.Key == h.Id })
+		if (h.State == inventory.Tentative) != (h.Question != 0) || h.Question != 0 && !isAsked {
+			t.Fatalf("hold %s is %s, its question is %d, and in the outbox: %v", h.Id, inventory.StateName(h.State), h.Question, isAsked)
+		}
 		if h.State == inventory.Held && h.Due != 0 && !isAsked && (earliest == 0 || h.Due < earliest) {
 			earliest = h.Due
 		}
@@ -164,7 +171,7 @@ func sound(t *rapid.T, d *desk) {
 		t.Fatalf("the next tick is wanted at %d, and the first hold without a question is due at %d", next.Millis(), earliest)
 	}
 	for _, i := range items.Items {
-		if w := want[[2]string{i.Sku, i.Location}]; i.OnHand != w.onHand || i.Reserved != w.reserved || i.Allocated != w.allocated || inventory.Available(i) < 0 {
+		if w := want[[2]string{i.Sku, i.Location}]; i.OnHand != w.onHand || i.Reserved != w.reserved || i.Tentative != w.tentative || i.Allocated != w.allocated || inventory.Available(i) < 0 {
 			t.Fatalf("%v, want %+v by holds and movements", i, *w)
 		}
 	}

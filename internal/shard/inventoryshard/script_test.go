@@ -125,15 +125,21 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		return n
 	}
+	span := func(text string) int64 { // in ms
+		if text == "" {
+			return 0
+		}
+		s, err := time.ParseDuration(text)
+		if err != nil {
+			d.t.Fatalf("%s: %v", td.Pos, err)
+		}
+		return s.Milliseconds()
+	}
 	moment := func(name string) int64 { // a time from now on
 		if arg(name) == "" {
 			return 0
 		}
-		after, err := time.ParseDuration(arg(name))
-		if err != nil {
-			d.t.Fatalf("%s: %s: %v", td.Pos, name, err)
-		}
-		return d.now + after.Milliseconds()
+		return d.now + span(arg(name))
 	}
 	object := func() string { // of the command: what has no value and comes first
 		if len(td.CmdArgs) == 0 {
@@ -157,7 +163,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 	case "reserve":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
 			HoldId: holdID(object()), Location: arg("at"), Demands: demands(d.t, arg("items")), Expires: moment("expires"), Due: moment("due"),
-			FreeStanding: has("free"),
+			FreeStanding: has("free"), Tentative: span(arg("tentative")),
 		}}})
 	case "allocate":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: holdID(object())}}})
@@ -267,6 +273,8 @@ func (d *desk) entry(c shard.Command) string {
 	switch {
 	case !r.OK():
 		fmt.Fprintf(&b, "%s: %s\n", strings.TrimSpace(r.Code+" "+r.Field), r.Detail)
+	case r.Pending != "":
+		b.WriteString("not yet\n")
 	case len(r.Payload) == 0:
 		b.WriteString("ok\n")
 	default:
@@ -302,6 +310,10 @@ func (d *desk) message(m *shard.Message) string {
 	ask := c.GetAskHold()
 	if ask.GetId() != m.Key {
 		d.t.Errorf("message %d about %s asks about %v", m.Seq, m.Key, &c)
+	}
+	if ask.GetTentative() {
+		after := time.Duration(m.NotBefore.Millis()-d.now) * time.Millisecond
+		return fmt.Sprintf("%d to %s, in %v: is %s there? It has a hold in inventory/%d\n", m.Seq, m.To, after, m.Key, ask.GetShard())
 	}
 	return fmt.Sprintf("%d to %s: does %s still want its hold in inventory/%d?\n", m.Seq, m.To, m.Key, ask.GetShard())
 }

@@ -14,7 +14,6 @@ import (
 	"hanse/internal/inventory"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
-	"hanse/internal/slot"
 )
 
 const (
@@ -111,21 +110,24 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	switch body := c.Body.(type) {
 	case *inventorypb.Command_Reserve:
 		h, taken, r := inventory.Reserve(l, body.Reserve, now)
-		if taken && h.Due > 0 {
-			tx.Wake(hlc.FromMillis(h.Due), h.Id)
+		if h == nil && r == nil {
+			return shard.Result{Pending: body.Reserve.HoldId}
+		}
+		if taken {
+			l.watch(tx, h)
 		}
 		return holdResult(h, r)
 	case *inventorypb.Command_Allocate:
 		h, r := inventory.Allocate(l, body.Allocate, now)
-		unwake(tx, h)
+		l.changed(tx, h)
 		return holdResult(h, r)
 	case *inventorypb.Command_Release:
 		h, r := inventory.Release(l, body.Release, now)
-		unwake(tx, h)
+		l.changed(tx, h)
 		return holdResult(h, r)
 	case *inventorypb.Command_Fulfill:
 		h, r := inventory.Fulfill(l, body.Fulfill, now)
-		unwake(tx, h)
+		l.changed(tx, h)
 		return holdResult(h, r)
 	case *inventorypb.Command_Restock:
 		return holdResult(inventory.Restock(l, body.Restock, now))
@@ -139,10 +141,39 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	return malformed("inventory command without a body")
 }
 
-// unwake clears the timer of a hold that does not wait any more.
-func unwake(tx *shard.Tx, h *inventorypb.Hold) {
-	if h != nil && h.State != inventory.Held {
+// watch sees to it that somebody asks about a hold that has begun to wait. About a held one a timer asks. The question about a tentative one is in the
+// outbox from the beginning, to leave after a while: a timer follows the log's time, which may stand still for as long as a clock was ahead, and this is
+// not to take longer than it was meant to.
+func (l *logic) watch(tx *shard.Tx, h *inventorypb.Hold) {
+	switch h.State {
+	case inventory.Held:
+		l.unwatch(tx, h)
+		if h.Due > 0 {
+			tx.Wake(hlc.FromMillis(h.Due), h.Id)
+		}
+	case inventory.Tentative:
+		if h.Question = l.ask(tx, h, hlc.FromMillis(h.Due)); h.Question == 0 {
+			inventory.Unwanted(l, h.Id, tx.Now.Millis())
+		}
+		l.PutHold(h)
+	}
+}
+
+// unwatch has nobody ask any more.
+func (l *logic) unwatch(tx *shard.Tx, h *inventorypb.Hold) {
+	if h.Question == 0 {
 		tx.Unwake(h.Id)
+		return
+	}
+	tx.Finish(h.Question)
+	h.Question = 0
+	l.PutHold(h)
+}
+
+// changed takes note of what a command has done to a hold.
+func (l *logic) changed(tx *shard.Tx, h *inventorypb.Hold) {
+	if h != nil && h.State != inventory.Held && h.State != inventory.Tentative {
+		l.unwatch(tx, h)
 	}
 }
 
@@ -184,29 +215,40 @@ func (l *logic) Due(tx *shard.Tx, holdID string) {
 	if !inventory.Due(l, holdID, now) {
 		return
 	}
-	sl, err := id.Parse(id.Order, holdID)
-	if err != nil { // no order can have this ID, so none wants the hold
-		inventory.Unwanted(l, holdID, now)
-		return
-	}
 	h, _ := l.Hold(holdID)
-	own := l.layout.Shard(shard.Inventory, slot.Of(h.Lines[0].Sku))
-	ask := orderpb.Command{Body: &orderpb.Command_AskHold{AskHold: &orderpb.AskHold{Id: holdID, Shard: uint32(own.Index())}}}
-	tx.Emit(l.layout.Shard(shard.Order, sl), holdID, encode(&ask), 0)
+	if l.ask(tx, h, 0) == 0 {
+		inventory.Unwanted(l, holdID, now)
+	}
+}
+
+// ask asks a hold's order, not before a time, and returns the number of the question; 0 when no order can have its ID, so that none wants it.
+func (l *logic) ask(tx *shard.Tx, h *inventorypb.Hold, notBefore hlc.Time) uint64 {
+	sl, err := id.Parse(id.Order, h.Id)
+	if err != nil {
+		return 0
+	}
+	ask := orderpb.Command{Body: &orderpb.Command_AskHold{AskHold: &orderpb.AskHold{
+		Id: h.Id, Shard: l.layout.InventoryOf(h.Lines[0].Sku), Tentative: h.State == inventory.Tentative,
+	}}}
+	return tx.Emit(l.layout.Shard(shard.Order, sl), h.Id, encode(&ask), notBefore)
 }
 
 // Reply takes the order's answer. Only one that says so releases the hold: to release what a paid
 // order counts on would be worse than to ask once more.
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 	now := tx.Now.Millis()
-	var a orderpb.HoldAnswer
-	if r.OK() && a.UnmarshalVT(r.Payload) == nil && !a.Keep {
-		inventory.Unwanted(l, m.Key, now)
-		return
-	}
 	due := now + AskAgain.Milliseconds()
-	if inventory.Postpone(l, m.Key, due, now) {
-		tx.Wake(hlc.FromMillis(due), m.Key)
+	h, _ := l.Hold(m.Key)
+	var a orderpb.HoldAnswer
+	switch answered := r.OK() && a.UnmarshalVT(r.Payload) == nil; {
+	case answered && !a.Keep:
+		inventory.Unwanted(l, m.Key, now)
+		l.changed(tx, h)
+	case !answered && h.State == inventory.Tentative: // not a word about whether the order is there
+		h.Due = due
+		l.watch(tx, h)
+	case inventory.Wanted(l, m.Key, due, now):
+		l.watch(tx, h)
 	}
 }
 

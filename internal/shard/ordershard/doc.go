@@ -7,6 +7,8 @@
 //
 // All of it is one entry of the log: an event, the order it leads to and the commands that follow are never apart.
 //
+// An ID that has a timer and no order has lapsed: the inventory has asked about it, and was told that there is no such order.
+//
 // Tables: o the orders, each with where its events are in the feed; c customers' orders, newest first; s the orders with a stuck
 // step.
 //

@@ -16,7 +16,6 @@ import (
 	"hanse/internal/reject"
 	"hanse/internal/saga"
 	"hanse/internal/shard"
-	"hanse/internal/slot"
 )
 
 const (
@@ -30,6 +29,8 @@ const (
 	refusedDoublings = 6
 	// endSuffix makes the key under which callers wait for the end of an order that is being undone.
 	endSuffix = "/end"
+	// lapsedFor is how long an ID stays lapsed, as long as answers under idempotency keys are kept: no request is on its way that long.
+	lapsedFor = shard.IdempotencyTTL
 	// laneMark comes between an order and a lane of its messages; no ID contains it.
 	laneMark = "/"
 )
@@ -37,16 +38,12 @@ const (
 // New returns the builder for [shard.Open]. Layout tells where stock and payments live.
 func New(layout shard.Layout) func(*shard.State) shard.Logic {
 	return func(s *shard.State) shard.Logic {
-		l := &logic{
-			state: s, layout: layout,
+		return &logic{
+			state: s, layout: layout, shardOf: layout.InventoryOf,
 			files:     shard.NewTable(s, 'o', fileCodec, keepOrders),
 			customers: shard.NewTable(s, 'c', presence, 1000),
 			stuck:     shard.NewTable(s, 's', presence, 1000),
 		}
-		l.shardOf = func(sku string) uint32 {
-			return uint32(layout.Shard(shard.Inventory, slot.Of(sku)).Index())
-		}
-		return l
 	}
 }
 
@@ -99,8 +96,7 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 			return order.DecideRefund(&f.order, c.RefundAmount, now)
 		})
 	case *orderpb.Command_AskHold:
-		f, ok := l.files.Find(c.AskHold.Id)
-		return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(&f.order, c.AskHold.Shard)})}
+		return l.askHold(tx, c.AskHold)
 	case *orderpb.Command_Authorized:
 		return l.change(tx, c.Authorized.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
 			return order.PaymentAuthorized(&f.order, c.Authorized.Amount, c.Authorized.ProviderReference, now), nil
@@ -120,6 +116,9 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 	f, placed := l.files.Find(p.Id)
 	if !placed {
+		if tx.Waits(p.Id) {
+			return shard.Result{Code: shard.CodeAgain, Detail: fmt.Sprintf("order %s was not there when its stock was asked about", p.Id)}
+		}
 		events, r := order.DecidePlace(p, l.shardOf, now)
 		if r != nil {
 			return rejected(r)
@@ -138,6 +137,16 @@ func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 		return shard.Result{Pending: f.order.Id}
 	}
 	return outcome(&f.order)
+}
+
+// askHold answers the inventory. Stock that is held tentatively for an order that is not on record goes back, so the order's ID lapses: the place that
+// comes after all is refused, for it would count on that stock. An ID that has a timer and no order has lapsed.
+func (l *logic) askHold(tx *shard.Tx, c *orderpb.AskHold) shard.Result {
+	f, ok := l.files.Find(c.Id)
+	if !ok && c.Tentative {
+		tx.Wake(tx.Now+hlc.FromMillis(lapsedFor.Milliseconds()), c.Id)
+	}
+	return shard.Result{Payload: encode(&orderpb.HoldAnswer{Keep: ok && order.KeepsHold(&f.order, c.Shard)})}
 }
 
 func (l *logic) cancel(tx *shard.Tx, f *file, c *orderpb.Cancel, now int64) shard.Result {
@@ -425,7 +434,7 @@ func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *rej
 	return m, nil
 }
 
-// Due is the deadline of an order that has not been placed and paid.
+// Due is the deadline of an order that has not been placed and paid. The ID of none has lapsed long enough.
 func (l *logic) Due(tx *shard.Tx, orderID string) {
 	if f, ok := l.files.Find(orderID); ok {
 		l.record(tx, f, order.DecideExpire(&f.order, tx.Now.Millis()))

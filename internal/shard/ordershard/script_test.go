@@ -193,7 +193,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 			Id: object(id.Order, 0), RefundId: object(id.Refund, 1), Amount: a.num("amount"), Reason: a.str("reason"),
 		}}})
 	case "ask":
-		out := apply(&orderpb.Command{Body: &orderpb.Command_AskHold{AskHold: &orderpb.AskHold{Id: object(id.Order, 0), Shard: uint32(a.num("shard"))}}})
+		out := apply(&orderpb.Command{Body: &orderpb.Command_AskHold{AskHold: &orderpb.AskHold{Id: object(id.Order, 0), Shard: uint32(a.num("shard")), Tentative: a.has("tentative")}}})
 		if out == "ok\n" { // an answer of no bytes
 			return "ok, keep false\n"
 		}
