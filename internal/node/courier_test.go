@@ -265,9 +265,12 @@ func TestRecentKeys_are_bounded(t *testing.T) {
 	if n := len(k.now) + len(k.before); n != 2*keptKeys {
 		t.Errorf("%d keys are kept, want %d", n, 2*keptKeys)
 	}
-	for i, want := range map[int]bool{2*keptKeys - 1: false, 3*keptKeys - 1: false, 0: true} {
-		if got := k.add(fmt.Sprint(i)); got != want {
-			t.Errorf("key %d is new: %v, want %v", i, got, want)
+	for _, i := range []int{keptKeys, 2*keptKeys - 1, 3*keptKeys - 1} {
+		if k.add(fmt.Sprint(i)) {
+			t.Errorf("key %d is new, and one of the last", i)
 		}
+	}
+	if !k.add("0") {
+		t.Error("the first key has not been forgotten")
 	}
 }
