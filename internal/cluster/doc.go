@@ -20,8 +20,8 @@
 // ready is not given up: a replica that is not in the plan has no vote, and may go. A number that a plan has not given out yet shows that
 // the plan is too old to be acted on.
 //
-// What counts as even: no node has two replicas, or leads two shards, more than another that could have one of them. A node that joins
-// gets its share and nothing else moves.
+// What counts as even: no node has two replicas more than another that could have one of them, and each leads as many shards as the mean, give or take
+// one. A node that joins gets its share and nothing else moves. Within that, one node leads what an order passes: order/k, inventory/k and payment/k.
 //
 // The package is pure: it knows neither clock nor network, and a simulator drives the same functions.
 package cluster

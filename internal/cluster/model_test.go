@@ -692,12 +692,10 @@ func (w *world) settled() {
 	if high-low > 1 {
 		w.fail("loads are %v", loads)
 	}
-	low, high = 1<<30, 0
 	for _, id := range active {
-		low, high = min(low, leads[id]), max(high, leads[id])
-	}
-	if high-low > 1 && low*len(active) < len(w.view.Shards) && high > 1 {
-		w.fail("nodes lead %v of %d shards", leads, len(w.view.Shards))
+		if !nearMean(leads[id], len(w.view.Shards), len(active)) {
+			w.fail("nodes lead %v of %d shards", leads, len(w.view.Shards))
+		}
 	}
 }
 

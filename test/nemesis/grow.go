@@ -217,7 +217,7 @@ func (l *lab) unbalanced(ctx context.Context) string {
 			replicas[r.Node]++
 		}
 	}
-	if spread(replicas) > 1 || spread(leaders) > 1 {
+	if spread(replicas) > 1 || !nearMean(leaders) {
 		return fmt.Sprintf("replicas %v, leaders %v", replicas, leaders)
 	}
 	return ""
@@ -230,6 +230,20 @@ func spread(counts map[uint64]int) int {
 		least, most = min(least, n), max(most, n)
 	}
 	return most - least
+}
+
+// nearMean reports whether all counts are the mean, give or take one: what the planner takes for even among leaders.
+func nearMean(counts map[uint64]int) bool {
+	total := 0
+	for _, n := range counts {
+		total += n
+	}
+	for _, n := range counts {
+		if (n-1)*len(counts) > total || (n+1)*len(counts) < total {
+			return false
+		}
+	}
+	return true
 }
 
 // moves counts the moves that the cluster has finished.
