@@ -209,14 +209,7 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	for _, seq := range finished {
 		r.finish(o, seq, now)
 	}
-	// Now that all messages of the entry are known, and so what else its orders wait for.
-	for _, d := range o.held {
-		if d.state == sent {
-			r.answered(d, shard.Result{}, now)
-		}
-	}
-	clear(o.held)
-	o.held = o.held[:0]
+	r.answerHeld(o, now) // now that all messages of the entry are known, and so what else its orders wait for
 	// Only now, for an entry that ends a reserve because the stock was refused ends the authorization too.
 	for _, g := range o.opening {
 		r.open(g, now)
@@ -382,6 +375,17 @@ func (o *outbox) wait(d *delivery) bool {
 	return true
 }
 
+// answerHeld answers the reserves whose stock is held already.
+func (r *Reactor) answerHeld(o *outbox, now clock.Reading) {
+	held := o.held
+	o.held = nil
+	for _, d := range held {
+		if d.state == sent {
+			r.answered(d, shard.Result{}, now)
+		}
+	}
+}
+
 func (r *Reactor) send(d *delivery) {
 	o := d.outbox
 	if o.inFlight >= r.cfg.MaxInFlight {
@@ -457,11 +461,11 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	if g := d.pass(); g != nil {
 		o.opening = append(o.opening, g)
 	}
-	r.refill(o)
+	r.refill(o, now)
 }
 
 // refill sends what waited for room in flight.
-func (r *Reactor) refill(o *outbox) {
+func (r *Reactor) refill(o *outbox, now clock.Reading) {
 	for len(o.waiting) > 0 && o.inFlight < r.cfg.MaxInFlight {
 		d := o.waiting[0]
 		o.waiting = o.waiting[1:]
@@ -469,6 +473,7 @@ func (r *Reactor) refill(o *outbox) {
 			r.send(d)
 		}
 	}
+	r.answerHeld(o, now)
 }
 
 // Answered reports the end of a delivery: a final result, or a failure (err, or a result that is still Pending).
@@ -483,11 +488,11 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	case err != nil:
 		o.arrive(d)
 		r.retry(d, err.Error(), now)
-		r.refill(o)
+		r.refill(o, now)
 	case result.Pending != "":
 		o.arrive(d)
 		r.retry(d, "the receiver has not finished", now)
-		r.refill(o)
+		r.refill(o, now)
 	default:
 		r.answered(d, result, now)
 	}
@@ -501,7 +506,7 @@ func (r *Reactor) answered(d *delivery, result shard.Result, now clock.Reading) 
 		r.open(d.pass(), now) // first: the answer need not hurry when it is not what the order waits for
 	}
 	r.propose(d)
-	r.refill(d.outbox)
+	r.refill(d.outbox, now)
 }
 
 // propose has an answer applied. While another about the same object is awaited, which has to be there too for anything to go on, they

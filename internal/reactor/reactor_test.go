@@ -446,6 +446,25 @@ func TestReservesThatLeftEarly(t *testing.T) {
 	}
 }
 
+// One that waits for room in flight has its answer when there is room.
+func TestAReserveThatLeftEarlyWaitsForRoom(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxInFlight = 1
+	r := New(cfg, func() uint64 { return 50 })
+	r.Lead(source, 1, []*shard.Message{message(1, shard.NewID(shard.Inventory, 2), "b")}, at(0))
+	r.Early(source, stock, "a", at(0))
+	r.EarlyAnswered(source, stock, "a", true, at(0))
+	reserve := &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}}
+	r.Applied(source, []*shard.Message{carrying(t, 2, stock, "a", reserve)}, nil, at(0))
+	if got := told(r.Take()); got != "sends [1]" {
+		t.Fatalf("at first %q, want one sent and the other waiting", got)
+	}
+	r.Answered(source, 1, 1, shard.Result{}, nil, at(0))
+	if a := r.Take(); len(a.Proposals) != 2 || len(a.Deliveries) != 0 {
+		t.Errorf("when there is room %q, want both answers proposed", told(a))
+	}
+}
+
 // told says what a reactor wants done.
 func told(a Actions) string {
 	var parts []string
