@@ -12,7 +12,6 @@ import (
 	"hanse/internal/order"
 	"hanse/internal/payment"
 	"hanse/internal/shard"
-	"hanse/internal/slot"
 )
 
 // live returns the nodes that run.
@@ -529,7 +528,7 @@ func (w *World) auditStock(b *books) {
 			}
 			var open, fulfilled, held, out int64
 			for _, l := range o.Lines {
-				if !l.Untracked && uint32(w.plan.Layout.Shard(shard.Inventory, slot.Of(l.Sku)).Index()) == leg.Shard {
+				if !l.Untracked && w.plan.Layout.InventoryOf(l.Sku) == leg.Shard {
 					open += l.Quantity - l.Canceled - l.Fulfilled
 					fulfilled += l.Fulfilled
 				}
