@@ -132,7 +132,7 @@ func DecideRefund(o *orderpb.Order, c *orderpb.RefundAmount, now int64) ([]*orde
 	if _, err := id.Parse(id.Refund, c.RefundId); err != nil {
 		return nil, refuse(reject.InvalidID, "/refund_id", "%v", err)
 	}
-	if refundOf(o, c.RefundId) != nil {
+	if r := refundOf(o, c.RefundId); r != nil && r.ReturnId == "" {
 		return nil, nil
 	}
 	if r := admit(o, CommandRefund, c.IfRevision); r != nil {
@@ -154,6 +154,9 @@ func DecideRefund(o *orderpb.Order, c *orderpb.RefundAmount, now int64) ([]*orde
 func checkRefund(o *orderpb.Order, r *orderpb.Refund) *reject.Rejection {
 	if len(o.Refunds) >= MaxObjects {
 		return refuse(reject.TooManyObjects, "", "the order has %d refunds", len(o.Refunds))
+	}
+	if refundOf(o, r.Id) != nil { // nodes make IDs that differ in more than their prefix, but nothing is ever paid out twice under one
+		return refuse(reject.InvalidID, "", "the order has a refund %s already", r.Id)
 	}
 	if left := o.CaptureRequested - o.RefundRequested; r.Amount > left {
 		return refuse(reject.RefundExceeds, "/amount", "%d is to be refunded, %d was charged and not refunded", r.Amount, left)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"hanse/api/orderpb"
+	"hanse/internal/id"
 	"hanse/internal/reject"
 )
 
@@ -164,6 +165,32 @@ func TestStatusIsDerived(t *testing.T) {
 		}
 		if got := Open(o); got != c.open {
 			t.Errorf("%s: Open = %v, want %v", c.name, got, c.open)
+		}
+	}
+}
+
+// A return's refund has the return's ID with another prefix: it is never mistaken for a refund that was asked for under the same.
+func TestTwoRefundsNeverShareAnID(t *testing.T) {
+	goods := func(s *story) ([]*orderpb.Event, *reject.Rejection) {
+		return DecideReturn(s.o, &orderpb.ReturnItems{ReturnId: id.Sibling(id.Return, refundID), Items: []*orderpb.Item{item(1, 1)}}, 1)
+	}
+	money := func(s *story) ([]*orderpb.Event, *reject.Rejection) {
+		return DecideRefund(s.o, &orderpb.RefundAmount{RefundId: refundID, Amount: 7}, 1)
+	}
+	for _, c := range []struct {
+		name          string
+		first, second func(s *story) ([]*orderpb.Event, *reject.Rejection)
+		want          string
+	}{
+		{"goods, then money", goods, money, reject.InvalidID},
+		{"money, then goods", money, goods, reject.InvalidID},
+		{"goods again", goods, goods, ""},
+		{"money again", money, money, ""},
+	} {
+		s := capturedStory()
+		s.then(must(c.first(s)))
+		if events, r := c.second(s); code(r) != c.want || len(events) > 0 {
+			t.Errorf("%s: %v and events %v, want %q and none", c.name, r, events, c.want)
 		}
 	}
 }
