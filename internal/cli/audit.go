@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,34 +89,41 @@ func (a *app) runAudit(ctx context.Context, c *client.Client, provider string) (
 	return audit.Run(ctx, audit.Folding(c), ledger, audit.DefaultConfig())
 }
 
-// devProvider returns the URL of a development cluster's provider: 90 ports above the first node's.
+// devProvider returns the URL of a development cluster's provider: 90 ports above the first node's, which need not answer just now.
 func devProvider(ctx context.Context, c *client.Client) string {
-	for _, addr := range c.Addrs() {
-		var host string
-		var port int
-		i := strings.LastIndexByte(addr, ':')
-		if host = addr[:i]; host != "127.0.0.1" {
+	addrs := c.Addrs()
+	if nodes, err := c.Nodes(ctx); err == nil {
+		for _, n := range nodes {
+			addrs = append(addrs, n.REST)
+		}
+	}
+	for _, addr := range addrs {
+		host, text, err := net.SplitHostPort(addr)
+		port, err2 := strconv.Atoi(text)
+		if err != nil || err2 != nil || host != "127.0.0.1" {
 			continue
 		}
-		if _, err := fmt.Sscanf(addr[i+1:], "%d", &port); err != nil {
-			continue
+		if url := fmt.Sprintf("http://127.0.0.1:%d", port+90); hasLedger(ctx, url) {
+			return url
 		}
-		url := fmt.Sprintf("http://127.0.0.1:%d", port+90)
-		probe, cancel := context.WithTimeout(ctx, time.Second)
-		req, err := http.NewRequestWithContext(probe, http.MethodGet, url+"/v1/ledger?limit=1", nil)
-		if err == nil {
-			resp, err := http.DefaultClient.Do(req)
-			if err == nil {
-				resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					cancel()
-					return url
-				}
-			}
-		}
-		cancel()
 	}
 	return ""
+}
+
+// hasLedger says whether a simulated provider answers there. A busy machine may take its time; where nobody listens one hears at once.
+func hasLedger(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/ledger?limit=1", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // readLedger reads the ledger of the simulated provider, page by page.
