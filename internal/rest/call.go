@@ -29,6 +29,7 @@ type call struct {
 	orderID   string // for the access log
 	shard     string // for the access log
 	status    int    // 0 until the answer is sent
+	expected  bool   // the body has its deadline
 	in, out   []byte
 }
 
@@ -62,9 +63,7 @@ func (c *call) read() ([]byte, error) {
 	if b, ok := c.r.Body.(*wholeBody); ok {
 		return b.whole, nil
 	}
-	// The client has RequestTimeout to send the body; recorders in tests have no deadline to set.
-	rc := http.NewResponseController(c.w)
-	_ = rc.SetReadDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
+	c.expect()
 	// Room for what is announced and a byte to see its end by, within bounds: who only announces gets no memory.
 	buf := slices.Grow(c.in[:0], int(min(max(c.r.ContentLength, 511), 16<<10))+1)
 	for {
@@ -78,12 +77,33 @@ func (c *call) read() ([]byte, error) {
 		case int64(len(buf)) > limit:
 			return nil, tooLarge
 		case err == io.EOF:
-			_ = rc.SetReadDeadline(time.Time{})
+			_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 			return buf, nil
 		case err != nil:
 			return nil, refuse(reject.InvalidRequest, "", "the body could not be read to its end: "+err.Error())
 		}
 	}
+}
+
+// expect gives the client RequestTimeout to send the body, from the first time on. Recorders in tests have no deadline to set.
+func (c *call) expect() {
+	if !c.expected {
+		c.expected = true
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
+	}
+}
+
+// maxIgnored bounds what is read of a body that is not wanted.
+const maxIgnored = 64 << 20
+
+// ignore reads what is left of a body that is refused. Most clients read the answer when they have sent all; if the connection were closed
+// before, they would not see why. A client that asks first (Expect: 100-continue) has not begun to send.
+func (c *call) ignore() {
+	if _, read := c.r.Body.(*wholeBody); read || c.r.ContentLength == 0 || c.r.Body == nil || len(c.r.Header["Expect"]) > 0 {
+		return
+	}
+	c.expect()
+	_, _ = io.CopyN(io.Discard, c.r.Body, maxIgnored) // whoever sends more, or slowly, is cut off
 }
 
 // header returns the value of a header that may occur once; repeats of the same value are harmless.

@@ -1,11 +1,14 @@
 package rest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -112,6 +115,45 @@ func TestBodiesAreBounded(t *testing.T) {
 				t.Errorf("%s: code %s", test.name, p.Code)
 			}
 		}
+	}
+}
+
+// Clients that send all before they read the answer see it, however large the body is; one that asks before it sends hears at once.
+func TestTheAnswerToALargeBodyIsNotLost(t *testing.T) {
+	door, _ := newDoor(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := DefaultConfig().Server(door, newDiscard())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	defer func() { _ = server.Close(); <-done }()
+	const size = 20 << 20
+	for _, test := range []struct {
+		name, request, header string
+		sends                 int
+		want                  string
+	}{
+		{"too large", "POST /v1/orders", "Idempotency-Key: k\r\n", size, " 413 "},
+		{"of a request that has none", "POST /v1/nothing", "", size, " 404 "},
+		{"asks first", "POST /v1/orders", "Idempotency-Key: k\r\nExpect: 100-continue\r\n", 0, " 413 "},
+	} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: hanse\r\n%sContent-Length: %d\r\n\r\n", test.request, test.header, size)
+		if err == nil {
+			_, err = conn.Write(make([]byte, test.sends))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, test.want) {
+			t.Errorf("%s: answered %q (%v), want%s", test.name, line, err, test.want)
+		}
+		conn.Close()
 	}
 }
 

@@ -143,6 +143,7 @@ func (c *call) problem(err error) {
 	}
 	e.close('}')
 	c.w.Header().Set("Cache-Control", "no-store")
+	c.ignore()
 	c.send(status, "application/problem+json", e.b)
 }
 
