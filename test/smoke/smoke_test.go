@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"hanse/client"
+	_ "hanse/internal/cli" // the program: without it, go test takes a result of another one for this one's
 )
 
 var program string
