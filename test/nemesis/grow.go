@@ -232,14 +232,15 @@ func spread(counts map[uint64]int) int {
 	return most - least
 }
 
-// nearMean reports whether all counts are the mean, give or take one: what the planner takes for even among leaders.
+// nearMean reports whether all counts are the mean, give or take one, and none is nothing where each could have something: what the
+// planner takes for even among leaders.
 func nearMean(counts map[uint64]int) bool {
 	total := 0
 	for _, n := range counts {
 		total += n
 	}
 	for _, n := range counts {
-		if (n-1)*len(counts) > total || (n+1)*len(counts) < total {
+		if (n-1)*len(counts) > total || (n+1)*len(counts) < total || n == 0 && total >= len(counts) {
 			return false
 		}
 	}

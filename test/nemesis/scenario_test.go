@@ -85,6 +85,23 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+func TestNearMean(t *testing.T) {
+	for _, test := range []struct {
+		counts map[uint64]int
+		want   bool
+	}{
+		{map[uint64]int{1: 3, 2: 2, 3: 1}, true},
+		{map[uint64]int{1: 4, 2: 1, 3: 1}, false},
+		{map[uint64]int{1: 0, 2: 2, 3: 1}, false},
+		{map[uint64]int{1: 0, 2: 1, 3: 1}, true},
+		{map[uint64]int{1: 7, 2: 5, 3: 5}, false},
+	} {
+		if got := nearMean(test.counts); got != test.want {
+			t.Errorf("nearMean(%v) = %v, want %v", test.counts, got, test.want)
+		}
+	}
+}
+
 func TestGrown(t *testing.T) {
 	before := map[int]float64{1: 100, 2: 50}
 	if got := grown(before, map[int]float64{1: 130, 3: 7}); got != 37 {
