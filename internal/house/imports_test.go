@@ -10,7 +10,7 @@ import (
 // do not know one another, contracts do not know their implementations, doors do not know the replicas.
 var levels = [][]string{
 	{"api/*"},
-	{"internal/clock", "internal/freeport", "internal/hlc", "internal/invariant", "internal/proptest", "internal/reject", "internal/slot", "internal/trace"},
+	{"internal/clock", "internal/freeport", "internal/golden", "internal/hlc", "internal/invariant", "internal/proptest", "internal/reject", "internal/slot", "internal/trace"},
 	// The public client knows the words and nothing of the inside.
 	{"internal/id", "client"},
 	// The domains, pure; and the contract of storage, which they do not know.
@@ -21,7 +21,7 @@ var levels = [][]string{
 	// The services as shards, and the door that only knows their words.
 	{"internal/shard/*", "internal/rest"},
 	{"internal/reactor", "internal/replica", "internal/store/*", "internal/transport/*", "internal/psp", "internal/cluster/*"},
-	{"internal/psp/*"},
+	{"internal/psp/*", "internal/shardtest"},
 	{"internal/node", "internal/sim"},
 	{"internal/replay", "internal/audit", "internal/bench", "internal/dev"},
 	{"internal/cli"},

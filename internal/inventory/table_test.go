@@ -2,11 +2,11 @@ package inventory
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"hanse/api/inventorypb"
+	"hanse/internal/golden"
 	"hanse/internal/id"
 	"hanse/internal/reject"
 )
@@ -231,33 +231,10 @@ func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
 			t.Errorf("no attempt shows %s × %s → %s %q", StateName(o.from), o.on, StateName(o.to), o.code)
 		}
 	}
-	golden(t, "testdata/pairs.golden", got.String())
+	golden.Compare(t, "testdata/pairs.golden", got.String())
 }
 
-func TestTableForTheDocumentation(t *testing.T) { golden(t, "testdata/table.golden", Table()) }
-
-// golden compares with a file, which HANSE_GOLDEN=write rewrites.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("HANSE_GOLDEN") == "write" {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got == string(want) {
-		return
-	}
-	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for n := range max(len(g), len(w)) {
-		if n >= len(g) || n >= len(w) || g[n] != w[n] {
-			t.Fatalf("%s differs from line %d on; HANSE_GOLDEN=write shows the difference in the file", path, n+1)
-		}
-	}
-}
+func TestTableForTheDocumentation(t *testing.T) { golden.Compare(t, "testdata/table.golden", Table()) }
 
 func stateOf(b Books, id string) State {
 	if h, ok := b.Hold(id); ok {

@@ -2,11 +2,11 @@ package order
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"hanse/api/orderpb"
+	"hanse/internal/golden"
 	"hanse/internal/id"
 	"hanse/internal/reject"
 )
@@ -389,7 +389,7 @@ func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
 			t.Errorf("no attempt shows %s × %s → %s", StateName(row.From), row.Event, StateName(row.To))
 		}
 	}
-	golden(t, "testdata/pairs.golden", got.String())
+	golden.Compare(t, "testdata/pairs.golden", got.String())
 }
 
 // unseen are kinds of events that come in (nearly) every state and change none: the variants show some of them.
@@ -429,34 +429,11 @@ func TestAdmissionIsWhatCommandsAreRefusedWith(t *testing.T) {
 	}
 }
 
-func TestTableForTheDocumentation(t *testing.T) { golden(t, "testdata/table.golden", Table()) }
+func TestTableForTheDocumentation(t *testing.T) { golden.Compare(t, "testdata/table.golden", Table()) }
 
 func code(r *reject.Rejection) string {
 	if r == nil {
 		return ""
 	}
 	return r.Code
-}
-
-// golden compares with a file, which HANSE_GOLDEN=write rewrites.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("HANSE_GOLDEN") == "write" {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got == string(want) {
-		return
-	}
-	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for n := range max(len(g), len(w)) {
-		if n >= len(g) || n >= len(w) || g[n] != w[n] {
-			t.Fatalf("%s differs from line %d on; HANSE_GOLDEN=write shows the difference in the file", path, n+1)
-		}
-	}
 }

@@ -2,12 +2,12 @@ package payment
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"hanse/api/paymentpb"
+	"hanse/internal/golden"
 )
 
 // way is one way through the table, with the answer.
@@ -98,7 +98,7 @@ func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
 
 func underWayIn(status string) bool { return slices.Contains(busy, status) }
 
-func TestTableForTheDocumentation(t *testing.T) { golden(t, "testdata/table.golden", Table()) }
+func TestTableForTheDocumentation(t *testing.T) { golden.Compare(t, "testdata/table.golden", Table()) }
 
 // Payments of 3 that are in each state, in the variants that matter, by inputs of the exploration.
 var variants = []struct{ state, path string }{
@@ -157,7 +157,7 @@ func TestPairs(t *testing.T) {
 			fmt.Fprintf(&out, "  %-24s %s\n", in.name, describe(after, step))
 		}
 	}
-	golden(t, "testdata/pairs.golden", out.String())
+	golden.Compare(t, "testdata/pairs.golden", out.String())
 }
 
 // describe says in a line what came of an input.
@@ -198,27 +198,4 @@ func describe(s shop, step Step) string {
 		text += ", stuck"
 	}
 	return text
-}
-
-// golden compares with a file, which HANSE_GOLDEN=write rewrites.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("HANSE_GOLDEN") == "write" {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got == string(want) {
-		return
-	}
-	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for n := range max(len(g), len(w)) {
-		if n >= len(g) || n >= len(w) || g[n] != w[n] {
-			t.Fatalf("%s differs from line %d on; HANSE_GOLDEN=write shows the difference in the file", path, n+1)
-		}
-	}
 }

@@ -3,7 +3,6 @@ package saga
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/golden"
 	"hanse/internal/id"
 	"hanse/internal/order"
 	"hanse/internal/reject"
@@ -237,10 +237,10 @@ func TestFollowDoesWhatTheRulesSay(t *testing.T) {
 			t.Errorf("no tale shows that %s sends %s", pair[0], pair[1])
 		}
 	}
-	golden(t, "testdata/tales.golden", got.String())
+	golden.Compare(t, "testdata/tales.golden", got.String())
 }
 
-func TestTableForTheDocumentation(t *testing.T) { golden(t, "testdata/table.golden", Table()) }
+func TestTableForTheDocumentation(t *testing.T) { golden.Compare(t, "testdata/table.golden", Table()) }
 
 // A step before the pivot has what takes it back.
 func TestStepsBeforeThePivotCanBeUndone(t *testing.T) {
@@ -396,7 +396,7 @@ func TestEveryAnswerInEveryState(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "testdata/answers.golden", got.String())
+	golden.Compare(t, "testdata/answers.golden", got.String())
 }
 
 // stepLabel tells the two releases apart.
@@ -474,29 +474,6 @@ func FuzzRead(f *testing.F) {
 		}
 		StepOf(inventory, payload)
 	})
-}
-
-// golden compares with a file, which HANSE_GOLDEN=write rewrites.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if os.Getenv("HANSE_GOLDEN") == "write" {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got == string(want) {
-		return
-	}
-	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for n := range max(len(g), len(w)) {
-		if n >= len(g) || n >= len(w) || g[n] != w[n] {
-			t.Fatalf("%s differs from line %d on; HANSE_GOLDEN=write shows the difference in the file", path, n+1)
-		}
-	}
 }
 
 // An order is told of what needs no more than to be written down.

@@ -1,7 +1,6 @@
 package inventoryshard_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,52 +13,21 @@ import (
 	"hanse/internal/inventory"
 	"hanse/internal/proptest"
 	"hanse/internal/shard"
+	"hanse/internal/shardtest"
 )
 
-// A machine that is written back now and then and crashes in between, so that it starts from what was written and sees the later
-// entries again, gives the same answers and messages and ends in the same state as one that never stops. At any time a hold that is
+// A machine that crashes is as good as one that never stops. At any time a hold that is
 // held until a due time has a timer or an unanswered question, a tentative one a question, and the movements add up to what is on hand.
 func TestSnapshotAndTailAreTheWholeLog(t *testing.T) {
 	seen := map[string]int{}
 	missing := func() []string { return proptest.Unseen(seen, "an order is asked") }
 	proptest.Reach(t, missing, func(rt *rapid.T) {
 		whole, crashes := newDesk(t), newDesk(t)
-		var log []shard.Entry
-		written := 0 // entries that crashes has written back
-		for range rapid.IntRange(10, 80).Draw(rt, "entries") {
-			e := randomEntry(rt, whole)
-			e.Index = uint64(len(log)) + 1
-			log = append(log, e)
-			a := whole.m.Apply(e)
+		shardtest.Replay(rt, whole.Machine, crashes.Machine, func() shard.Entry { return randomEntry(rt, whole) }, func(a shard.Applied) {
 			seen["an order is asked"] += len(a.Emitted)
-			if b := crashes.m.Apply(e); fmt.Sprint(show(a)) != fmt.Sprint(show(b)) {
-				rt.Fatalf("entry %d gives\n%v\nand after a crash\n%v", e.Index, show(a), show(b))
-			}
-			switch rapid.IntRange(0, 7).Draw(rt, "then") {
-			case 0:
-				crashes.flush()
-				written = len(log)
-			case 1:
-				crashes.open()
-				for _, e := range log[written:] {
-					crashes.m.Apply(e)
-				}
-			}
-			if a, b := whole.m.Hash(), crashes.m.Hash(); a != b {
-				rt.Fatalf("after entry %d the states differ", e.Index)
-			}
 			sound(rt, whole)
-		}
+		})
 	})
-}
-
-// show makes what an entry brought about comparable.
-func show(a shard.Applied) []string {
-	text := []string{fmt.Sprint(a.Results, a.Settled, a.Finished)}
-	for _, m := range a.Emitted {
-		text = append(text, fmt.Sprint(*m))
-	}
-	return text
 }
 
 // randomEntry draws an entry with some commands. Time goes on by up to 30 s.
@@ -108,16 +76,16 @@ func randomCommand(t *rapid.T, d *desk) shard.Command {
 	case 10:
 		c.Body = &inventorypb.Command_Restock{Restock: &inventorypb.Restock{HoldId: hold, Op: op, Demands: demands()}}
 	case 11:
-		if open := d.m.Outbox(); len(open) > 0 {
+		if open := d.Outbox(); len(open) > 0 {
 			m := rapid.SampledFrom(open).Draw(t, "message")
-			r := shard.Result{Payload: encode(d.t, &orderpb.HoldAnswer{Keep: rapid.Bool().Draw(t, "keep")})}
+			r := shard.Result{Payload: encode(d.T, &orderpb.HoldAnswer{Keep: rapid.Bool().Draw(t, "keep")})}
 			return shard.Command{Kind: shard.KindReply, Payload: shard.EncodeReply(m.Seq, &r)}
 		}
 		return shard.Command{Kind: shard.KindTick}
 	default:
 		return shard.Command{Kind: shard.KindTick}
 	}
-	return shard.Command{Kind: shard.KindLogic, Payload: encode(d.t, c)}
+	return shard.Command{Kind: shard.KindLogic, Payload: encode(d.T, c)}
 }
 
 // sound checks the promises of the shard from scratch, through its queries.
@@ -158,7 +126,7 @@ func sound(t *rapid.T, d *desk) {
 				w.allocated += rest
 			}
 		}
-		isAsked := slices.ContainsFunc(d.m.Outbox(), func(m *shard.Message) bool { return m.Key == h.Id })
+		isAsked := slices.ContainsFunc(d.Outbox(), func(m *shard.Message) bool { return m.Key == h.Id })
 		if (h.State == inventory.Tentative) != (h.Question != 0) || h.Question != 0 && !isAsked {
 			t.Fatalf("hold %s is %s, its question is %d, and in the outbox: %v", h.Id, inventory.StateName(h.State), h.Question, isAsked)
 		}
@@ -166,7 +134,7 @@ func sound(t *rapid.T, d *desk) {
 			earliest = h.Due
 		}
 	}
-	if next := d.m.NextDue(); next.Millis() != earliest {
+	if next := d.NextDue(); next.Millis() != earliest {
 		t.Fatalf("the next tick is wanted at %d, and the first hold without a question is due at %d", next.Millis(), earliest)
 	}
 	for _, i := range items.Items {
@@ -177,7 +145,7 @@ func sound(t *rapid.T, d *desk) {
 }
 
 func read(t *rapid.T, d *desk, q *inventorypb.Query, into interface{ UnmarshalVT([]byte) error }) {
-	r := d.m.Query(encode(d.t, q))
+	r := d.Query(encode(d.T, q))
 	if !r.OK() {
 		t.Fatalf("query %v: %s", q, r.Code)
 	}

@@ -12,45 +12,24 @@ import (
 
 	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
-	"hanse/internal/hlc"
 	"hanse/internal/id"
 	"hanse/internal/inventory"
 	"hanse/internal/shard"
 	"hanse/internal/shard/inventoryshard"
+	"hanse/internal/shardtest"
 	"hanse/internal/slot"
-	"hanse/internal/store/memstore"
 )
 
 // A script drives one inventory shard by hand: it plays the orders and the clock. Each command shows the answer and the messages
 // that leave.
-//
-// Every script is run twice: on a machine that stays, and on one that is written back and opened anew after each
-// command. Both must say the same and be in the same state: what was stored plus what came after is the whole log.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		stays, restarts := newDesk(t), newDesk(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			stays.t, restarts.t = t, t
-			out := stays.do(d)
-			restarts.restart()
-			if again := restarts.do(d); again != out {
-				t.Errorf("%s: %s after a restart says\n%s\nand without\n%s", d.Pos, d.Cmd, again, out)
-			}
-			if a, b := stays.m.Hash(), restarts.m.Hash(); a != b {
-				t.Errorf("%s: %s leads to another state after a restart", d.Pos, d.Cmd)
-			}
-			return out
-		})
-	})
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newDesk(t) })
 }
 
 // desk is an inventory shard and the names that a script gives to holds: o1 is an order's, r1 a reservation's, others stand as they are.
 type desk struct {
-	t     testing.TB
-	m     shard.Machine
-	store *memstore.Store
-	now   int64
-	index uint64
+	*shardtest.Machine
+	now int64
 }
 
 const began = 1_700_000_000_000
@@ -58,29 +37,7 @@ const began = 1_700_000_000_000
 var layout = shard.Layout{shard.Meta: 1, shard.Order: 4, shard.Inventory: 2, shard.Payment: 1, shard.Notification: 1, shard.Keyspace: 1}
 
 func newDesk(t testing.TB) *desk {
-	d := &desk{t: t, store: memstore.NewDisk().Open(), now: began}
-	d.open()
-	return d
-}
-
-func (d *desk) open() {
-	var err error
-	if d.m, err = shard.Open(d.store, []byte("s/"), inventoryshard.New(layout)); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *desk) restart() {
-	d.flush()
-	d.open()
-}
-
-func (d *desk) flush() {
-	b := d.store.NewBatch()
-	d.m.Flush(b)
-	if err := d.store.Apply(b, true); err != nil {
-		d.t.Fatal(err)
-	}
+	return &desk{shardtest.New(t, inventoryshard.New(layout)), began}
 }
 
 // holdID makes an ID of a script's name. Orders o1, o2, ... lie in slots 5000, 10000, ...
@@ -105,7 +62,8 @@ func named(text string) string {
 	return text
 }
 
-func (d *desk) do(td *datadriven.TestData) string {
+// Do implements shardtest.Desk.
+func (d *desk) Do(td *datadriven.TestData) string {
 	arg := func(name string) (v string) {
 		for _, a := range td.CmdArgs {
 			if a.Key == name && len(a.Vals) > 0 {
@@ -121,7 +79,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		n, err := strconv.ParseInt(arg(name), 10, 64)
 		if err != nil {
-			d.t.Fatalf("%s: %s: %v", td.Pos, name, err)
+			d.T.Fatalf("%s: %s: %v", td.Pos, name, err)
 		}
 		return n
 	}
@@ -131,7 +89,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		s, err := time.ParseDuration(text)
 		if err != nil {
-			d.t.Fatalf("%s: %v", td.Pos, err)
+			d.T.Fatalf("%s: %v", td.Pos, err)
 		}
 		return s.Milliseconds()
 	}
@@ -162,22 +120,22 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}}})
 	case "reserve":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
-			HoldId: holdID(object()), Location: arg("at"), Demands: demands(d.t, arg("items")), Expires: moment("expires"), Due: moment("due"),
+			HoldId: holdID(object()), Location: arg("at"), Demands: demands(d.T, arg("items")), Expires: moment("expires"), Due: moment("due"),
 			FreeStanding: has("free"), Tentative: span(arg("tentative")),
 		}}})
 	case "allocate":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: holdID(object())}}})
 	case "release":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Release{Release: &inventorypb.Release{
-			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.t, arg("items")),
+			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.T, arg("items")),
 		}}})
 	case "fulfill":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Fulfill{Fulfill: &inventorypb.Fulfill{
-			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.t, arg("items")),
+			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.T, arg("items")),
 		}}})
 	case "restock":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Restock{Restock: &inventorypb.Restock{
-			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.t, arg("items")), Damaged: has("damaged"),
+			HoldId: holdID(object()), Op: arg("op"), Demands: demands(d.T, arg("items")), Damaged: has("damaged"),
 		}}})
 	case "malformed":
 		return d.entry(shard.Command{Kind: shard.KindLogic, Payload: []byte(td.Input)})
@@ -188,7 +146,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		d.now = moment("for")
 		return d.entry(shard.Command{Kind: shard.KindTick})
 	case "due": // when the machine wants a tick
-		next := d.m.NextDue()
+		next := d.NextDue()
 		if next == 0 {
 			return "never\n"
 		}
@@ -196,18 +154,18 @@ func (d *desk) do(td *datadriven.TestData) string {
 	case "answer": // the order's, to a message
 		var seq uint64
 		if _, err := fmt.Sscan(object(), &seq); err != nil {
-			d.t.Fatalf("%s: %v", td.Pos, err)
+			d.T.Fatalf("%s: %v", td.Pos, err)
 		}
 		r := shard.Result{Code: arg("code")}
 		if has("garbage") {
 			r.Payload = []byte{0xff}
 		} else if r.OK() {
-			r.Payload = encode(d.t, &orderpb.HoldAnswer{Keep: has("keep")})
+			r.Payload = encode(d.T, &orderpb.HoldAnswer{Keep: has("keep")})
 		}
 		return d.entry(shard.Command{Kind: shard.KindReply, Payload: shard.EncodeReply(seq, &r)})
 	case "outbox":
 		var b strings.Builder
-		for _, m := range d.m.Outbox() {
+		for _, m := range d.Outbox() {
 			b.WriteString(d.message(m))
 		}
 		return named(b.String())
@@ -233,7 +191,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 	case "ask-nothing":
 		return d.query(&inventorypb.Query{})
 	}
-	d.t.Fatalf("%s: unknown command %s", td.Pos, td.Cmd)
+	d.T.Fatalf("%s: unknown command %s", td.Pos, td.Cmd)
 	return ""
 }
 
@@ -262,12 +220,11 @@ func encode(t testing.TB, m interface{ MarshalVT() ([]byte, error) }) []byte {
 }
 
 func (d *desk) apply(c *inventorypb.Command) string {
-	return d.entry(shard.Command{Kind: shard.KindLogic, Payload: encode(d.t, c)})
+	return d.entry(shard.Command{Kind: shard.KindLogic, Payload: encode(d.T, c)})
 }
 
 func (d *desk) entry(c shard.Command) string {
-	d.index++
-	a := d.m.Apply(shard.Entry{Index: d.index, Time: hlc.FromMillis(d.now), Commands: []shard.Command{c}})
+	a := d.Enter(d.now, c)
 	var b strings.Builder
 	r := a.Results[0]
 	switch {
@@ -297,7 +254,7 @@ func (d *desk) record(payload []byte) string {
 	}
 	var h inventorypb.Hold
 	if err := h.UnmarshalVT(payload); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	return d.hold(&h)
 }
@@ -305,11 +262,11 @@ func (d *desk) record(payload []byte) string {
 func (d *desk) message(m *shard.Message) string {
 	var c orderpb.Command
 	if err := c.UnmarshalVT(m.Payload); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	ask := c.GetAskHold()
 	if ask.GetId() != m.Key {
-		d.t.Errorf("message %d about %s asks about %v", m.Seq, m.Key, &c)
+		d.T.Errorf("message %d about %s asks about %v", m.Seq, m.Key, &c)
 	}
 	if ask.GetTentative() {
 		after := time.Duration(m.NotBefore.Millis()-d.now) * time.Millisecond
@@ -350,7 +307,7 @@ func (d *desk) hold(h *inventorypb.Hold) string {
 }
 
 func (d *desk) query(q *inventorypb.Query) string {
-	r := d.m.Query(encode(d.t, q))
+	r := d.Query(encode(d.T, q))
 	if !r.OK() {
 		return named(fmt.Sprintf("%s: %s\n", r.Code, r.Detail))
 	}
@@ -360,7 +317,7 @@ func (d *desk) query(q *inventorypb.Query) string {
 	case *inventorypb.Query_Find, *inventorypb.Query_Items:
 		var list inventorypb.ItemList
 		if err := list.UnmarshalVT(r.Payload); err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		for _, i := range list.Items {
 			b.WriteString(d.item(i))
@@ -369,13 +326,13 @@ func (d *desk) query(q *inventorypb.Query) string {
 	case *inventorypb.Query_Hold:
 		var h inventorypb.Hold
 		if err := h.UnmarshalVT(r.Payload); err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		b.WriteString(d.hold(&h))
 	case *inventorypb.Query_Holds:
 		var list inventorypb.HoldList
 		if err := list.UnmarshalVT(r.Payload); err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		for _, h := range list.Holds {
 			b.WriteString(d.hold(h))
@@ -384,7 +341,7 @@ func (d *desk) query(q *inventorypb.Query) string {
 	case *inventorypb.Query_Movements:
 		var list inventorypb.MovementList
 		if err := list.UnmarshalVT(r.Payload); err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		for _, m := range list.Movements {
 			word := "received"

@@ -10,51 +10,19 @@ import (
 	"pgregory.net/rapid"
 
 	"hanse/api/keyspacepb"
-	"hanse/internal/hlc"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
-	"hanse/internal/store/memstore"
+	"hanse/internal/shardtest"
 )
 
 // space is a shard with its store.
-type space struct {
-	shard.Machine
-	tb    testing.TB
-	store *memstore.Store
-	index uint64
-}
+type space struct{ *shardtest.Machine }
 
-func newSpace(tb testing.TB) *space {
-	s := &space{tb: tb, store: memstore.NewDisk().Open()}
-	s.open()
-	return s
-}
+func newSpace(tb testing.TB) *space { return &space{shardtest.New(tb, New())} }
 
-func (s *space) open() {
-	var err error
-	if s.Machine, err = shard.Open(s.store, []byte("s/"), New()); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
-// restart writes everything back and opens the shard anew.
-func (s *space) restart() {
-	before := s.Hash()
-	b := s.store.NewBatch()
-	s.Flush(b)
-	if err := s.store.Apply(b, true); err != nil {
-		s.tb.Fatal(err)
-	}
-	s.open()
-	if after := s.Hash(); after != before {
-		s.tb.Fatalf("hash %x after the restart, %x before", after, before)
-	}
-}
-
+// apply applies one command. The log is as many seconds old as it has entries.
 func (s *space) apply(payload []byte) shard.Result {
-	s.index++
-	e := shard.Entry{Index: s.index, Time: hlc.FromMillis(int64(s.index) * 1000), Commands: []shard.Command{{Kind: shard.KindLogic, Payload: payload}}}
-	return s.Apply(e).Results[0]
+	return s.Enter(int64(s.Index+1)*1000, shard.Command{Kind: shard.KindLogic, Payload: payload}).Results[0]
 }
 
 func (s *space) put(keyspace, key string, value []byte) shard.Result {
@@ -138,7 +106,7 @@ func TestScripts(t *testing.T) {
 				}
 				return b.String()
 			case "restart":
-				s.restart()
+				s.Restart()
 				return "same state"
 			default:
 				d.Fatalf(t, "unknown command %s", d.Cmd)
@@ -254,7 +222,7 @@ func TestAgainstModel(t *testing.T) {
 					next = entry{version: old.version + 1}
 				}
 			case "restart":
-				s.restart()
+				s.Restart()
 				continue
 			}
 			if r.Code != want {
@@ -291,6 +259,6 @@ func FuzzApply(f *testing.F) {
 		s := newSpace(t)
 		s.apply(data)
 		s.Query(data)
-		s.restart()
+		s.Restart()
 	})
 }

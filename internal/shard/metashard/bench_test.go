@@ -16,7 +16,7 @@ func BenchmarkLook(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			m := newMeta(b)
 			m.must(founding(bb.shards))
-			m.restart()
+			m.Restart()
 			q := encode(&metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{NewerThan: bb.newer}}})
 			b.ReportAllocs()
 			for b.Loop() {

@@ -173,7 +173,7 @@ func TestOldNodesAreForgotten(t *testing.T) {
 		}
 		m.must(&metapb.SetNodeState{Node: id, State: Decommissioned, Lost: true})
 	}
-	m.restart()
+	m.Restart()
 	known := make(map[uint64]bool)
 	for _, n := range m.nodes() {
 		known[n.Id] = true
@@ -216,7 +216,7 @@ func TestAsManyShardsAsThereMayBe(t *testing.T) {
 	m.must(&metapb.Register{Node: &metapb.Node{Id: 1, Boot: 1}})
 	id := read[metapb.JoinAnswer](t, m.must(joiner("d"))).Node
 	m.must(&metapb.Register{Node: &metapb.Node{Id: id, Boot: 1, Process: 99}})
-	m.restart()
+	m.Restart()
 	p := new(metapb.PlanMoves)
 	for _, s := range f.Shards[:maxMoves] {
 		p.Moves = append(p.Moves, &metapb.PlannedMove{Shard: s.Id, Version: 1, From: 2, To: id, Reason: "balance"})
@@ -225,7 +225,7 @@ func TestAsManyShardsAsThereMayBe(t *testing.T) {
 		t.Errorf("%d moves began, want %d", len(v.Shards), maxMoves)
 	}
 	m.must(&metapb.SetNodeState{Node: id, State: Decommissioned, Lost: true})
-	m.restart()
+	m.Restart()
 	v := m.look(0)
 	if len(v.Shards) != maxShards {
 		t.Errorf("%d shards, want %d", len(v.Shards), maxShards)
@@ -242,7 +242,7 @@ func TestJournalForgetsTheOldest(t *testing.T) {
 	const more = 25
 	for i := range maxEvents + more {
 		if i == more/2 || i == maxEvents+more/2 {
-			m.restart()
+			m.Restart()
 		}
 		m.must(&metapb.Note{Event: &metapb.Event{Type: "node.suspect", Detail: fmt.Sprint(i + 1)}})
 	}
@@ -265,7 +265,7 @@ func TestJournalForgetsTheOldest(t *testing.T) {
 		check(m.events(maxEvents+more-1, 7), maxEvents+more, 1)
 		check(m.events(maxEvents+more, 7), 0, 0)
 		check(m.events(math.MaxUint64, 7), 0, 0)
-		m.restart()
+		m.Restart()
 	}
 }
 

@@ -43,7 +43,7 @@ func (w *watch) check(m *meta, body any, r shard.Result) {
 		fail("something is newer than the newest")
 	}
 	if joined, ok := body.(*metapb.Join); ok && r.OK() {
-		id := read[metapb.JoinAnswer](m.tb, r).Node
+		id := read[metapb.JoinAnswer](m.T, r).Node
 		if w.given[id] && id >= w.view.Cluster.NextNode || !w.given[id] && id < w.view.Cluster.NextNode {
 			fail("number %d for %s", id, joined.Node.Name)
 		}
@@ -161,9 +161,9 @@ func TestRandomCommands(t *testing.T) {
 			w.check(m, body, r)
 			switch rapid.IntRange(0, 9).Draw(rt, "restart") {
 			case 0:
-				m.restart()
+				m.Restart()
 			case 1:
-				twin.restart()
+				twin.Restart()
 			}
 			if a, b := m.Hash(), twin.Hash(); a != b {
 				rt.Fatalf("after %T %v: hashes %x and %x", body, body, a, b)
@@ -203,7 +203,7 @@ func FuzzApply(f *testing.F) {
 			m.apply(data)
 			m.apply(data)
 			m.Query(data)
-			m.restart()
+			m.Restart()
 			m.look(0)
 		}
 	})

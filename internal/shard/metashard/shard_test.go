@@ -11,50 +11,18 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"hanse/api/metapb"
-	"hanse/internal/hlc"
 	"hanse/internal/shard"
-	"hanse/internal/store/memstore"
+	"hanse/internal/shardtest"
 )
 
 // meta is a shard with its store.
-type meta struct {
-	shard.Machine
-	tb    testing.TB
-	store *memstore.Store
-	index uint64
-}
+type meta struct{ *shardtest.Machine }
 
-func newMeta(tb testing.TB) *meta {
-	m := &meta{tb: tb, store: memstore.NewDisk().Open()}
-	m.open()
-	return m
-}
+func newMeta(tb testing.TB) *meta { return &meta{shardtest.New(tb, New())} }
 
-func (m *meta) open() {
-	var err error
-	if m.Machine, err = shard.Open(m.store, []byte("s/"), New()); err != nil {
-		m.tb.Fatal(err)
-	}
-}
-
-// restart writes everything back and opens the shard anew.
-func (m *meta) restart() {
-	before := m.Hash()
-	b := m.store.NewBatch()
-	m.Flush(b)
-	if err := m.store.Apply(b, true); err != nil {
-		m.tb.Fatal(err)
-	}
-	m.open()
-	if after := m.Hash(); after != before {
-		m.tb.Fatalf("hash %x after the restart, %x before", after, before)
-	}
-}
-
+// apply applies one command. The log is as many seconds old as it has entries.
 func (m *meta) apply(payload []byte) shard.Result {
-	m.index++
-	e := shard.Entry{Index: m.index, Time: hlc.FromMillis(int64(m.index) * 1000), Commands: []shard.Command{{Kind: shard.KindLogic, Payload: payload}}}
-	return m.Apply(e).Results[0]
+	return m.Enter(int64(m.Index+1)*1000, shard.Command{Kind: shard.KindLogic, Payload: payload}).Results[0]
 }
 
 // do applies a command, which is one of the messages of api/metapb.
@@ -96,10 +64,10 @@ func (m *meta) register(n *metapb.Node) shard.Result { return m.do(&metapb.Regis
 
 // must applies a command that is not refused.
 func (m *meta) must(body any) shard.Result {
-	m.tb.Helper()
+	m.T.Helper()
 	r := m.do(body)
 	if !r.OK() {
-		m.tb.Fatalf("%v: %s: %s", body, r.Code, r.Detail)
+		m.T.Fatalf("%v: %s: %s", body, r.Code, r.Detail)
 	}
 	return r
 }
@@ -118,17 +86,17 @@ func read[T any, P interface {
 
 func (m *meta) nodes() []*metapb.Node {
 	r := m.Query(encode(&metapb.Query{Body: &metapb.Query_ListNodes{ListNodes: &metapb.ListNodes{}}}))
-	return read[metapb.NodeList](m.tb, r).Nodes
+	return read[metapb.NodeList](m.T, r).Nodes
 }
 
 func (m *meta) look(newerThan uint64) *metapb.View {
 	r := m.Query(encode(&metapb.Query{Body: &metapb.Query_Look{Look: &metapb.Look{NewerThan: newerThan}}}))
-	return read[metapb.View](m.tb, r)
+	return read[metapb.View](m.T, r)
 }
 
 func (m *meta) events(after uint64, limit uint32) []*metapb.Event {
 	r := m.Query(encode(&metapb.Query{Body: &metapb.Query_ListEvents{ListEvents: &metapb.ListEvents{After: after, Limit: limit}}}))
-	return read[metapb.EventList](m.tb, r).Events
+	return read[metapb.EventList](m.T, r).Events
 }
 
 // token is the hash of a join token.
@@ -373,7 +341,7 @@ func (s script) run() string {
 		}
 		return b.String()
 	case "restart":
-		s.restart()
+		s.Restart()
 		return "same state"
 	default:
 		s.Fatalf(s.t, "unknown command %s", s.Cmd)

@@ -12,7 +12,7 @@ import (
 func inState(m *meta, state State, empty bool) uint64 {
 	id := uint64(3)
 	if empty || state == Joining {
-		id = read[metapb.JoinAnswer](m.tb, m.must(joiner("d"))).Node
+		id = read[metapb.JoinAnswer](m.T, m.must(joiner("d"))).Node
 		if state != Joining {
 			m.must(&metapb.Register{Node: &metapb.Node{Id: id, Boot: 1, Process: 99, Features: 1}})
 		}
@@ -72,7 +72,7 @@ func TestSetNodeStateOfEveryPair(t *testing.T) {
 						continue
 					}
 					n := read[metapb.Node](t, r)
-					if n.State != to || n.StateReason != "why" || n.StateSince != int64(m.index)*1000 || after.Cluster.Version <= before.Cluster.Version {
+					if n.State != to || n.StateReason != "why" || n.StateSince != int64(m.Index)*1000 || after.Cluster.Version <= before.Cluster.Version {
 						t.Errorf("%s: answered %v", name, n)
 					}
 					last := m.events(0, maxPage)

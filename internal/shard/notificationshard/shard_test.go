@@ -11,51 +11,19 @@ import (
 	"pgregory.net/rapid"
 
 	"hanse/api/notificationpb"
-	"hanse/internal/hlc"
 	"hanse/internal/reject"
 	"hanse/internal/shard"
-	"hanse/internal/store/memstore"
+	"hanse/internal/shardtest"
 )
 
 // receivers is a shard with its store.
-type receivers struct {
-	shard.Machine
-	tb    testing.TB
-	store *memstore.Store
-	index uint64
-}
+type receivers struct{ *shardtest.Machine }
 
-func newReceivers(tb testing.TB) *receivers {
-	s := &receivers{tb: tb, store: memstore.NewDisk().Open()}
-	s.open()
-	return s
-}
+func newReceivers(tb testing.TB) *receivers { return &receivers{shardtest.New(tb, New())} }
 
-func (s *receivers) open() {
-	var err error
-	if s.Machine, err = shard.Open(s.store, []byte("s/"), New()); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
-// restart writes everything back and opens the shard anew.
-func (s *receivers) restart() {
-	before := s.Hash()
-	b := s.store.NewBatch()
-	s.Flush(b)
-	if err := s.store.Apply(b, true); err != nil {
-		s.tb.Fatal(err)
-	}
-	s.open()
-	if after := s.Hash(); after != before {
-		s.tb.Fatalf("hash %x after the restart, %x before", after, before)
-	}
-}
-
+// apply applies one command. The log is as many seconds old as it has entries.
 func (s *receivers) apply(payload []byte) shard.Result {
-	s.index++
-	e := shard.Entry{Index: s.index, Time: hlc.FromMillis(int64(s.index) * 1000), Commands: []shard.Command{{Kind: shard.KindLogic, Payload: payload}}}
-	return s.Apply(e).Results[0]
+	return s.Enter(int64(s.Index+1)*1000, shard.Command{Kind: shard.KindLogic, Payload: payload}).Results[0]
 }
 
 func (s *receivers) create(c *notificationpb.CreateEndpoint) shard.Result {
@@ -70,7 +38,7 @@ func (s *receivers) find(id string) (*notificationpb.Endpoint, shard.Result) {
 	r := s.Query(encode(&notificationpb.Query{Body: &notificationpb.Query_Find{Find: &notificationpb.FindEndpoint{Id: id}}}))
 	e := new(notificationpb.Endpoint)
 	if err := e.UnmarshalVT(r.Payload); err != nil {
-		s.tb.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return e, r
 }
@@ -79,7 +47,7 @@ func (s *receivers) list() []*notificationpb.Endpoint {
 	r := s.Query(encode(&notificationpb.Query{Body: &notificationpb.Query_List{List: &notificationpb.ListEndpoints{}}}))
 	l := new(notificationpb.EndpointList)
 	if err := l.UnmarshalVT(r.Payload); err != nil || !r.OK() {
-		s.tb.Fatalf("list: %s %s %v", r.Code, r.Detail, err)
+		s.T.Fatalf("list: %s %s %v", r.Code, r.Detail, err)
 	}
 	return l.Endpoints
 }
@@ -165,7 +133,7 @@ func TestScripts(t *testing.T) {
 				r = s.apply(encode(&notificationpb.Command{Body: &notificationpb.Command_Delete{Delete: &notificationpb.DeleteEndpoint{Id: id}}}))
 				id = ""
 			case "restart":
-				s.restart()
+				s.Restart()
 				return "same state"
 			case "list":
 				var b strings.Builder
@@ -292,7 +260,7 @@ func TestParkedAgainstModel(t *testing.T) {
 			cursors[a.Shard] = max(cursors[a.Shard], a.Cursor)
 			s.advance(a)
 			if rapid.Bool().Draw(rt, "restart") {
-				s.restart()
+				s.Restart()
 			}
 		}
 		e, _ := s.find("e")
@@ -323,6 +291,6 @@ func FuzzApply(f *testing.F) {
 		s.create(&notificationpb.CreateEndpoint{Id: "e", Shards: 2})
 		s.apply(data)
 		s.Query(data)
-		s.restart()
+		s.Restart()
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/cluster"
-	"hanse/internal/hlc"
 	"hanse/internal/id"
 	"hanse/internal/order"
 	"hanse/internal/payment"
@@ -22,8 +21,8 @@ import (
 	"hanse/internal/shard/inventoryshard"
 	"hanse/internal/shard/ordershard"
 	"hanse/internal/shard/paymentshard"
+	"hanse/internal/shardtest"
 	"hanse/internal/slot"
-	"hanse/internal/store/memstore"
 )
 
 // shop wires the machines of the order path with a reactor, in one goroutine, without replication.
@@ -47,11 +46,8 @@ type shop struct {
 }
 
 type machine struct {
-	shard.Machine
-	id    shard.ID
-	index uint64
-	store *memstore.Store
-	build func(*shard.State) shard.Logic
+	*shardtest.Machine
+	id shard.ID
 }
 
 func newShop(tb testing.TB) *shop {
@@ -75,9 +71,7 @@ func newShop(tb testing.TB) *shop {
 		default:
 			continue
 		}
-		m := &machine{id: sid, store: memstore.NewDisk().Open(), build: build}
-		s.machines[sid] = m
-		s.open(m)
+		s.machines[sid] = &machine{shardtest.New(tb, build), sid}
 		s.reactor.Lead(sid, 1, nil, s.clock())
 	}
 	return s
@@ -85,27 +79,11 @@ func newShop(tb testing.TB) *shop {
 
 func (s *shop) clock() clock.Reading { return clock.Reading{Mono: s.now, Wall: s.now} }
 
-func (s *shop) open(m *machine) {
-	var err error
-	if m.Machine, err = shard.Open(m.store, []byte("s/"), m.build); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
-// flush writes a machine's state back and opens it anew, as a restart does.
+// restart writes the states back and opens the machines anew.
 func (s *shop) restart() {
 	for _, m := range s.machines {
-		before := m.Hash()
-		b := m.store.NewBatch()
-		m.Flush(b)
-		if err := m.store.Apply(b, true); err != nil {
-			s.tb.Fatal(err)
-		}
-		s.open(m)
-		if after := m.Hash(); after != before {
-			s.tb.Fatalf("%s: another state after a restart", m.id)
-		}
-		s.reactor.Lead(m.id, m.index+1, m.Outbox(), s.clock())
+		m.Restart()
+		s.reactor.Lead(m.id, m.Index+1, m.Outbox(), s.clock())
 	}
 }
 
@@ -116,8 +94,7 @@ func accept(c *paymentpb.ProviderCall) *paymentpb.ProviderAnswer {
 // apply runs one command on a shard.
 func (s *shop) apply(to shard.ID, c shard.Command) shard.Result {
 	m := s.machines[to]
-	m.index++
-	applied := m.Apply(shard.Entry{Index: m.index, Time: hlc.FromMillis(s.now), Commands: []shard.Command{c}})
+	applied := m.Enter(s.now, c)
 	s.reactor.Applied(to, applied.Emitted, applied.Finished, s.clock())
 	for _, key := range applied.Settled {
 		s.settled[key] = true
@@ -753,11 +730,7 @@ func BenchmarkPlaceToConfirmed(b *testing.B) {
 		i++
 		if i%1000 == 0 {
 			for _, m := range s.machines {
-				batch := m.store.NewBatch()
-				m.Flush(batch)
-				if err := m.store.Apply(batch, false); err != nil {
-					b.Fatal(err)
-				}
+				m.WriteBack()
 			}
 		}
 	}

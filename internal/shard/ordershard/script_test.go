@@ -21,73 +21,32 @@ import (
 	"hanse/internal/order"
 	"hanse/internal/shard"
 	"hanse/internal/shard/ordershard"
-	"hanse/internal/store/memstore"
+	"hanse/internal/shardtest"
 )
 
 // A script drives one order shard by hand: it plays the callers, the other services and the clock. Each command shows
 // the answer, the events, the messages that leave and the keys that settle.
-//
-// Every script is run twice: on a machine that stays, and on one that is written back and opened anew after each
-// command. Both must say the same and be in the same state: what was stored plus what came after is the whole log.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		if strings.HasSuffix(path, ".golden") {
-			return
-		}
-		stays, restarts := newDesk(t), newDesk(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			stays.t, restarts.t = t, t
-			out := stays.do(d)
-			restarts.restart()
-			if again := restarts.do(d); again != out {
-				t.Errorf("%s: %s after a restart says\n%s\nand without\n%s", d.Pos, d.Cmd, again, out)
-			}
-			if a, b := stays.m.Hash(), restarts.m.Hash(); a != b {
-				t.Errorf("%s: %s leads to another state after a restart", d.Pos, d.Cmd)
-			}
-			return out
-		})
-	})
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newDesk(t) })
 }
 
 // desk is an order shard and the names that a script gives to things.
 type desk struct {
-	t     *testing.T
-	m     shard.Machine
-	store *memstore.Store
+	*shardtest.Machine
 	now   int64
-	index uint64
 	feed  uint64
 	names map[string]string // the 26 characters of an ID to its name
 	ids   map[string]string
 }
 
-func newDesk(t *testing.T) *desk {
-	d := &desk{
-		t: t, store: memstore.NewDisk().Open(), now: 1_700_000_000_000,
+func newDesk(t testing.TB) *desk {
+	return &desk{
+		Machine: shardtest.New(t, ordershard.New(deskLayout)), now: 1_700_000_000_000,
 		names: make(map[string]string), ids: make(map[string]string),
 	}
-	d.open()
-	return d
 }
 
 var deskLayout = shard.Layout{shard.Meta: 1, shard.Order: 1, shard.Inventory: 2, shard.Payment: 1, shard.Notification: 1, shard.Keyspace: 1}
-
-func (d *desk) open() {
-	var err error
-	if d.m, err = shard.Open(d.store, []byte("s/"), ordershard.New(deskLayout)); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *desk) restart() {
-	b := d.store.NewBatch()
-	d.m.Flush(b)
-	if err := d.store.Apply(b, true); err != nil {
-		d.t.Fatal(err)
-	}
-	d.open()
-}
 
 // id returns the ID of a name, which the name's first use makes. A name of two words, like "broken ID", is taken as it is.
 func (d *desk) id(kind, name string) string {
@@ -130,7 +89,7 @@ func (a args) num(name string) int64 {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		a.d.t.Fatalf("%s=%s: %v", name, s, err)
+		a.d.T.Fatalf("%s=%s: %v", name, s, err)
 	}
 	return n
 }
@@ -143,14 +102,15 @@ func (a args) items() (items []*orderpb.Item) {
 		}
 		var it orderpb.Item
 		if _, err := fmt.Sscanf(part, "%d:%d", &it.Line, &it.Quantity); err != nil {
-			a.d.t.Fatalf("item %s: %v", part, err)
+			a.d.T.Fatalf("item %s: %v", part, err)
 		}
 		items = append(items, &it)
 	}
 	return items
 }
 
-func (d *desk) do(td *datadriven.TestData) string {
+// Do implements shardtest.Desk.
+func (d *desk) Do(td *datadriven.TestData) string {
 	a := args{d: d, named: make(map[string]string)}
 	for _, arg := range td.CmdArgs {
 		if len(arg.Vals) == 0 {
@@ -167,7 +127,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 	apply := func(c *orderpb.Command) string {
 		payload, err := c.MarshalVT()
 		if err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		return d.apply(shard.Command{Kind: shard.KindLogic, Key: a.str("key"), Payload: payload})
 	}
@@ -220,7 +180,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		})})
 	case "pass": // time goes by
 		d.now += a.num("ms")
-		if due := d.m.NextDue(); due != 0 && due.Millis() <= d.now {
+		if due := d.NextDue(); due != 0 && due.Millis() <= d.now {
 			return d.apply(shard.Command{Kind: shard.KindTick})
 		}
 		return "nothing is due\n"
@@ -229,10 +189,10 @@ func (d *desk) do(td *datadriven.TestData) string {
 		if a.has("end") {
 			key += "/end"
 		}
-		return d.result(d.m.View(key), true)
+		return d.result(d.View(key), true)
 	case "outbox":
 		var b strings.Builder
-		for _, m := range d.m.Outbox() {
+		for _, m := range d.Outbox() {
 			d.message(&b, m)
 		}
 		return d.named(cmp.Or(b.String(), "empty\n"))
@@ -253,7 +213,7 @@ func (d *desk) place(orderID string, a args, input string) *orderpb.Place {
 		l := &orderpb.Line{}
 		rest := ""
 		if n, err := fmt.Sscanf(text, "%s %d %d %s", &l.Sku, &l.Quantity, &l.UnitPrice, &rest); n < 3 {
-			d.t.Fatalf("line %q: %v", text, err)
+			d.T.Fatalf("line %q: %v", text, err)
 		}
 		l.Untracked = rest == "untracked"
 		p.Lines = append(p.Lines, l)
@@ -280,19 +240,18 @@ func (d *desk) reply(a args) *shard.Result {
 	}
 	payload, err := outcome.MarshalVT()
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	return &shard.Result{Payload: payload}
 }
 
 func (d *desk) apply(c shard.Command) string {
-	d.index++
-	applied := d.m.Apply(shard.Entry{Index: d.index, Time: hlc.FromMillis(d.now), Commands: []shard.Command{c}})
+	applied := d.Enter(d.now, c)
 	var b strings.Builder
 	b.WriteString(d.result(applied.Results[0], c.Kind == shard.KindLogic))
 	page := ask[orderpb.FeedPage](d, &orderpb.Query{Body: &orderpb.Query_Feed{Feed: &orderpb.ReadFeed{After: d.feed, Limit: 1000}}})
 	if applied.Published != (len(page.Events) > 0) {
-		d.t.Errorf("published is %v, the feed has %d new events", applied.Published, len(page.Events))
+		d.T.Errorf("published is %v, the feed has %d new events", applied.Published, len(page.Events))
 	}
 	d.feed = page.Last
 	touched := ""
@@ -417,7 +376,7 @@ func (d *desk) message(b *strings.Builder, m *shard.Message) {
 		c = new(paymentpb.Command)
 	}
 	if err := proto.Unmarshal(m.Payload, c); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	fmt.Fprintf(b, " %s\n", compact(c))
 }
@@ -428,12 +387,12 @@ func ask[T any, P interface {
 }](d *desk, q *orderpb.Query) P {
 	payload, err := q.MarshalVT()
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
-	r := d.m.Query(payload)
+	r := d.Query(payload)
 	v := P(new(T))
 	if err := v.UnmarshalVT(r.Payload); err != nil || !r.OK() {
-		d.t.Fatalf("query %v: %+v, %v", q, r, err)
+		d.T.Fatalf("query %v: %+v, %v", q, r, err)
 	}
 	return v
 }
@@ -463,13 +422,13 @@ func (d *desk) query(cmd string, a args, object func(string, int) string) string
 		q.Body = &orderpb.Query_Histories{Histories: &orderpb.ScanHistories{After: after, Limit: limit, MaxBytes: uint32(a.num("bytes"))}}
 	case "nonsense":
 	default:
-		d.t.Fatalf("unknown command %s", cmd)
+		d.T.Fatalf("unknown command %s", cmd)
 	}
 	payload, err := q.MarshalVT()
 	if err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
-	r := d.m.Query(payload)
+	r := d.Query(payload)
 	if !r.OK() {
 		return d.result(r, true)
 	}

@@ -14,65 +14,23 @@ import (
 	"hanse/internal/payment"
 	"hanse/internal/shard"
 	"hanse/internal/shard/paymentshard"
-	"hanse/internal/store/memstore"
+	"hanse/internal/shardtest"
 )
 
 // A script drives one payment shard by hand: it plays the orders, the operators, the provider and the clock. Each command shows the
 // answer, the calls that leave, the messages that are finished and the operations that settle.
-//
-// Every script is run twice: on a machine that stays, and on one that is written back and opened anew after each
-// command. Both must say the same and be in the same state: what was stored plus what came after is the whole log.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		stays, restarts := newDesk(t), newDesk(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			stays.t, restarts.t = t, t
-			out := stays.do(d)
-			restarts.restart()
-			if again := restarts.do(d); again != out {
-				t.Errorf("%s: %s after a restart says\n%s\nand without\n%s", d.Pos, d.Cmd, again, out)
-			}
-			if a, b := stays.m.Hash(), restarts.m.Hash(); a != b {
-				t.Errorf("%s: %s leads to another state after a restart", d.Pos, d.Cmd)
-			}
-			return out
-		})
-	})
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newDesk(t) })
 }
 
 // desk is a payment shard.
 type desk struct {
-	t     testing.TB
-	m     shard.Machine
-	store *memstore.Store
-	now   int64
-	index uint64
+	*shardtest.Machine
+	now int64
 }
 
 func newDesk(t testing.TB) *desk {
-	d := &desk{t: t, store: memstore.NewDisk().Open(), now: 1_700_000_000_000}
-	d.open()
-	return d
-}
-
-func (d *desk) open() {
-	var err error
-	if d.m, err = shard.Open(d.store, []byte("s/"), paymentshard.New()); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *desk) restart() {
-	d.flush()
-	d.open()
-}
-
-func (d *desk) flush() {
-	b := d.store.NewBatch()
-	d.m.Flush(b)
-	if err := d.store.Apply(b, true); err != nil {
-		d.t.Fatal(err)
-	}
+	return &desk{shardtest.New(t, paymentshard.New()), 1_700_000_000_000}
 }
 
 var statuses = map[string]paymentpb.ProviderStatus{
@@ -81,7 +39,8 @@ var statuses = map[string]paymentpb.ProviderStatus{
 	"unknown": paymentpb.ProviderStatus_PROVIDER_UNKNOWN,
 }
 
-func (d *desk) do(td *datadriven.TestData) string {
+// Do implements shardtest.Desk.
+func (d *desk) Do(td *datadriven.TestData) string {
 	arg := func(name string) (v string) {
 		for _, a := range td.CmdArgs {
 			if a.Key == name && len(a.Vals) > 0 {
@@ -96,7 +55,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		n, err := strconv.ParseInt(arg(name), 10, 64)
 		if err != nil {
-			d.t.Fatalf("%s: %s: %v", td.Pos, name, err)
+			d.T.Fatalf("%s: %s: %v", td.Pos, name, err)
 		}
 		return n
 	}
@@ -106,7 +65,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		after, err := time.ParseDuration(arg(name))
 		if err != nil {
-			d.t.Fatalf("%s: %s: %v", td.Pos, name, err)
+			d.T.Fatalf("%s: %s: %v", td.Pos, name, err)
 		}
 		return after
 	}
@@ -119,7 +78,7 @@ func (d *desk) do(td *datadriven.TestData) string {
 	seq := func() uint64 {
 		n, err := strconv.ParseUint(word(0), 10, 64)
 		if err != nil {
-			d.t.Fatalf("%s: %v", td.Pos, err)
+			d.T.Fatalf("%s: %v", td.Pos, err)
 		}
 		return n
 	}
@@ -149,13 +108,13 @@ func (d *desk) do(td *datadriven.TestData) string {
 
 	case "answer": // the provider's, to a message
 		status, ok := statuses[word(1)]
-		r := shard.Result{Code: arg("error"), Payload: encode(d.t, &paymentpb.ProviderAnswer{
+		r := shard.Result{Code: arg("error"), Payload: encode(d.T, &paymentpb.ProviderAnswer{
 			Status: status, Reference: arg("reference"), Code: arg("code"), Amount: num("amount"),
 		})}
 		if td.HasArg("garbage") {
 			r.Payload = []byte{0xff}
 		} else if !ok && r.OK() {
-			d.t.Fatalf("%s: unknown answer %q", td.Pos, word(1))
+			d.T.Fatalf("%s: unknown answer %q", td.Pos, word(1))
 		}
 		return d.entry(shard.Command{Kind: shard.KindReply, Payload: shard.EncodeReply(seq(), &r)})
 	case "undelivered": // a message that could not be delivered for long
@@ -166,28 +125,28 @@ func (d *desk) do(td *datadriven.TestData) string {
 		return ""
 	case "outbox":
 		var b strings.Builder
-		for _, m := range d.m.Outbox() {
+		for _, m := range d.Outbox() {
 			b.WriteString(d.message(m))
 		}
 		return b.String()
 
 	case "payment":
-		r := d.m.Query(encode(d.t, &paymentpb.Query{Body: &paymentpb.Query_Find{Find: &paymentpb.FindPayment{Id: word(0)}}}))
+		r := d.Query(encode(d.T, &paymentpb.Query{Body: &paymentpb.Query_Find{Find: &paymentpb.FindPayment{Id: word(0)}}}))
 		if !r.OK() {
 			return d.result(r)
 		}
 		p := new(paymentpb.Payment)
 		if err := p.UnmarshalVT(r.Payload); err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 		return d.payment(p)
 	case "payments":
-		r := d.m.Query(encode(d.t, &paymentpb.Query{Body: &paymentpb.Query_Scan{Scan: &paymentpb.ScanPayments{
+		r := d.Query(encode(d.T, &paymentpb.Query{Body: &paymentpb.Query_Scan{Scan: &paymentpb.ScanPayments{
 			After: arg("after"), Limit: uint32(num("limit")), Stuck: td.HasArg("stuck"),
 		}}}))
 		list := new(paymentpb.PaymentList)
 		if err := list.UnmarshalVT(r.Payload); err != nil || !r.OK() {
-			d.t.Fatalf("%s: %v %v", td.Pos, r, err)
+			d.T.Fatalf("%s: %v %v", td.Pos, r, err)
 		}
 		var b strings.Builder
 		for _, p := range list.Payments {
@@ -198,11 +157,11 @@ func (d *desk) do(td *datadriven.TestData) string {
 		}
 		return b.String()
 	case "view": // what somebody who waits is told
-		return d.result(d.m.View(word(0) + "." + word(1)))
+		return d.result(d.View(word(0) + "." + word(1)))
 	case "ask-nothing":
-		return d.result(d.m.Query(nil))
+		return d.result(d.Query(nil))
 	}
-	d.t.Fatalf("%s: unknown command %s", td.Pos, td.Cmd)
+	d.T.Fatalf("%s: unknown command %s", td.Pos, td.Cmd)
 	return ""
 }
 
@@ -219,12 +178,11 @@ func encode(t testing.TB, m interface{ MarshalVT() ([]byte, error) }) []byte {
 }
 
 func (d *desk) apply(c *paymentpb.Command) string {
-	return d.entry(shard.Command{Kind: shard.KindLogic, Payload: encode(d.t, c)})
+	return d.entry(shard.Command{Kind: shard.KindLogic, Payload: encode(d.T, c)})
 }
 
 func (d *desk) entry(c shard.Command) string {
-	d.index++
-	a := d.m.Apply(shard.Entry{Index: d.index, Time: hlc.FromMillis(d.now), Commands: []shard.Command{c}})
+	a := d.Enter(d.now, c)
 	var b strings.Builder
 	b.WriteString(d.result(a.Results[0]))
 	if len(a.Finished) > 0 {
@@ -248,7 +206,7 @@ func (d *desk) result(r shard.Result) string {
 	}
 	o := new(paymentpb.Outcome)
 	if err := o.UnmarshalVT(r.Payload); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	text := strings.ToLower(o.Status.String())
 	if o.Status == paymentpb.OutcomeStatus_SUCCEEDED {
@@ -274,10 +232,10 @@ func (d *desk) result(r shard.Result) string {
 func (d *desk) message(m *shard.Message) string {
 	c := new(paymentpb.ProviderCall)
 	if err := c.UnmarshalVT(m.Payload); err != nil {
-		d.t.Fatal(err)
+		d.T.Fatal(err)
 	}
 	if m.To != shard.PSP || m.Key != c.PaymentId || c.Key != payment.Key(c.PaymentId, c.Op) {
-		d.t.Errorf("message %d about %s to %s has the call %v", m.Seq, m.Key, m.To, c)
+		d.T.Errorf("message %d about %s to %s has the call %v", m.Seq, m.Key, m.To, c)
 	}
 	verb := "call"
 	if c.Query {
