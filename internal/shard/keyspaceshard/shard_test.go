@@ -65,59 +65,59 @@ func page(tb testing.TB, r shard.Result) *keyspacepb.KeyList {
 }
 
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		s := newSpace(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			arg := func(name string) (v string) {
-				d.MaybeScanArgs(t, name, &v)
-				return v
-			}
-			keyspace := arg("in")
-			if keyspace == "" {
-				keyspace = DefaultKeyspace
-			}
-			key := arg("key")
-			var r shard.Result
-			switch d.Cmd {
-			case "put":
-				r = s.put(keyspace, key, []byte(arg("value")))
-			case "delete":
-				r = s.delete(keyspace, key)
-			case "cas":
-				var expected uint64
-				d.ScanArgs(t, "version", &expected)
-				r = s.cas(keyspace, key, []byte(arg("value")), expected)
-			case "get":
-				r = s.find(keyspace, key)
-			case "list":
-				var limit int
-				d.MaybeScanArgs(t, "limit", &limit)
-				r = s.list(&keyspacepb.ListKeys{Keyspace: keyspace, After: arg("after"), Prefix: arg("prefix"), Limit: uint32(limit)})
-				if !r.OK() {
-					break
-				}
-				var b strings.Builder
-				l := page(t, r)
-				for _, e := range l.Entries {
-					fmt.Fprintf(&b, "%s=%s version %d\n", e.Key, e.Value.Value, e.Value.Version)
-				}
-				if l.More {
-					b.WriteString("more\n")
-				}
-				return b.String()
-			case "restart":
-				s.Restart()
-				return "same state"
-			default:
-				d.Fatalf(t, "unknown command %s", d.Cmd)
-			}
-			if !r.OK() {
-				return fmt.Sprintf("%s %s: %s", r.Code, r.Field, r.Detail)
-			}
-			v := value(t, r)
-			return strings.TrimSpace(fmt.Sprintf("version %d at %d s %s", v.Version, v.UpdatedAt/1000, v.Value))
-		})
-	})
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newSpace(t) })
+}
+
+// Do implements shardtest.Desk.
+func (s *space) Do(d *datadriven.TestData) string {
+	arg := func(name string) (v string) {
+		d.MaybeScanArgs(s.T, name, &v)
+		return v
+	}
+	keyspace := arg("in")
+	if keyspace == "" {
+		keyspace = DefaultKeyspace
+	}
+	key := arg("key")
+	var r shard.Result
+	switch d.Cmd {
+	case "put":
+		r = s.put(keyspace, key, []byte(arg("value")))
+	case "delete":
+		r = s.delete(keyspace, key)
+	case "cas":
+		var expected uint64
+		d.ScanArgs(s.T, "version", &expected)
+		r = s.cas(keyspace, key, []byte(arg("value")), expected)
+	case "get":
+		r = s.find(keyspace, key)
+	case "list":
+		var limit int
+		d.MaybeScanArgs(s.T, "limit", &limit)
+		r = s.list(&keyspacepb.ListKeys{Keyspace: keyspace, After: arg("after"), Prefix: arg("prefix"), Limit: uint32(limit)})
+		if !r.OK() {
+			break
+		}
+		var b strings.Builder
+		l := page(s.T, r)
+		for _, e := range l.Entries {
+			fmt.Fprintf(&b, "%s=%s version %d\n", e.Key, e.Value.Value, e.Value.Version)
+		}
+		if l.More {
+			b.WriteString("more\n")
+		}
+		return b.String()
+	case "restart":
+		s.Restart()
+		return "same state"
+	default:
+		d.Fatalf(s.T, "unknown command %s", d.Cmd)
+	}
+	if !r.OK() {
+		return fmt.Sprintf("%s %s: %s", r.Code, r.Field, r.Detail)
+	}
+	v := value(s.T, r)
+	return strings.TrimSpace(fmt.Sprintf("version %d at %d s %s", v.Version, v.UpdatedAt/1000, v.Value))
 }
 
 func TestBounds(t *testing.T) {

@@ -221,25 +221,24 @@ func stateNamed(tb testing.TB, name string) State {
 type script struct {
 	*meta
 	*datadriven.TestData
-	t *testing.T
 }
 
 func (s script) text(name string) (v string) {
-	s.MaybeScanArgs(s.t, name, &v)
+	s.MaybeScanArgs(s.T, name, &v)
 	return strings.ReplaceAll(v, "_", " ")
 }
 
 func (s script) number(name string) (v uint64) {
-	s.MaybeScanArgs(s.t, name, &v)
+	s.MaybeScanArgs(s.T, name, &v)
 	return v
 }
 
 func (s script) shard(name string) uint32 {
 	var v string
-	s.ScanArgs(s.t, name, &v)
+	s.ScanArgs(s.T, name, &v)
 	id, err := shard.ParseID(v)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return uint32(id)
 }
@@ -265,8 +264,8 @@ func (s script) node() *metapb.Node {
 func (s script) run() string {
 	var r shard.Result
 	show := func() string { return "" }
-	node := func() string { return describe(read[metapb.Node](s.t, r)) }
-	view := func() string { return describeView(read[metapb.View](s.t, r)) }
+	node := func() string { return describe(read[metapb.Node](s.T, r)) }
+	view := func() string { return describeView(read[metapb.View](s.T, r)) }
 	switch s.Cmd {
 	case "found":
 		f := founding(max(1, int(s.number("keyspaces"))))
@@ -286,7 +285,7 @@ func (s script) run() string {
 	case "join":
 		r = s.do(&metapb.Join{Node: s.node(), TokenHash: token(s.text("token")), Cluster: s.text("cluster")})
 		show = func() string {
-			a := read[metapb.JoinAnswer](s.t, r)
+			a := read[metapb.JoinAnswer](s.T, r)
 			return fmt.Sprintf("number %d\n%s", a.Node, describeView(a.View))
 		}
 	case "token":
@@ -294,18 +293,18 @@ func (s script) run() string {
 	case "down-after":
 		r = s.do(&metapb.SetDownAfter{Ms: int64(s.number("ms"))})
 	case "state":
-		r = s.do(&metapb.SetNodeState{Node: s.number("node"), State: stateNamed(s.t, s.text("to")), Reason: s.text("reason"), Lost: s.HasArg("lost")})
+		r = s.do(&metapb.SetNodeState{Node: s.number("node"), State: stateNamed(s.T, s.text("to")), Reason: s.text("reason"), Lost: s.HasArg("lost")})
 		show = node
 	case "plan": // one move a line: shard version from to reason
 		p := new(metapb.PlanMoves)
 		for line := range strings.Lines(s.Input) {
 			m, id := new(metapb.PlannedMove), ""
 			if _, err := fmt.Sscan(line, &id, &m.Version, &m.From, &m.To, &m.Reason); err != nil {
-				s.t.Fatalf("%s: %v", line, err)
+				s.T.Fatalf("%s: %v", line, err)
 			}
 			parsed, err := shard.ParseID(id)
 			if err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
 			m.Shard = uint32(parsed)
 			p.Moves = append(p.Moves, m)
@@ -344,7 +343,7 @@ func (s script) run() string {
 		s.Restart()
 		return "same state"
 	default:
-		s.Fatalf(s.t, "unknown command %s", s.Cmd)
+		s.Fatalf(s.T, "unknown command %s", s.Cmd)
 	}
 	if !r.OK() {
 		return r.Code + ": " + r.Detail
@@ -356,10 +355,8 @@ func (s script) run() string {
 }
 
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		m := newMeta(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			return script{m, d, t}.run()
-		})
-	})
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newMeta(t) })
 }
+
+// Do implements shardtest.Desk.
+func (m *meta) Do(d *datadriven.TestData) string { return script{m, d}.run() }

@@ -66,7 +66,7 @@ func describe(e *notificationpb.Endpoint) string {
 }
 
 // parkedArg reads "position:order:attempts:next".
-func parkedArg(t *testing.T, s string) *notificationpb.Parked {
+func parkedArg(t testing.TB, s string) *notificationpb.Parked {
 	f := strings.Split(s, ":")
 	n := func(i int) uint64 {
 		v, err := strconv.ParseUint(f[i], 10, 64)
@@ -79,81 +79,81 @@ func parkedArg(t *testing.T, s string) *notificationpb.Parked {
 }
 
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		s := newReceivers(t)
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			var id string
-			d.MaybeScanArgs(t, "id", &id)
-			var r shard.Result
-			switch d.Cmd {
-			case "create":
-				c := &notificationpb.CreateEndpoint{Id: id, Url: "http://" + id, Secret: "whsec_eA=="}
-				for _, a := range d.CmdArgs {
-					switch a.Key {
-					case "types":
-						c.Types = a.Vals
-					case "cursors":
-						for i := range a.Vals {
-							v := uint64(0)
-							a.Scan(t, i, &v)
-							c.Cursors = append(c.Cursors, v)
-						}
-					}
+	shardtest.Scripts(t, "testdata/scripts", func(t testing.TB) shardtest.Desk { return newReceivers(t) })
+}
+
+// Do implements shardtest.Desk.
+func (s *receivers) Do(d *datadriven.TestData) string {
+	var id string
+	d.MaybeScanArgs(s.T, "id", &id)
+	var r shard.Result
+	switch d.Cmd {
+	case "create":
+		c := &notificationpb.CreateEndpoint{Id: id, Url: "http://" + id, Secret: "whsec_eA=="}
+		for _, a := range d.CmdArgs {
+			switch a.Key {
+			case "types":
+				c.Types = a.Vals
+			case "cursors":
+				for i := range a.Vals {
+					v := uint64(0)
+					a.Scan(s.T, i, &v)
+					c.Cursors = append(c.Cursors, v)
 				}
-				c.Shards = uint32(len(c.Cursors))
-				r = s.create(c)
-			case "advance":
-				m := &notificationpb.Advance{Id: id, Disable: d.HasArg("disable")}
-				for _, a := range d.CmdArgs {
-					switch a.Key {
-					case "shard":
-						a.Scan(t, 0, &m.Shard)
-					case "cursor":
-						a.Scan(t, 0, &m.Cursor)
-					case "delivered":
-						a.Scan(t, 0, &m.Delivered)
-					case "park":
-						for _, v := range a.Vals {
-							m.Park = append(m.Park, parkedArg(t, v))
-						}
-					case "unpark":
-						for i := range a.Vals {
-							v := uint64(0)
-							a.Scan(t, i, &v)
-							m.Unpark = append(m.Unpark, v)
-						}
-					case "disable":
-						m.Reason = strings.Join(a.Vals, " ")
-					}
+			}
+		}
+		c.Shards = uint32(len(c.Cursors))
+		r = s.create(c)
+	case "advance":
+		m := &notificationpb.Advance{Id: id, Disable: d.HasArg("disable")}
+		for _, a := range d.CmdArgs {
+			switch a.Key {
+			case "shard":
+				a.Scan(s.T, 0, &m.Shard)
+			case "cursor":
+				a.Scan(s.T, 0, &m.Cursor)
+			case "delivered":
+				a.Scan(s.T, 0, &m.Delivered)
+			case "park":
+				for _, v := range a.Vals {
+					m.Park = append(m.Park, parkedArg(s.T, v))
 				}
-				r = s.advance(m)
-			case "enable":
-				r = s.apply(encode(&notificationpb.Command{Body: &notificationpb.Command_Enable{Enable: &notificationpb.EnableEndpoint{Id: id}}}))
-			case "delete":
-				r = s.apply(encode(&notificationpb.Command{Body: &notificationpb.Command_Delete{Delete: &notificationpb.DeleteEndpoint{Id: id}}}))
-				id = ""
-			case "restart":
-				s.Restart()
-				return "same state"
-			case "list":
-				var b strings.Builder
-				for _, e := range s.list() {
-					b.WriteString(describe(e))
+			case "unpark":
+				for i := range a.Vals {
+					v := uint64(0)
+					a.Scan(s.T, i, &v)
+					m.Unpark = append(m.Unpark, v)
 				}
-				return b.String()
-			default:
-				d.Fatalf(t, "unknown command %s", d.Cmd)
+			case "disable":
+				m.Reason = strings.Join(a.Vals, " ")
 			}
-			if !r.OK() {
-				return r.Code + ": " + r.Detail
-			}
-			if id == "" {
-				return "ok"
-			}
-			e, _ := s.find(id)
-			return describe(e)
-		})
-	})
+		}
+		r = s.advance(m)
+	case "enable":
+		r = s.apply(encode(&notificationpb.Command{Body: &notificationpb.Command_Enable{Enable: &notificationpb.EnableEndpoint{Id: id}}}))
+	case "delete":
+		r = s.apply(encode(&notificationpb.Command{Body: &notificationpb.Command_Delete{Delete: &notificationpb.DeleteEndpoint{Id: id}}}))
+		id = ""
+	case "restart":
+		s.Restart()
+		return "same state"
+	case "list":
+		var b strings.Builder
+		for _, e := range s.list() {
+			b.WriteString(describe(e))
+		}
+		return b.String()
+	default:
+		d.Fatalf(s.T, "unknown command %s", d.Cmd)
+	}
+	if !r.OK() {
+		return r.Code + ": " + r.Detail
+	}
+	if id == "" {
+		return "ok"
+	}
+	e, _ := s.find(id)
+	return describe(e)
 }
 
 func TestBounds(t *testing.T) {
