@@ -33,7 +33,7 @@ const (
 	HoldState_REFUSED          HoldState = 3 // remembered, so that a retry gets the same answer
 	HoldState_VOID             HoldState = 4 // released before it was reserved: a later reserve is refused
 	HoldState_RELEASED         HoldState = 5
-	HoldState_EXPIRED          HoldState = 6 // only holds without an order: free-standing, or of one that was not placed after all
+	HoldState_EXPIRED          HoldState = 6 // only holds without an order: free-standing, or of one that was not on record when it was asked
 	HoldState_CONSUMED         HoldState = 7 // everything fulfilled or released after allocation
 	HoldState_TENTATIVE        HoldState = 8 // held for an order that is being placed and may never be on record
 )
@@ -102,7 +102,6 @@ type Item struct {
 	Unavailable   int64                  `protobuf:"varint,6,opt,name=unavailable,proto3" json:"unavailable,omitempty"`
 	Untracked     bool                   `protobuf:"varint,7,opt,name=untracked,proto3" json:"untracked,omitempty"` // no counters are kept; every hold succeeds
 	Revision      uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
-	Tentative     int64                  `protobuf:"varint,9,opt,name=tentative,proto3" json:"tentative,omitempty"` // of reserved: for orders that may not be on record yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,13 +188,6 @@ func (x *Item) GetUntracked() bool {
 func (x *Item) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
-	}
-	return 0
-}
-
-func (x *Item) GetTentative() int64 {
-	if x != nil {
-		return x.Tentative
 	}
 	return 0
 }
@@ -1811,7 +1803,7 @@ var File_inventorypb_inventory_proto protoreflect.FileDescriptor
 
 const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\n" +
-	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\x81\x02\n" +
+	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\xe3\x01\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x17\n" +
@@ -1820,8 +1812,7 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\tallocated\x18\x05 \x01(\x03R\tallocated\x12 \n" +
 	"\vunavailable\x18\x06 \x01(\x03R\vunavailable\x12\x1c\n" +
 	"\tuntracked\x18\a \x01(\bR\tuntracked\x12\x1a\n" +
-	"\brevision\x18\b \x01(\x04R\brevision\x12\x1c\n" +
-	"\ttentative\x18\t \x01(\x03R\ttentative\"\xe3\x02\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\"\xe3\x02\n" +
 	"\x04Hold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.hanse.inventory.v1.HoldStateR\x05state\x12\x1a\n" +

@@ -19,8 +19,7 @@ import (
 // reserve under the same ID is a mismatch. Of several short lines the one with the lowest number is named. Taken says that
 // this call took the stock, or took it over from the tentative reserve before it.
 //
-// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace. One of an order on record that falls short only for
-// what is held tentatively cannot be answered yet: then there is neither a hold nor a rejection.
+// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace.
 func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r *reject.Rejection) {
 	location := Location(c.Location)
 	if !validName(c.HoldId) {
@@ -50,7 +49,7 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 
 	var few [8]*Item // most orders need no more, and then nothing is allocated
 	items := few[:0]
-	refusal, at, undecided := (*reject.Rejection)(nil), uint32(0), false
+	refusal, at := (*reject.Rejection)(nil), uint32(0)
 	for _, l := range lines {
 		i, ok := b.Item(l.Sku, location)
 		items = append(items, i)
@@ -58,8 +57,6 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		case ok && i.Untracked:
 			l.Quantity = 0
 		case ok && Available(i) >= l.Quantity:
-		case ok && Available(i)+i.Tentative >= l.Quantity && !tentative && !c.FreeStanding:
-			undecided = true
 		case refusal != nil && at <= l.Line:
 		case ok:
 			refusal, at = short(l, i), l.Line
@@ -75,15 +72,10 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		moved(h, None, OnReserve)
 		b.PutHold(h)
 		return h, false, refusal
-	case undecided:
-		return nil, false, nil
 	}
 	for n, l := range lines {
 		if l.Quantity > 0 {
 			items[n].Reserved += l.Quantity
-			if tentative {
-				items[n].Tentative += l.Quantity
-			}
 			put(b, items[n])
 		}
 	}
@@ -112,13 +104,6 @@ func reserveAgain(h *Hold, c *inventorypb.Reserve, location string, lines []*Lin
 
 // settle makes a tentative hold one of an order on record.
 func settle(b Books, h *Hold, op Op, now int64) {
-	for _, l := range h.Lines {
-		if n := rest(l); n > 0 {
-			i := itemOf(b, h, l)
-			i.Tentative -= n
-			put(b, i)
-		}
-	}
 	h.State, h.UpdatedAt = Held, now
 	moved(h, Tentative, op)
 	b.PutHold(h)
@@ -162,7 +147,7 @@ func allocate(b Books, h *Hold) {
 	for _, l := range h.Lines {
 		if n := rest(l); n > 0 {
 			i := itemOf(b, h, l)
-			unreserve(h, i, n)
+			i.Reserved -= n
 			i.Allocated += n
 			put(b, i)
 		}
@@ -217,7 +202,7 @@ func releaseLine(b Books, h *Hold, l *Line, n int64) {
 	}
 	i := itemOf(b, h, l)
 	if waits(h) {
-		unreserve(h, i, n)
+		i.Reserved -= n
 	} else {
 		i.Allocated -= n
 	}
@@ -227,14 +212,6 @@ func releaseLine(b Books, h *Hold, l *Line, n int64) {
 
 // waits reports whether a hold's order has not been confirmed.
 func waits(h *Hold) bool { return h.State == Held || h.State == Tentative }
-
-// unreserve takes units out of what is reserved; the caller puts the item.
-func unreserve(h *Hold, i *Item, n int64) {
-	i.Reserved -= n
-	if h.State == Tentative {
-		i.Tentative -= n
-	}
-}
 
 func releasePart(b Books, c *inventorypb.Release, now int64) (*Hold, *reject.Rejection) {
 	h, lines, mark, r := begin(b, c.HoldId, c.Op, c.Demands, OnReleasePart, false, rest)
@@ -319,7 +296,7 @@ func Due(b Books, holdID string, now int64) (ask bool) {
 	return false
 }
 
-// Unwanted releases a hold whose order has ended. A tentative one expires: its order was not placed after all.
+// Unwanted releases a hold whose order has ended. A tentative one expires: its order is not on record, or ended before it came to reserve.
 func Unwanted(b Books, holdID string, now int64) {
 	h, _, fixed := find(b, holdID, OnUnwanted)
 	switch {

@@ -52,8 +52,9 @@ type courier struct {
 	inbox  []func(now clock.Reading) // what the reactor is to be told, in order
 	signal chan struct{}
 	calls  chan providerCall
-	// features is the feature level in force; placed remembers keys of orders.
+	// features is the feature level in force, busy says that commands are refused here; placed remembers keys of orders.
 	features func() uint32
+	busy     func() bool
 	placed   recentKeys
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
@@ -73,7 +74,7 @@ func newCourier(r *router, layout shard.Layout, provider payment.Provider, c *cl
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, layout: layout, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan providerCall, 1<<14),
 		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
-		features: func() uint32 { return 0 },
+		features: func() uint32 { return 0 }, busy: func() bool { return false },
 	}
 	r.callFirst, r.reserveEarly = co.callFirst, co.reserveEarly
 	return co
@@ -253,9 +254,10 @@ func (c *courier) tellOrder(authorize *paymentpb.Authorize, deadline time.Time) 
 	c.router.deliver(c.layout.Shard(shard.Order, sl), cmd, false, deadline, func(shard.Result, error) {})
 }
 
-// reserveEarly reserves tentatively for an order that is about to be logged here, so that both are under way at once.
+// reserveEarly reserves tentatively for an order that is about to be logged here, so that both are under way at once. A busy node has no time for that, and
+// the order is refused perhaps.
 func (c *courier) reserveEarly(q *request, deadline time.Time) {
-	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || c.features() < cluster.ReserveEarly || c.router.leader(q.shard) != c.router.self {
+	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || c.features() < cluster.ReserveEarly || c.router.leader(q.shard) != c.router.self || c.busy() {
 		return
 	}
 	orderID, sends := saga.Tentative(q.command.Payload, c.layout.InventoryOf, c.clock.Read().Wall, saga.TentativeTime)

@@ -225,17 +225,19 @@ func TestCourier_reserves_while_the_leader_logs_an_order(t *testing.T) {
 		name   string
 		level  uint32
 		leader transport.NodeID
+		busy   bool
 		keys   []string
 		place  []byte
 		want   []string
 	}{
-		{"an order", cluster.ReserveEarly, 1, []string{"k"}, order("EUR"), []string{reserved, logged}},
-		{"the same again", cluster.ReserveEarly, 1, []string{"k", "k"}, order("EUR"), []string{reserved, logged, logged}},
-		{"two that have no key", cluster.ReserveEarly, 1, []string{"", ""}, order("EUR"), []string{reserved, logged, reserved, logged}},
-		{"one that is going to be refused", cluster.ReserveEarly, 1, []string{"k"}, order("euros"), []string{logged}},
-		{"something else", cluster.ReserveEarly, 1, []string{"k"}, cancel, []string{logged}},
-		{"not led here", cluster.ReserveEarly, 2, []string{"k"}, order("EUR"), []string{logged}},
-		{"while a node does not know it", cluster.ReserveEarly - 1, 1, []string{"k"}, order("EUR"), []string{logged}},
+		{"an order", cluster.ReserveEarly, 1, false, []string{"k"}, order("EUR"), []string{reserved, logged}},
+		{"the same again", cluster.ReserveEarly, 1, false, []string{"k", "k"}, order("EUR"), []string{reserved, logged, logged}},
+		{"two that have no key", cluster.ReserveEarly, 1, false, []string{"", ""}, order("EUR"), []string{reserved, logged, reserved, logged}},
+		{"one that is going to be refused", cluster.ReserveEarly, 1, false, []string{"k"}, order("euros"), []string{logged}},
+		{"something else", cluster.ReserveEarly, 1, false, []string{"k"}, cancel, []string{logged}},
+		{"not led here", cluster.ReserveEarly, 2, false, []string{"k"}, order("EUR"), []string{logged}},
+		{"while commands are refused here", cluster.ReserveEarly, 1, true, []string{"k"}, order("EUR"), []string{logged}},
+		{"while a node does not know it", cluster.ReserveEarly - 1, 1, false, []string{"k"}, order("EUR"), []string{logged}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := &journal{}
@@ -243,7 +245,7 @@ func TestCourier_reserves_while_the_leader_logs_an_order(t *testing.T) {
 			r.observe(to, test.leader)
 			r.observe(stock, 1)
 			c := newCourier(r, shard.DefaultLayout(), nil, clock.New(time.Now), slog.New(slog.DiscardHandler)) // it does not run
-			c.features = func() uint32 { return test.level }
+			c.features, c.busy = func() uint32 { return test.level }, func() bool { return test.busy }
 			for _, key := range test.keys {
 				cmd := shard.Command{Kind: shard.KindLogic, Key: key, Payload: test.place}
 				r.attempt(1, &request{op: opPropose, shard: to, command: cmd}, time.Now().Add(time.Second), func(shard.Result, error) {})

@@ -205,6 +205,7 @@ func (n *Node) openReplicas() error {
 		return err
 	}
 	n.router.replicas, n.courier.replicas = n.replicas, n.replicas
+	n.courier.busy = n.replicas.Busy
 	n.heart.stalled = n.replicas.WriteAge
 	return nil
 }

@@ -109,7 +109,17 @@ type outbox struct {
 	early    map[laneKey]*early
 	ages     []*early    // the same, oldest first
 	held     []*delivery // reserves that have their answer already
+	peers    map[shard.ID]*peer
 }
+
+// peer is what is known of a destination.
+type peer struct {
+	heard  int64       // on Mono, when it answered last
+	failed []*delivery // what has failed since, and waits to be tried again
+}
+
+// silence is how long a destination has to have been silent, in ms, to count as away, and how soon it gets what has failed when it is back.
+const silence = 1000
 
 // early is a tentative reserve that left before its order was on record.
 type early struct {
@@ -154,6 +164,7 @@ type delivery struct {
 	state    deliveryState
 	attempts int
 	reported bool
+	missed   bool   // is among what has failed at its peer
 	due      int64  // on Mono, of the retry it waits for
 	reply    []byte // the answer, as it is proposed
 }
@@ -177,6 +188,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	o := &outbox{
 		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
 		gates: make(map[string]*gate), paying: make(map[string]*delivery), early: make(map[laneKey]*early),
+		peers: make(map[shard.ID]*peer),
 	}
 	r.led[id] = o
 	for _, m := range messages {
@@ -488,14 +500,48 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	case err != nil:
 		o.arrive(d)
 		r.retry(d, err.Error(), now)
+		o.missed(d, now)
 		r.refill(o, now)
 	case result.Pending != "":
 		o.arrive(d)
 		r.retry(d, "the receiver has not finished", now)
+		r.heard(o, d.message.To, now)
 		r.refill(o, now)
 	default:
+		r.heard(o, d.message.To, now)
 		r.answered(d, result, now)
 	}
+}
+
+// peer returns what is known of a destination.
+func (o *outbox) peer(to shard.ID) *peer {
+	p := o.peers[to]
+	if p == nil {
+		p = new(peer)
+		o.peers[to] = p
+	}
+	return p
+}
+
+// missed takes note of a delivery that has failed and waits, if its destination is away.
+func (o *outbox) missed(d *delivery, now clock.Reading) {
+	if p := o.peer(d.message.To); now.Mono-p.heard >= silence && !d.missed {
+		d.missed = true
+		p.failed = append(p.failed, d)
+	}
+}
+
+// heard takes note that a destination answers. What has failed while it was away does not wait as long as it would if it were still.
+func (r *Reactor) heard(o *outbox, to shard.ID, now clock.Reading) {
+	p := o.peer(to)
+	p.heard = now.Mono
+	for _, d := range p.failed {
+		d.missed = false
+		if soon := now.Mono + int64(r.random()%silence) + 1; d.state == delayed && soon < d.due {
+			r.delay(d, soon)
+		}
+	}
+	p.failed = nil
 }
 
 // answered takes a final result of what is in flight.

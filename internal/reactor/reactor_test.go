@@ -93,6 +93,68 @@ func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 	}
 }
 
+// What has failed for so long that it is tried every five minutes leaves soon when its destination answers somebody again. A message that its
+// destination does not take, while it takes others, stays with its pauses.
+func TestWhoIsBackGetsWhatHasFailed(t *testing.T) {
+	down := errors.New("no leader")
+	begin := func() (*Reactor, int64) { // messages 1 and 2 of different objects are stuck
+		r, now := newReactor(), int64(60_000)
+		r.Lead(source, 1, []*shard.Message{message(1, stock, "a"), message(2, stock, "b")}, at(now))
+		for range DefaultConfig().StuckAfterAttempts {
+			r.Tick(at(now))
+			for _, seq := range sentSeqs(r.Take()) {
+				r.Answered(source, 1, seq, shard.Result{}, down, at(now))
+			}
+			now = r.NextDue()
+		}
+		if wait := DefaultConfig().StuckRetry.Milliseconds(); now < wait {
+			t.Fatalf("the next try is at %d, want a pause of %d ms before it", now, wait)
+		}
+		return r, now - 200_000
+	}
+	emit := func(r *Reactor, seq uint64, to shard.ID, now int64) {
+		r.Applied(source, []*shard.Message{message(seq, to, fmt.Sprint(seq))}, nil, at(now))
+		r.Take()
+	}
+
+	r, now := begin()
+	emit(r, 3, stock, now)
+	r.Answered(source, 1, 3, shard.Result{}, nil, at(now))
+	r.Take()
+	r.Tick(at(now + silence))
+	if got, want := sentSeqs(r.Take()), []uint64{1, 2}; !slices.Equal(got, want) {
+		t.Errorf("a second after the answer %v leave, want %v", got, want)
+	}
+	// They fail all the same, and others do not.
+	for _, seq := range []uint64{1, 2} {
+		r.Answered(source, 1, seq, shard.Result{}, down, at(now+silence/2))
+	}
+	emit(r, 4, stock, now+silence/2)
+	r.Answered(source, 1, 4, shard.Result{}, nil, at(now+silence/2))
+	r.Take()
+	r.Tick(at(now + 60_000))
+	if got := sentSeqs(r.Take()); len(got) != 0 {
+		t.Errorf("a destination that takes others' messages is sent %v again at once", got)
+	}
+
+	r, now = begin()
+	elsewhere := shard.NewID(shard.Inventory, 0)
+	emit(r, 3, elsewhere, now)
+	r.Answered(source, 1, 3, shard.Result{}, nil, at(now))
+	r.Tick(at(now + silence))
+	if got := sentSeqs(r.Take()); len(got) != 0 {
+		t.Errorf("when another shard answers %v leave, want none", got)
+	}
+
+	r, now = begin()
+	emit(r, 3, stock, now)
+	r.Answered(source, 1, 3, shard.Result{Pending: "x"}, nil, at(now))
+	r.Tick(at(now + silence))
+	if got := sentSeqs(r.Take()); len(got) != 3 { // and the one that is pending
+		t.Errorf("after an answer that is pending %v leave, want all", got)
+	}
+}
+
 func TestPendingResultIsAskedAgain(t *testing.T) {
 	r := newReactor()
 	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))

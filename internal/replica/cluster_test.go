@@ -124,13 +124,17 @@ func TestFull_queue_refuses_at_once(t *testing.T) {
 	c := newCluster(t, 1, 1, func(cfg *Config) { cfg.MaxQueuedCommands = 3 })
 	c.until("a leader", func() bool { return c.leader(reg) != nil })
 	var all []*answer
-	for range 5 {
+	for n := range 5 {
+		if host := c.nodes[0].host; host.Busy() != (n > 3) {
+			t.Errorf("before command %d the host is busy: %v", n+1, host.Busy())
+		}
 		all = append(all, c.nodes[0].propose(reg, "=k v", false))
 	}
 	if !errors.Is(all[3].err, ErrBusy) || !errors.Is(all[4].err, ErrBusy) {
 		t.Errorf("answers 4 and 5: %v, %v, want ErrBusy", all[3].err, all[4].err)
 	}
 	c.until("the others", func() bool { return all[0].n+all[1].n+all[2].n == 3 && all[0].err == nil })
+	c.until("it is not busy any more", func() bool { return !c.nodes[0].host.Busy() })
 }
 
 func TestLeader_without_quorum_does_not_know_and_steps_down(t *testing.T) {

@@ -57,7 +57,8 @@ type Host struct {
 	inFlight     *Write
 	flightTime   int // ticks that inFlight has been away
 	next         *Write
-	sinceSync    int // ticks since a synced write was handed out
+	sinceSync    int   // ticks since a synced write was handed out
+	refused      int64 // when a queue was full last, on now; 0 for never
 	scratch      []byte
 	scratchTicks []uint64
 	commands     []shard.Command
@@ -256,6 +257,7 @@ func (h *Host) Propose(id shard.ID, c shard.Command, m Manner, deadline int64, d
 	case !g.leads():
 		done(shard.Result{}, g.notLeader())
 	case len(g.queue) >= h.cfg.MaxQueuedCommands || g.queueBytes+size > h.cfg.MaxQueuedBytes:
+		h.refused = h.now
 		done(shard.Result{}, ErrBusy)
 	default:
 		due := h.now
@@ -266,6 +268,12 @@ func (h *Host) Propose(id shard.ID, c shard.Command, m Manner, deadline int64, d
 		h.touch(g)
 	}
 }
+
+// busyTime is how long a host counts as busy after a queue was full, in ms.
+const busyTime = 1000
+
+// Busy reports whether a queue of commands was full a moment ago: no time for work that can be left out.
+func (h *Host) Busy() bool { return h.refused != 0 && h.now-h.refused < busyTime }
 
 // Read answers a query. AtLeast is the index that an AtLeast read has to see. Done is called once, with the
 // errors of Propose except ErrOutcomeUnknown.

@@ -41,6 +41,7 @@ type Node struct {
 	signal  chan struct{}
 
 	writeAge atomic.Int64 // ns
+	busy     atomic.Bool
 
 	statusMu sync.Mutex
 	status   []Status
@@ -309,6 +310,9 @@ func (n *Node) Status() []Status {
 // WriteAge returns how long the write under way has been away, to a tick's grain; 0 when there is none.
 func (n *Node) WriteAge() time.Duration { return time.Duration(n.writeAge.Load()) }
 
+// Busy is as [Host.Busy] has it.
+func (n *Node) Busy() bool { return n.busy.Load() }
+
 // loop owns the host.
 func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 	var in inbox
@@ -343,6 +347,9 @@ func (n *Node) loop(ctx context.Context, g *errgroup.Group) error {
 			return fmt.Errorf("replica: a write has been away for more than %v: the disk hangs", n.cfg.DeadDisk)
 		}
 		n.execute(n.host.Turn(n.clock.Read()))
+		if busy := n.host.Busy(); busy != n.busy.Load() {
+			n.busy.Store(busy)
+		}
 		if in.ticks > 0 {
 			n.writeAge.Store(int64(n.host.WriteAge()))
 			status := n.host.Status()

@@ -539,9 +539,6 @@ func (n *node) act() bool {
 	deadline := n.w.now + deliveryTimeout
 	for _, d := range actions.Deliveries {
 		answered := func(r shard.Result, err error) {
-			if r.Pending != "" && d.Message.To.Service() == shard.Inventory {
-				n.w.hit(probeInTheWay)
-			}
 			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.clock())
 			n.wake()
 		}
@@ -615,7 +612,7 @@ func (n *node) tellOrder(authorize *paymentpb.Authorize, deadline int64, told fu
 // reserveEarly reserves tentatively for an order that is about to be logged, as package node's courier does. Often its order is asked about sooner, and
 // sometimes a key that was placed has been forgotten.
 func (n *node) reserveEarly(q *request, deadline int64) {
-	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || n.router.leaders[q.shard] != n.id {
+	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || n.router.leaders[q.shard] != n.id || n.host.Busy() {
 		return
 	}
 	patience := int64(saga.TentativeTime)

@@ -110,9 +110,6 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	switch body := c.Body.(type) {
 	case *inventorypb.Command_Reserve:
 		h, taken, r := inventory.Reserve(l, body.Reserve, now)
-		if h == nil && r == nil {
-			return shard.Result{Pending: body.Reserve.HoldId}
-		}
 		if taken {
 			l.watch(tx, h)
 		}
@@ -240,14 +237,18 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 	due := now + AskAgain.Milliseconds()
 	h, _ := l.Hold(m.Key)
 	var a orderpb.HoldAnswer
-	switch answered := r.OK() && a.UnmarshalVT(r.Payload) == nil; {
-	case answered && !a.Keep:
+	answered := r.OK() && a.UnmarshalVT(r.Payload) == nil
+	if answered && !a.Keep {
 		inventory.Unwanted(l, m.Key, now)
 		l.changed(tx, h)
-	case !answered && h.State == inventory.Tentative: // not a word about whether the order is there
+		return
+	}
+	if !answered && h.State == inventory.Tentative { // not a word about whether the order is there
 		h.Due = due
 		l.watch(tx, h)
-	case inventory.Wanted(l, m.Key, due, now):
+		return
+	}
+	if inventory.Wanted(l, m.Key, due, now) {
 		l.watch(tx, h)
 	}
 }
