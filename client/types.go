@@ -300,6 +300,7 @@ type Hold struct {
 	State        string     `json:"state"`
 	Location     string     `json:"location"`
 	FreeStanding bool       `json:"free_standing"`
+	UpdatedAt    time.Time  `json:"updated_at"`
 	Lines        []HoldLine `json:"lines"`
 }
 

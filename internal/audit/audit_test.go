@@ -338,14 +338,20 @@ func TestMovingStock(t *testing.T) {
 
 // A hold of an order that is not there is one that is being placed, or expires.
 func TestHoldsOfOrdersThatWereNotPlaced(t *testing.T) {
-	for state, want := range map[string]struct{ differences, open int }{
-		"tentative": {0, 3}, "expired": {0, 2}, "held": {1, 2}, "allocated": {1, 2}, "void": {1, 2}, "refused": {1, 2},
+	for _, test := range []struct {
+		state             string
+		age               time.Duration
+		differences, open int
+	}{
+		{"tentative", 0, 0, 3}, {"tentative", config().StalledAfter, 0, 3}, {"tentative", config().StalledAfter + time.Second, 1, 3},
+		{"expired", time.Hour, 0, 2}, {"held", 0, 1, 2}, {"allocated", 0, 1, 2}, {"void", 0, 1, 2}, {"refused", 0, 1, 2},
 	} {
 		s, _ := example()
-		s.holds[0] = append([]client.Hold{{ID: "ord_00000000000000000000000000", State: state, Location: "main"}}, s.holds[0]...)
+		h := client.Hold{ID: "ord_00000000000000000000000000", State: test.state, Location: "main", UpdatedAt: config().Now().Add(-test.age)}
+		s.holds[0] = append([]client.Hold{h}, s.holds[0]...)
 		r := run(t, s, config())
-		if len(r.Differences) != want.differences || r.Open != want.open {
-			t.Errorf("%s: %d open and the differences %+v, want %d and %d of them", state, r.Open, r.Differences, want.open, want.differences)
+		if len(r.Differences) != test.differences || r.Open != test.open {
+			t.Errorf("%s for %v: %d open and the differences %+v, want %d and %d of them", test.state, test.age, r.Open, r.Differences, test.open, test.differences)
 		}
 	}
 }

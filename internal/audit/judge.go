@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"hanse/client"
 	"hanse/internal/order"
@@ -62,7 +63,7 @@ func (a *auditor) judge(g *group) verdict {
 		}
 		v.open, v.stuck = underWay(o)
 		if v.open && !v.stuck && a.cfg.Now().Sub(o.UpdatedAt) > a.cfg.StalledAfter {
-			v.differ(OrderStalled, o.ID, "progress, or a stuck step", fmt.Sprintf("%s since %s", o.State, o.UpdatedAt.UTC().Format("2006-01-02 15:04:05")))
+			v.differ(OrderStalled, o.ID, "progress, or a stuck step", fmt.Sprintf("%s since %s", o.State, moment(o.UpdatedAt)))
 		}
 		v.lines(o)
 		v.money(o)
@@ -76,6 +77,9 @@ func (a *auditor) judge(g *group) verdict {
 			case h.FreeStanding:
 			case h.State == "tentative": // its order is being placed, or it expires in a moment
 				v.open = true
+				if a.cfg.Now().Sub(h.UpdatedAt) > a.cfg.StalledAfter {
+					v.differ(HoldWithoutOrder, h.ID, "an order, or its end", "a hold that is tentative since "+moment(h.UpdatedAt))
+				}
 			case h.State != "expired":
 				v.differ(HoldWithoutOrder, h.ID, "an order", "a hold that is "+h.State)
 			}
@@ -90,6 +94,8 @@ func (a *auditor) judge(g *group) verdict {
 	}
 	return v
 }
+
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 
 // underWay says whether an order's saga has not ended, and whether a person has to look. What an operator has given up is not under way.
 func underWay(o *client.Order) (open, stuck bool) {

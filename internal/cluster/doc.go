@@ -21,7 +21,8 @@
 // the plan is too old to be acted on.
 //
 // What counts as even: no node has two replicas more than another that could have one of them, and each leads as many shards as the mean, give or take
-// one. A node that joins gets its share and nothing else moves. Within that, one node leads what an order passes: order/k, inventory/k and payment/k.
+// one. A node that joins gets its share and no other replica moves. Within that, when all is at rest, one node leads what an order passes: order/k,
+// inventory/k and the payments of its slots.
 //
 // The package is pure: it knows neither clock nor network, and a simulator drives the same functions.
 package cluster

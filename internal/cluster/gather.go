@@ -7,8 +7,8 @@ import (
 	"hanse/internal/shard"
 )
 
-// suite is the groups that an order passes: order/k, and payment/k and inventory/k if they are there. What one node leads of them needs
-// no network for the commands between them, and shares the syncs of one log.
+// suite is the groups that an order passes: that of the orders, those of their payments, which have the same slots, and one of the stock if there is
+// one of the same number: SKUs lie anywhere. What one node leads of them needs no network for the commands between them, and shares the syncs of one log.
 type suite struct {
 	order  *candidacy
 	groups []*candidacy // the order first
@@ -17,19 +17,34 @@ type suite struct {
 // suitesOf makes suites of the groups that are led.
 func suitesOf(all []candidacy) (suites []*suite) {
 	byIndex := make(map[int]*suite)
+	orders, payments := 0, 0
 	for i := range all {
-		if c := &all[i]; c.best != nil && c.id.Service() == shard.Order {
-			c.suite = &suite{order: c, groups: []*candidacy{c}}
-			byIndex[c.id.Index()] = c.suite
-			suites = append(suites, c.suite)
+		switch c := &all[i]; c.id.Service() {
+		case shard.Payment:
+			payments++
+		case shard.Order:
+			orders++
+			if c.best != nil {
+				c.suite = &suite{order: c, groups: []*candidacy{c}}
+				byIndex[c.id.Index()] = c.suite
+				suites = append(suites, c.suite)
+			}
 		}
 	}
 	for i := range all {
 		c := &all[i]
-		if s := c.id.Service(); c.best == nil || s != shard.Payment && s != shard.Inventory {
+		if c.best == nil {
 			continue
 		}
-		if c.suite = byIndex[c.id.Index()]; c.suite != nil {
+		switch c.id.Service() {
+		case shard.Payment: // shards cut the slots into ranges of one size
+			c.suite = byIndex[c.id.Index()*orders/payments]
+		case shard.Inventory:
+			c.suite = byIndex[c.id.Index()]
+		default:
+			continue
+		}
+		if c.suite != nil {
 			c.suite.groups = append(c.suite.groups, c)
 		}
 	}
@@ -104,7 +119,7 @@ func (l *leaders) unite(s *suite) bool {
 func (l *leaders) uniteAt(s *suite, h *host) bool {
 	before, mark := s.together(), len(l.given)
 	for _, c := range s.groups {
-		if slices.Contains(c.may, h) {
+		if slices.Contains(c.may, h) && l.movable(c) {
 			l.bring(c, h)
 		}
 	}
@@ -123,7 +138,7 @@ func (l *leaders) bring(c *candidacy, h *host) {
 		return
 	}
 	l.give(c, h)
-	free := func(o *candidacy) bool { return !o.gathered() && (o.suite != c.suite || o.best != h) }
+	free := func(o *candidacy) bool { return l.movable(o) && !o.gathered() && (o.suite != c.suite || o.best != h) }
 	if !l.fair(h) {
 		l.handOn([]*host{h}, make([]bool, len(l.hosts)), free, func(to *host) bool { return l.count(to) < l.most[to.index] })
 	}

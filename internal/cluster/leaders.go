@@ -13,6 +13,7 @@ type leaders struct {
 	led         [][]*candidacy // by host, in the order of their shards: what comes of it does not depend on how it came to be
 	least, most []int          // by host: how many it should lead
 	given       []handover
+	rest        bool // no replica moves, and no node is ill
 }
 
 // candidacy is a group with the nodes that may lead it, and the one that should, nil when none may.
@@ -21,6 +22,7 @@ type candidacy struct {
 	may   []*host
 	best  *host
 	suite *suite // nil for none
+	stays bool   // who leads it may go on
 }
 
 // handover is a leadership that was given away, so that it can be taken back.
@@ -30,9 +32,10 @@ type handover struct {
 }
 
 // preferLeaders spreads the leaders over the nodes that may lead, and gathers those that an order needs, changing as few preferences
-// as it takes.
-func (p *planner) preferLeaders() {
-	l := leaders{hosts: p.hosts, led: make([][]*candidacy, len(p.hosts)), least: make([]int, len(p.hosts)), most: make([]int, len(p.hosts))}
+// as it takes. While replicas move or a node is ill, which is not rest, only those are gathered that need another leader in any case: what
+// is brought together now may have to part again in a moment.
+func (p *planner) preferLeaders(rest bool) {
+	l := leaders{rest: rest, hosts: p.hosts, led: make([][]*candidacy, len(p.hosts)), least: make([]int, len(p.hosts)), most: make([]int, len(p.hosts))}
 	all := make([]candidacy, len(p.groups))
 	for i, g := range p.groups {
 		c := &all[i]
@@ -44,6 +47,7 @@ func (p *planner) preferLeaders() {
 		}
 		for _, h := range c.may {
 			if h.Id == g.Leader {
+				c.stays = true
 				l.give(c, h)
 			}
 		}
@@ -83,6 +87,9 @@ func (l *leaders) give(c *candidacy, h *host) {
 	i, _ := slices.BinarySearchFunc(*led, c, byID)
 	*led = slices.Insert(*led, i, c)
 }
+
+// movable reports whether a group may be given to another node to gather its suite.
+func (l *leaders) movable(c *candidacy) bool { return l.rest || !c.stays }
 
 // takeBack undoes all but the first handovers.
 func (l *leaders) takeBack(to int) {

@@ -19,11 +19,12 @@ func Plan(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) Act
 	p.giveUp()
 	p.repair()
 	p.empty()
-	if p.calm() {
+	calm := p.calm()
+	if calm {
 		p.spread()
 		p.balance()
 	}
-	p.preferLeaders()
+	p.preferLeaders(calm && p.moves == 0)
 	p.actions.Features = p.features()
 	if more := len(p.actions.Blocked) - maxBlocked; more > 0 {
 		p.actions.Blocked = append(p.actions.Blocked[:maxBlocked], fmt.Sprintf("and %d more", more))

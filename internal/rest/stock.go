@@ -229,6 +229,7 @@ func (s *server) scanHolds(c *call) error {
 			e.str("state", nameOf(holdStates, h.State))
 			e.str("location", h.Location)
 			e.bool("free_standing", h.FreeStanding)
+			e.time("updated_at", h.UpdatedAt)
 			e.key("lines")
 			e.open('[')
 			for _, l := range h.Lines {

@@ -614,6 +614,7 @@ type Hold struct {
 	State        string     `json:"state" enum:"held,allocated,refused,void,released,expired,consumed,tentative"`
 	Location     string     `json:"location"`
 	FreeStanding bool       `json:"free_standing"`
+	UpdatedAt    string     `json:"updated_at" format:"date-time"`
 	Lines        []HoldLine `json:"lines"`
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // timers wake the logic at a time: one timer a key. All of them are in memory, for there are only as
-// many as open sagas, holds and retries; the ones that live long enough are also in the store.
+// many as open sagas, holds and retries, and IDs that have lapsed; the ones that live long enough are also in the store.
 type timers struct {
 	prefix []byte
 	live   map[string]*timer
