@@ -109,9 +109,9 @@ func (l *leaders) ofService(c *candidacy, h *host) (n int) {
 	return n
 }
 
-// fairShare returns how many of some groups a node should lead at least and at most: as many as the mean, give or take one, and not
+// FairShare returns how many of some groups a node should lead at least and at most: as many as the mean, give or take one, and not
 // none when there is one for each node. With less room, three nodes could not gather what one order passes.
-func fairShare(groups, nodes int) (least, most int) {
+func FairShare(groups, nodes int) (least, most int) {
 	least, most = max(0, (groups+nodes-1)/nodes-1), groups/nodes+1
 	if groups >= nodes {
 		least = max(1, least)
@@ -136,7 +136,7 @@ func (l *leaders) share(all []candidacy) {
 	}
 	for i := range l.hosts {
 		if able[i] {
-			l.least[i], l.most[i] = fairShare(groups, nodes)
+			l.least[i], l.most[i] = FairShare(groups, nodes)
 		}
 	}
 }

@@ -197,10 +197,13 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 	var to shard.ID
 	var result shard.Result
 	var err error
-	for again := true; again; again = result.Code == shard.CodeAgain { // hardly ever: its stock was asked about before it was there
+	for {
 		p.Id = c.newID(id.Order, sl)
 		if to, result, err = c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait); err != nil {
 			return a, err
+		}
+		if result.Code != shard.CodeAgain { // hardly ever: its stock was asked about before it was there
+			break
 		}
 	}
 	a.Mark, a.Replayed = mark(to, result.Position), result.Replayed

@@ -261,7 +261,7 @@ func (c *courier) reserveEarly(q *request, deadline time.Time) {
 		return
 	}
 	orderID, sends := saga.Tentative(q.command.Payload, c.layout.InventoryOf, c.clock.Read().Wall, saga.TentativeTime)
-	if len(sends) == 0 || q.command.Key != "" && !c.placed.add(q.command.Caller+"\x00"+q.command.Key) {
+	if len(sends) == 0 || q.command.Key != "" && !c.placed.add(q.command.Scope()) {
 		return
 	}
 	from := q.shard

@@ -194,6 +194,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	for _, m := range messages {
 		r.add(o, m, true, now)
 	}
+	r.answerHeld(o, now)
 }
 
 // Resign stops delivering a shard's outbox. What is under way may still arrive.
@@ -345,9 +346,9 @@ func (r *Reactor) Early(from, to shard.ID, orderID string, now clock.Reading) {
 		old++
 	}
 	o.ages = slices.Delete(o.ages, 0, old)
-	e := &early{lane: laneKey{to, orderID}, until: now.Mono + earlyTime}
-	if o.early[e.lane] == nil { // else the answer to either will do
-		o.early[e.lane], o.ages = e, append(o.ages, e)
+	if lane := (laneKey{to, orderID}); o.early[lane] == nil { // else the answer to either will do
+		e := &early{lane: lane, until: now.Mono + earlyTime}
+		o.early[lane], o.ages = e, append(o.ages, e)
 	}
 }
 
@@ -398,6 +399,7 @@ func (r *Reactor) answerHeld(o *outbox, now clock.Reading) {
 	}
 }
 
+// send has a message leave, or wait for a tentative reserve; whoever calls it calls answerHeld, when all is known that may be sent with it.
 func (r *Reactor) send(d *delivery) {
 	o := d.outbox
 	if o.inFlight >= r.cfg.MaxInFlight {
@@ -607,6 +609,7 @@ func (r *Reactor) Tick(now clock.Reading) {
 		switch {
 		case t.delivery.state == delayed && t.delivery.due == t.at:
 			r.send(t.delivery)
+			r.answerHeld(t.delivery.outbox, now)
 		case t.delivery.state == answered:
 			r.propose(t.delivery)
 		}

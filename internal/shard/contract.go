@@ -33,6 +33,9 @@ type Command struct {
 	Payload []byte
 }
 
+// Scope is what an idempotency record is kept under: the key of one caller.
+func (c *Command) Scope() string { return c.Caller + "\x00" + c.Key }
+
 // Entry is what one Raft entry carries: commands that are applied one after the other at one time.
 type Entry struct {
 	// Index is the entry's Raft index; it is not encoded.

@@ -222,7 +222,7 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 	if c.Key == "" {
 		return m.logic.Apply(tx, c.Payload)
 	}
-	id := c.Caller + "\x00" + c.Key
+	id := c.Scope()
 	if rec, ok := m.idempotency.Find(id); ok && rec.expires > tx.Now {
 		if rec.requestHash != c.RequestHash {
 			return Result{Code: CodeKeyReused, Detail: "the idempotency key was used for another request; use a new key"}

@@ -22,6 +22,7 @@ import (
 
 	"hanse/client"
 	_ "hanse/internal/cli" // the program: without it, go test takes a result of another one for this one's
+	"hanse/internal/cluster"
 	"hanse/internal/freeport"
 )
 
@@ -515,8 +516,8 @@ func (v view) sound() error {
 	return nil
 }
 
-// balanced waits until replicas are spread evenly over the active nodes, leaders within one of the mean and each node leads something
-// if it can, but for some that cannot host everything, and nothing moves.
+// balanced waits until replicas are spread evenly over the active nodes and each leads its share, but for some that cannot host everything, and
+// nothing moves.
 func (f *fleet) balanced(but ...*member) {
 	f.t.Helper()
 	f.until("the load is even", func() error {
@@ -542,10 +543,8 @@ func (f *fleet) balanced(but ...*member) {
 		for _, n := range leaders {
 			total += n
 		}
-		far := slices.ContainsFunc(leaders, func(n int) bool {
-			return (n-1)*len(leaders) > total || (n+1)*len(leaders) < total || n == 0 && total >= len(leaders)
-		})
-		if slices.Max(replicas)-slices.Min(replicas) > 1 || far {
+		least, most := cluster.FairShare(total, len(leaders))
+		if slices.Max(replicas)-slices.Min(replicas) > 1 || slices.Min(leaders) < least || slices.Max(leaders) > most {
 			return fmt.Errorf("replicas %v, leaders %v", replicas, leaders)
 		}
 		return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hanse/client"
+	placement "hanse/internal/cluster"
 )
 
 const (
@@ -217,7 +218,7 @@ func (l *lab) unbalanced(ctx context.Context) string {
 			replicas[r.Node]++
 		}
 	}
-	if spread(replicas) > 1 || !nearMean(leaders) {
+	if spread(replicas) > 1 || !fair(leaders) {
 		return fmt.Sprintf("replicas %v, leaders %v", replicas, leaders)
 	}
 	return ""
@@ -232,15 +233,15 @@ func spread(counts map[uint64]int) int {
 	return most - least
 }
 
-// nearMean reports whether all counts are the mean, give or take one, and none is nothing where each could have something: what the
-// planner takes for even among leaders.
-func nearMean(counts map[uint64]int) bool {
+// fair reports whether each node leads its share.
+func fair(leaders map[uint64]int) bool {
 	total := 0
-	for _, n := range counts {
+	for _, n := range leaders {
 		total += n
 	}
-	for _, n := range counts {
-		if (n-1)*len(counts) > total || (n+1)*len(counts) < total || n == 0 && total >= len(counts) {
+	least, most := placement.FairShare(total, len(leaders))
+	for _, n := range leaders {
+		if n < least || n > most {
 			return false
 		}
 	}

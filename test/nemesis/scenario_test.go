@@ -85,7 +85,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-func TestNearMean(t *testing.T) {
+func TestFair(t *testing.T) {
 	for _, test := range []struct {
 		counts map[uint64]int
 		want   bool
@@ -96,8 +96,8 @@ func TestNearMean(t *testing.T) {
 		{map[uint64]int{1: 0, 2: 1, 3: 1}, true},
 		{map[uint64]int{1: 7, 2: 5, 3: 5}, false},
 	} {
-		if got := nearMean(test.counts); got != test.want {
-			t.Errorf("nearMean(%v) = %v, want %v", test.counts, got, test.want)
+		if got := fair(test.counts); got != test.want {
+			t.Errorf("fair(%v) = %v, want %v", test.counts, got, test.want)
 		}
 	}
 }

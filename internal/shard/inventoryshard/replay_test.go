@@ -60,10 +60,14 @@ func randomCommand(t *rapid.T, d *desk) shard.Command {
 		}}
 	case 3, 4, 5:
 		free := strings.HasPrefix(hold, "rsv_")
+		tentative := rapid.SampledFrom([]int64{0, 5_000}).Draw(t, "tentative")
+		if free {
+			tentative = 0
+		}
 		c.Body = &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
 			HoldId: hold, Location: location, Demands: demands(), FreeStanding: free,
 			Due:       rapid.SampledFrom([]int64{0, d.now + 20_000, d.now + 60_000}).Draw(t, "due"),
-			Tentative: rapid.SampledFrom([]int64{0, 5_000}).Draw(t, "tentative"),
+			Tentative: tentative,
 		}}
 	case 6:
 		c.Body = &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: hold}}

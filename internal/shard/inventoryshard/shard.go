@@ -109,6 +109,9 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	now := tx.Now.Millis()
 	switch body := c.Body.(type) {
 	case *inventorypb.Command_Reserve:
+		if _, err := id.Parse(id.Order, body.Reserve.HoldId); err != nil && body.Reserve.Tentative > 0 { // whom should one ask?
+			return shard.Result{Code: reject.InvalidID, Detail: err.Error()}
+		}
 		h, taken, r := inventory.Reserve(l, body.Reserve, now)
 		if taken {
 			l.watch(tx, h)
@@ -149,9 +152,7 @@ func (l *logic) watch(tx *shard.Tx, h *inventorypb.Hold) {
 			tx.Wake(hlc.FromMillis(h.Due), h.Id)
 		}
 	case inventory.Tentative:
-		if h.Question = l.ask(tx, h, hlc.FromMillis(h.Due)); h.Question == 0 {
-			inventory.Unwanted(l, h.Id, tx.Now.Millis())
-		}
+		h.Question = l.ask(tx, h, hlc.FromMillis(h.Due))
 		l.PutHold(h)
 	}
 }
