@@ -586,7 +586,8 @@ func (r *Reactor) retry(d *delivery, cause string, now clock.Reading) {
 		pause = r.cfg.MaxBackoff
 	}
 	wait := int64(r.random()%uint64(pause.Milliseconds()+1)) + 1
-	stuck := d.attempts >= r.cfg.StuckAfterAttempts || now.Wall-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds()
+	// What the inventory sends are questions: no person can help, and stock waits for the answer.
+	stuck := d.outbox.id.Service() != shard.Inventory && (d.attempts >= r.cfg.StuckAfterAttempts || now.Wall-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds())
 	if stuck {
 		wait = r.cfg.StuckRetry.Milliseconds()
 		if !d.reported {

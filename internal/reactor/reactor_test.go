@@ -93,6 +93,23 @@ func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 	}
 }
 
+// Nobody is told of a question that is not answered; it is asked again and again.
+func TestQuestionsAreNeverStuck(t *testing.T) {
+	r, now := New(DefaultConfig(), func() uint64 { return 1 << 62 }), int64(0)
+	r.Lead(stock, 1, []*shard.Message{message(1, source, "a")}, at(0))
+	for n := range 3 * DefaultConfig().StuckAfterAttempts {
+		r.Tick(at(now))
+		if a := r.Take(); len(a.Deliveries) != 1 || len(a.Proposals) != 0 {
+			t.Fatalf("try %d: %+v, want it sent and nothing proposed", n+1, a)
+		}
+		r.Answered(stock, 1, 1, shard.Result{}, errors.New("no leader"), at(now))
+		if pause := r.NextDue() - now; pause > DefaultConfig().MaxBackoff.Milliseconds()+1 {
+			t.Fatalf("after try %d it waits for %d ms, want at most %v", n+1, pause, DefaultConfig().MaxBackoff)
+		}
+		now = r.NextDue()
+	}
+}
+
 // What has failed for so long that it is tried every five minutes leaves soon when its destination answers somebody again. A message that its
 // destination does not take, while it takes others, stays with its pauses.
 func TestWhoIsBackGetsWhatHasFailed(t *testing.T) {
