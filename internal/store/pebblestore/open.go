@@ -1,10 +1,8 @@
 package pebblestore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"strconv"
@@ -41,7 +39,7 @@ var (
 // Open opens the store in the directory dir, which is made if need be. It starts Pebble's background jobs, which Close
 // ends. An error names dir; besides [ErrLocked], [ErrNewer] and [ErrDamaged] it is the configuration's
 // or the file system's. A damaged directory is never repaired here, for a replica that has forgotten what
-// it acknowledged is worse than one that is gone. Damage in the last record of the manifest or the last 32 KiB of the log
+// it acknowledged is worse than one that is gone. Damage in the last record of the manifest, or in what was synced last to the log,
 // looks like the torn end that a crash leaves, though, and is cut off like one.
 func Open(dir string, cfg Config) (*Store, error) {
 	if cfg.Log == nil {
@@ -86,7 +84,8 @@ func (s *Store) start() error {
 		return fmt.Errorf("%w (%w)", ErrLocked, err)
 	}
 	s.acquired = append(s.acquired, lock)
-	if err := s.inspect(); err != nil {
+	isNew, err := s.inspect()
+	if err != nil {
 		return err
 	}
 	if err := s.clearIncoming(); err != nil {
@@ -94,6 +93,12 @@ func (s *Store) start() error {
 	}
 	opts := s.options(lock)
 	db, err := pebble.Open(s.dir, opts)
+	if isNew && err == nil {
+		// The first log of a directory is in the oldest format, which does not say how far it has been synced: begin the second.
+		if err = db.Close(); err == nil {
+			db, err = pebble.Open(s.dir, opts)
+		}
+	}
 	// Pebble marks only some of what it finds wrong as corruption. But what the operating system refuses, apart from
 	// files that should be there, has a number.
 	if errno := syscall.Errno(0); errors.As(err, &errno) && errno != syscall.ENOENT {
@@ -107,110 +112,40 @@ func (s *Store) start() error {
 	return s.faulted()
 }
 
-// inspect refuses directories that Pebble would misread, or describe in its own terms only.
-func (s *Store) inspect() error {
+// inspect refuses directories that Pebble would misread, or describe in its own terms only, and reports whether there is nothing in it yet.
+func (s *Store) inspect() (isNew bool, err error) {
 	version, err := atomicfs.ReadMarker(s.fs, s.dir, "format-version")
 	if err != nil {
-		return fmt.Errorf("%w (read the format version: %w)", ErrDamaged, err)
+		return false, fmt.Errorf("%w (read the format version: %w)", ErrDamaged, err)
 	}
 	if version != "" {
 		v, err := strconv.ParseUint(version, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%w (read the format version: %w)", ErrDamaged, err)
+			return false, fmt.Errorf("%w (read the format version: %w)", ErrDamaged, err)
 		}
 		if v > uint64(formatVersion) {
-			return fmt.Errorf("%w (format %d, this version knows up to %d)", ErrNewer, v, formatVersion)
+			return false, fmt.Errorf("%w (format %d, this version knows up to %d)", ErrNewer, v, formatVersion)
 		}
 	}
 	desc, err := pebble.Peek(s.dir, s.fs)
 	if err != nil {
-		return fmt.Errorf("%w (%w)", ErrDamaged, err)
+		return false, fmt.Errorf("%w (%w)", ErrDamaged, err)
 	}
 	if desc.Exists {
-		return s.inspectManifest(desc.ManifestFilename)
+		return false, errors.Join(s.inspectManifest(desc.ManifestFilename), s.inspectLogs())
 	}
 	// No manifest: the directory is new, or a crash interrupted its creation. But when there are data, Pebble would
 	// go on without them, and the replicas would have forgotten their votes.
 	names, err := s.fs.List(s.dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
-			return fmt.Errorf("%w (it has %s, but no manifest)", ErrDamaged, name)
+			return false, fmt.Errorf("%w (it has %s, but no manifest)", ErrDamaged, name)
 		}
 	}
-	return nil
-}
-
-// inspectManifest refuses a manifest that is damaged before its end. Pebble takes the first record it cannot read for the torn
-// last one and goes on with an older list of tables; the tables that only newer records name it deletes.
-func (s *Store) inspectManifest(name string) error {
-	f, err := s.fs.Open(name, vfs.SequentialReadsOption)
-	if err != nil {
-		return fmt.Errorf("%w (%w)", ErrDamaged, err)
-	}
-	defer f.Close()
-	content, err := io.ReadAll(f)
-	if err != nil {
-		return err
-	}
-	if at := unreadable(content); at >= 0 && anyChunk(content[at+1:]) {
-		return fmt.Errorf("%w (%s is not readable from byte %d on, and does not end there)", ErrDamaged, name, at)
-	}
-	return nil
-}
-
-// A manifest is a sequence of blocks of 32 KiB, in which chunks follow one another: a checksum of 4 bytes, the length of the payload
-// in 2, a type of 1 to 4 in 1, and the payload. The last bytes of a block that cannot hold a chunk's header are zero.
-const (
-	manifestBlockBytes = 32 << 10
-	chunkHeaderBytes   = 7
-)
-
-// unreadable returns where the first chunk begins that is not as it was written, or -1.
-func unreadable(content []byte) int {
-	for at := 0; at < len(content); {
-		if left := manifestBlockBytes - at%manifestBlockBytes; left < chunkHeaderBytes {
-			at += left
-			continue
-		}
-		n := chunkBytes(content[at:])
-		if n == 0 {
-			return at
-		}
-		at += n
-	}
-	return -1
-}
-
-// anyChunk reports whether a sound chunk begins anywhere.
-func anyChunk(content []byte) bool {
-	for i := range content {
-		if chunkBytes(content[i:]) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// chunkBytes returns the size of the chunk that p begins with, 0 if it is not sound.
-func chunkBytes(p []byte) int {
-	if len(p) < chunkHeaderBytes || p[6] < 1 || p[6] > 4 {
-		return 0
-	}
-	end := chunkHeaderBytes + int(binary.LittleEndian.Uint16(p[4:]))
-	if end > len(p) {
-		return 0
-	}
-	// LevelDB's mask, for checksums of data that hold checksums.
-	sum := crc32.Checksum(p[6:end], castagnoli)
-	if binary.LittleEndian.Uint32(p) != (sum>>15|sum<<17)+0xa282ead8 {
-		return 0
-	}
-	return end
+	return true, nil
 }
 
 // clearIncoming removes what replacements left that a crash ended.

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -97,30 +98,22 @@ func TestRealDirectory(t *testing.T) {
 
 // A directory that is not as it was left is refused, and neither repaired nor emptied.
 func TestOpenRefuses(t *testing.T) {
-	// only returns the one file that matches the pattern.
-	only := func(t *testing.T, dir, pattern string) string {
-		names, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(names) != 1 {
-			t.Fatalf("files %s: %v, %v; want one", pattern, names, err)
-		}
-		return names[0]
-	}
+	// Pebble keeps files that it does not need any more: all that match are damaged.
 	remove := func(pattern string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
-			if err := os.Remove(only(t, dir, pattern)); err != nil {
-				t.Fatal(err)
+			for _, name := range matching(t, dir, pattern) {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
 	edit := func(pattern string, change func([]byte) []byte) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
-			name := only(t, dir, pattern)
-			content, err := os.ReadFile(name)
-			if err == nil {
-				err = os.WriteFile(name, change(content), 0o644)
-			}
-			if err != nil {
-				t.Fatal(err)
+			for _, name := range matching(t, dir, pattern) {
+				if err := os.WriteFile(name, change(read(t, name)), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -141,7 +134,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"an empty manifest", edit("MANIFEST-*", func([]byte) []byte { return nil }), ErrDamaged},
 		{"no table", remove("*.sst"), ErrDamaged},
 		{"a truncated table", edit("*.sst", func(b []byte) []byte { return b[:len(b)/2] }), ErrDamaged},
-		{"a changed log", edit("000004.log", flip(30)), ErrDamaged},
+		{"a changed log", edit("*.log", flip(30)), ErrDamaged},
 		{"a newer format", func(t *testing.T, dir string) {
 			old := only(t, dir, "marker.format-version.*")
 			if err := os.Rename(old, filepath.Join(dir, "marker.format-version.000099.099")); err != nil {
@@ -164,7 +157,6 @@ func TestOpenRefuses(t *testing.T) {
 			if err := s.db.Flush(); err != nil {
 				t.Fatal(err)
 			}
-			// Several blocks of log: what is damaged in the last one cannot be told from a torn end.
 			for i := range 3 {
 				if err := put(s, true, strings.Repeat("log", 10_000), fmt.Sprint("b", i)); err != nil {
 					t.Fatal(err)
@@ -196,6 +188,68 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("Open: %v, want an error that names it", err)
 		}
 	})
+}
+
+// Whatever byte of the log is changed: when more was synced after it, the store is not opened, and else it has all but the last write.
+func TestAChangedByteOfTheLogIsNoticed(t *testing.T) {
+	const writes = 12
+	dir := t.TempDir()
+	s := mustOpen(t, dir, DefaultConfig())
+	name := only(t, dir, "*.log")
+	all, last := "", int64(0) // where the last write begins
+	for i := range writes {
+		last = int64(len(strings.TrimRight(string(read(t, name)), "\x00")))
+		all = dump(t, s)
+		if err := put(s, true, strings.Repeat("v", 40*i), fmt.Sprintf("k%02d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content := read(t, name) // as a crash leaves it: Close writes once more
+	mustClose(t, s)
+	for at := range int64(len(strings.TrimRight(string(content), "\x00"))) {
+		changed := bytes.Clone(content)
+		changed[at] ^= 0x10
+		if err := os.WriteFile(name, changed, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := (&Store{fs: vfs.Default, dir: dir}).inspectLogs()
+		if at < last != errors.Is(err, ErrDamaged) {
+			t.Fatalf("byte %d is changed, the last write begins at %d: %v", at, last, err)
+		}
+	}
+	s = mustOpen(t, dir, DefaultConfig()) // the last byte is changed
+	if got := dump(t, s); got != all {
+		t.Errorf("content is [%s], want [%s]", got, all)
+	}
+	mustClose(t, s)
+}
+
+func matching(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("files %s: %v, %v; want some", pattern, names, err)
+	}
+	return names
+}
+
+// only returns the one file that matches the pattern.
+func only(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	names := matching(t, dir, pattern)
+	if len(names) != 1 {
+		t.Fatalf("files %s: %v; want one", pattern, names)
+	}
+	return names[0]
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 // list names the files of Pebble with their sizes.
