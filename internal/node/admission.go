@@ -116,6 +116,9 @@ func (n *Node) watch(ctx context.Context) error {
 			return errDecommissioned
 		}
 		err := n.unfit()
+		if err == nil && len(n.network.Peers()) > 1 { // a single one may have left its address to somebody
+			err = n.astray()
+		}
 		switch {
 		case err == nil:
 			unfitSince = time.Time{}

@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +16,7 @@ import (
 
 	"hanse/api/metapb"
 	"hanse/internal/cluster/gossip"
+	"hanse/internal/invariant"
 	"hanse/internal/shard"
 	"hanse/internal/store"
 	"hanse/internal/transport"
@@ -58,6 +62,15 @@ type known struct {
 	hosts     map[shard.ID][]transport.NodeID
 	addresses map[transport.NodeID]string
 	leaving   bool // addresses has nodes that were decommissioned a moment ago
+	// founding tells the cluster from others of its name, empty before it is founded.
+	founding string
+}
+
+// founding is made of the secret that was drawn when the cluster was founded, which it does not tell.
+func founding(c *metapb.Cluster) string {
+	sum, err := hkdf.Key(sha256.New, c.Secret, []byte(c.Id), "hanse founding 1", 16)
+	invariant.Check(err == nil, "derive the founding of cluster %s: %v", c.Id, err)
+	return hex.EncodeToString(sum)
 }
 
 // openDirectory starts from the view on the disk, or from the first one: that of the bootstrap.
@@ -105,6 +118,9 @@ func (d *directory) know(v *metapb.View, confirmed bool) *known {
 	k := &known{
 		view: v, confirmed: confirmed, nodes: make(map[uint64]*metapb.Node), shards: make(map[shard.ID]*metapb.Shard),
 		hosts: make(map[shard.ID][]transport.NodeID), addresses: make(map[transport.NodeID]string),
+	}
+	if c := v.GetCluster(); len(c.GetSecret()) > 0 {
+		k.founding = founding(c)
 	}
 	for _, n := range v.Nodes {
 		k.nodes[n.Id] = n

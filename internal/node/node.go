@@ -171,6 +171,7 @@ func (n *Node) openReplicas() error {
 		return err
 	}
 	network.Admit = n.directory.admit
+	network.Founding = func() string { return n.directory.now().founding }
 	if n.network, err = grpctransport.New(network, n.receive); err != nil {
 		return err
 	}

@@ -101,6 +101,38 @@ func TestDirectories(t *testing.T) {
 			t.Errorf("the other cluster is %+v, %v", v, err)
 		}
 	})
+	f.run("a directory of another cluster of the same name, at the same addresses", func(t *testing.T) {
+		own := make([]string, len(nodes))
+		for i, m := range nodes {
+			m.stop()
+			own[i], m.dir = m.dir, f.tempDir()+"/other"
+		}
+		for _, m := range nodes {
+			m.start(m.founding...)
+		}
+		f.ready()
+		for _, m := range nodes {
+			m.stop()
+		}
+		a.dir, b.dir = own[0], own[1]
+		for _, first := range []*member{a, c} { // the stranger is among those that are there, or comes to them
+			first.start()
+			for _, m := range nodes {
+				if m != first {
+					m.start()
+				}
+			}
+			c.ended(1, "two clusters that are both called \"hanse\": one of them runs on a directory of the other cluster")
+			f.until("a and b go on without c", func() error { return f.serves(a, b) })
+			a.stop()
+			b.stop()
+		}
+		c.dir = own[2]
+		for _, m := range nodes {
+			m.start()
+		}
+		f.ready()
+	})
 	f.run("a stranger where a peer was", func(t *testing.T) {
 		c.kill()
 		other := newFleet(t)

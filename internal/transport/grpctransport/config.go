@@ -16,6 +16,9 @@ import (
 type Config struct {
 	// Cluster names the cluster, 1 to 128 printable ASCII characters; nodes of another are refused.
 	Cluster string
+	// Founding returns what tells the cluster from others of its name, empty as long as that is not known; nodes of another are refused.
+	// Default: it is never known.
+	Founding func() string
 	// Node is this node's number, from 1.
 	Node transport.NodeID
 	// Incarnation tells this process from earlier ones of the node; any number that is drawn or taken at
@@ -63,8 +66,9 @@ func DefaultConfig() Config {
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
-		Admit: func(transport.NodeID, uint64, uint64) error { return nil },
-		Log:   slog.New(slog.DiscardHandler),
+		Admit:    func(transport.NodeID, uint64, uint64) error { return nil },
+		Founding: func() string { return "" },
+		Log:      slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -92,6 +96,7 @@ func (c Config) Validate() error {
 	check(c.PingTimeout > 0, "ping timeout %v: want more than 0", c.PingTimeout)
 	check(c.Dial != nil, "dial function is missing")
 	check(c.Admit != nil, "admit function is missing")
+	check(c.Founding != nil, "founding function is missing")
 	check(c.Log != nil, "log is missing")
 	return errors.Join(errs...)
 }

@@ -24,6 +24,7 @@ type lab struct {
 	dialled   []time.Time
 	tls       map[transport.NodeID]*tls.Config
 	admit     func(node transport.NodeID, boot, incarnation uint64) error
+	founding  string
 }
 
 func newLab() *lab { return &lab{listeners: map[string]*bufconn.Listener{}} }
@@ -68,6 +69,7 @@ func (l *lab) start(t *testing.T, o transporttest.Options) (*Transport, func()) 
 		cfg.Admit = l.admit
 	}
 	cfg.Boot = uint64(10 * o.ID)
+	cfg.Founding = func() string { return l.founding }
 	if o.Cluster != "" {
 		cfg.Cluster = o.Cluster
 	}

@@ -17,6 +17,7 @@ const protocol = 1
 type header struct {
 	protocol    uint64
 	cluster     string
+	founding    string
 	from, to    transport.NodeID
 	class       transport.Class
 	incarnation uint64
@@ -26,6 +27,7 @@ type header struct {
 const (
 	keyProtocol    = "hanse-protocol"
 	keyCluster     = "hanse-cluster"
+	keyFounding    = "hanse-founding"
 	keyFrom        = "hanse-from"
 	keyTo          = "hanse-to"
 	keyClass       = "hanse-class"
@@ -37,6 +39,7 @@ func (h header) metadata() metadata.MD {
 	return metadata.Pairs(
 		keyProtocol, strconv.FormatUint(h.protocol, 10),
 		keyCluster, h.cluster,
+		keyFounding, h.founding,
 		keyFrom, strconv.FormatUint(uint64(h.from), 10),
 		keyTo, strconv.FormatUint(uint64(h.to), 10),
 		keyClass, strconv.Itoa(int(h.class)),
@@ -74,6 +77,9 @@ func readHeader(md metadata.MD) (header, error) {
 	if len(md.Get(keyBoot)) > 0 { // nodes of an older version do not tell
 		h.boot = number(keyBoot, 64)
 	}
+	if len(md.Get(keyFounding)) > 0 {
+		h.founding = text(keyFounding)
+	}
 	return h, err
 }
 
@@ -85,6 +91,9 @@ func (c *Config) fits(h header) error {
 			h.from, h.cluster, h.protocol, c.Node, protocol)
 	case h.cluster != c.Cluster:
 		return fmt.Errorf("node %d belongs to cluster %q, this is node %d of cluster %q", h.from, h.cluster, c.Node, c.Cluster)
+	case h.founding != "" && c.Founding() != "" && h.founding != c.Founding():
+		return fmt.Errorf("node %d and node %d are of two clusters that are both called %q: one of them runs on a directory of the other cluster",
+			h.from, c.Node, c.Cluster)
 	case h.to != c.Node:
 		return fmt.Errorf("node %d looks for node %d here, this is node %d", h.from, h.to, c.Node)
 	case h.from == 0 || h.from == c.Node:

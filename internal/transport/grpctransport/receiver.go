@@ -76,7 +76,7 @@ func (r *receiver) serve(stream grpc.ServerStream) error {
 		r.cfg.Log.Warn("peer refused", "err", err)
 		return status.Error(code, err.Error())
 	}
-	answer := header{protocol: protocol, cluster: r.cfg.Cluster, from: r.cfg.Node, to: h.from, class: h.class, incarnation: r.cfg.Incarnation, boot: r.cfg.Boot}
+	answer := header{protocol: protocol, cluster: r.cfg.Cluster, founding: r.cfg.Founding(), from: r.cfg.Node, to: h.from, class: h.class, incarnation: r.cfg.Incarnation, boot: r.cfg.Boot}
 	if err := stream.SendHeader(answer.metadata()); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *sender) stream(ctx context.Context) error {
 	})
 	defer consent.Stop()
 
-	h := header{protocol: protocol, cluster: s.cfg.Cluster, from: s.cfg.Node, to: s.to, class: s.class, incarnation: s.cfg.Incarnation, boot: s.cfg.Boot}
+	h := header{protocol: protocol, cluster: s.cfg.Cluster, founding: s.cfg.Founding(), from: s.cfg.Node, to: s.to, class: s.class, incarnation: s.cfg.Incarnation, boot: s.cfg.Boot}
 	stream, err := conn.NewStream(metadata.NewOutgoingContext(ctx, h.metadata()), &streamDesc, streamMethod)
 	if err != nil {
 		return s.reason(ctx, err)

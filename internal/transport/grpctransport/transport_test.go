@@ -84,6 +84,7 @@ func TestRefusedStreams(t *testing.T) {
 	}{
 		{"another protocol", with(func(h *header) { h.protocol = 9 }), "speaks protocol 9, this is node 1 and speaks 1"},
 		{"another cluster", with(func(h *header) { h.cluster = "other" }), `belongs to cluster "other", this is node 1 of cluster "hanse"`},
+		{"another cluster of the name", with(func(h *header) { h.founding = "beef" }), `two clusters that are both called "hanse"`},
 		{"for another node", with(func(h *header) { h.to = 3 }), "looks for node 3 here, this is node 1"},
 		{"from itself", with(func(h *header) { h.from = 1 }), "claims to be node 1"},
 		{"from nobody", with(func(h *header) { h.from = 0 }), "claims to be node 0"},
@@ -99,6 +100,7 @@ func TestRefusedStreams(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLab()
+				l.founding = "f00d"
 				one, _ := l.start(t, transporttest.Options{ID: 1, Address: "one", Handler: ignore})
 				got := verdict(rawStream(t, l, "one", test.md))
 				if got.Code() != codes.FailedPrecondition || !strings.Contains(got.Message(), test.want) {
