@@ -103,8 +103,8 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		{nil, "--data DIR"},
 		{[]string{"--data", dir, "--peers", "1:a"}, "id=http-address/peer-address"},
 		{[]string{"--data", dir, "--shards", "orders=3"}, `no service "orders"`},
-		{[]string{"--data", dir, "--log-level", "loud"}, "want debug, info, warn or error"},
-		{[]string{"--data", dir, "--log-format", "xml"}, "want text or json"},
+		{[]string{"--data", dir, "--psp", "instant", "--log-level", "loud"}, "want debug, info, warn or error"},
+		{[]string{"--data", dir, "--psp", "instant", "--log-format", "xml"}, "want text or json"},
 		{[]string{"--data", dir, "--bootstrap", "--id", "0", "--psp", "nowhere", "--replicas", "9"}, "node ID 0"},
 		{[]string{"--data", dir, "--config", filepath.Join(dir, "none.yaml")}, "none.yaml"},
 		{[]string{"--data", dir, "extra"}, "unknown command"},
@@ -117,9 +117,39 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Who moves the money is said by someone, on the command line, in the environment or in the file.
+func TestServeIsToldWhoMovesTheMoney(t *testing.T) {
+	t.Setenv("HANSE_PSP", "") // is as it was at the end
+	if err := os.Unsetenv("HANSE_PSP"); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "node")
+	serve := func(more ...string) (int, string) {
+		var out, errOut strings.Builder
+		code := Run(t.Context(), append([]string{"serve", "--data", dir, "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, more...), nil, &out, &errOut)
+		return code, errOut.String()
+	}
+	for _, args := range [][]string{{"--bootstrap"}, {"--join", "127.0.0.1:1", "--join-token", "t"}, nil, {"--config", write(t, "node-id: 1\n")}} {
+		if code, said := serve(args...); code != exitUsage || !strings.Contains(said, "no payment provider: say --psp") {
+			t.Errorf("serve %v: exit %d, %q, want that a provider is asked for", args, code, said)
+		}
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the refused start has made the directory (%v)", err)
+	}
+	told := []string{"--config", write(t, "psp: instant\n")}
+	if code, said := serve(told...); code != exitRefused || strings.Contains(said, "no payment provider") {
+		t.Errorf("told by the file: exit %d, %q", code, said)
+	}
+	t.Setenv("HANSE_PSP", "https://payments.example")
+	if code, said := serve(); code != exitRefused || strings.Contains(said, "no payment provider") {
+		t.Errorf("told by the environment: exit %d, %q", code, said)
+	}
+}
+
 func TestANodeWithoutBootstrapNeedsData(t *testing.T) {
 	var out, errOut strings.Builder
-	code := Run(t.Context(), []string{"serve", "--data", filepath.Join(t.TempDir(), "empty"), "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, nil, &out, &errOut)
+	code := Run(t.Context(), []string{"serve", "--data", filepath.Join(t.TempDir(), "empty"), "--psp", "instant", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, nil, &out, &errOut)
 	if code != exitRefused || !strings.Contains(errOut.String(), "bootstrap") {
 		t.Errorf("exit %d: %s", code, errOut.String())
 	}

@@ -422,7 +422,7 @@ func (a *app) nodeReplaceCmd() *cobra.Command {
 			if r.Token, err = c.CreateJoinToken(ctx); err != nil {
 				return err
 			}
-			r.Command = fmt.Sprintf("HANSE_JOIN_TOKEN=%s hanse serve --data DIR --host ADDRESS --join %s --replace %d", r.Token, strings.Join(r.Join, ","), id)
+			r.Command = fmt.Sprintf("HANSE_JOIN_TOKEN=%s hanse serve --data DIR --host ADDRESS --psp PROVIDER --join %s --replace %d", r.Token, strings.Join(r.Join, ","), id)
 			if n.Zone != "" {
 				r.Command += " --zone " + n.Zone
 			}
@@ -431,7 +431,8 @@ func (a *app) nodeReplaceCmd() *cobra.Command {
 			}
 			return a.print(r, func(w io.Writer) {
 				fmt.Fprintf(w, `Node %d is %s. A new node with an empty directory takes its place: it gets a number of its own and the
-replicas of node %d, which is never heard again, even if it comes back. On the new machine, with its directory and address:
+replicas of node %d, which is never heard again, even if it comes back. On the new machine, with its directory, its
+address and the payment provider of the other nodes:
 
   %s
 
@@ -467,6 +468,7 @@ func (a *app) nodeForgetCmd() *cobra.Command {
 
 func (a *app) nodeTokenCmd() *cobra.Command {
 	return &cobra.Command{Use: "token", Short: "Make a token that lets nodes join; the one before is worth nothing from then on", Args: cobra.NoArgs,
+		Long: "Make a token that lets nodes join; the one before is worth nothing from then on. On the new machine:\n\n  HANSE_JOIN_TOKEN=... hanse serve --data DIR --host ADDRESS --psp PROVIDER --join NODE:7400",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {

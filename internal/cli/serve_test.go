@@ -12,14 +12,14 @@ import (
 	"hanse/internal/node"
 )
 
-// configured returns the configuration that a command line of hanse serve makes.
+// configured returns the configuration that a command line of hanse serve makes, with a payment provider.
 func configured(t *testing.T, args ...string) (node.Config, error) {
 	t.Helper()
 	cfg := node.DefaultConfig()
 	var f serveFlags
 	a := &app{}
 	cmd := a.serveCmdOf(&cfg, &f)
-	if err := cmd.ParseFlags(args); err != nil {
+	if err := cmd.ParseFlags(append([]string{"--psp", "instant"}, args...)); err != nil {
 		t.Fatal(err)
 	}
 	return cfg, f.complete(cmd, &cfg)

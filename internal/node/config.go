@@ -64,7 +64,7 @@ type Config struct {
 	Layout shard.Layout
 	// Replicas is how many nodes keep a copy of each shard, at most; 3 unless there are fewer nodes.
 	Replicas int
-	// PSP is the payment provider: the URL of its API, or "instant" for one that accepts everything at once.
+	// PSP is the payment provider: the URL of its API, or Instant. It has no default: a node that was not told would charge nobody.
 	PSP string
 	// PublicWebhooks restricts webhooks to public addresses. Default false, for receivers are often on the same network; set it
 	// when others than the operators may register receivers, who could otherwise reach what only this node can.
@@ -83,11 +83,14 @@ type Config struct {
 	SlowRequest time.Duration
 }
 
-// DefaultConfig returns a single node on the default ports.
+// Instant is a provider for tests: it accepts everything at once, and charges nobody.
+const Instant = "instant"
+
+// DefaultConfig returns a single node on the default ports. Its directory and its payment provider have yet to be said.
 func DefaultConfig() Config {
 	return Config{
 		ID: 1, ClusterID: "hanse", HTTPAddr: "127.0.0.1:7400", PeerAddr: "127.0.0.1:7402", GossipAddr: "127.0.0.1:7403",
-		Layout: shard.DefaultLayout(), Replicas: 3, PSP: "instant", Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
+		Layout: shard.DefaultLayout(), Replicas: 3, Version: "dev", MaxInFlight: 4096, SlowRequest: time.Second, Now: time.Now,
 		JoinPatience: 30 * time.Second, SnapshotRate: replica.DefaultConfig().SnapshotBytesPerSecond >> 20,
 	}
 }
@@ -141,10 +144,8 @@ func (c Config) Validate() error {
 	if len(c.Peers) > 0 && c.ID != 0 && !seen[c.ID] {
 		errs = append(errs, fmt.Errorf("node %d is not in its own list of peers", c.ID))
 	}
-	if c.PSP != "instant" {
-		if u, err := url.Parse(c.PSP); err != nil || u.Host == "" {
-			errs = append(errs, fmt.Errorf("payment provider %q: want \"instant\" or a URL", c.PSP))
-		}
+	if err := checkProvider(c.PSP); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Now == nil {
 		errs = append(errs, errors.New("no clock"))
@@ -159,6 +160,20 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("requests are slow from %v on: want more than 0", c.SlowRequest))
 	}
 	return errors.Join(errs...)
+}
+
+// checkProvider looks at who moves the money.
+func checkProvider(psp string) error {
+	switch psp {
+	case Instant:
+		return nil
+	case "":
+		return errors.New("no payment provider: say --psp with its URL, or --psp instant for tests, which accepts everything and charges nobody")
+	}
+	if u, err := url.Parse(psp); err != nil || u.Host == "" {
+		return fmt.Errorf("payment provider %q: want %q or a URL", psp, Instant)
+	}
+	return nil
 }
 
 // checkJoin looks at how the node comes into its cluster.

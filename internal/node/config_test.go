@@ -1,6 +1,7 @@
 package node
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -9,7 +10,7 @@ import (
 
 func TestValidate_accepts(t *testing.T) {
 	alone := DefaultConfig()
-	alone.Dir = "data"
+	alone.Dir, alone.PSP = "data", Instant
 	provider := member()
 	provider.PSP = "http://127.0.0.1:7490"
 	for name, c := range map[string]Config{"alone": alone, "one of three": member(), "a provider by URL": provider} {
@@ -47,6 +48,29 @@ func TestValidate_reports_every_problem(t *testing.T) {
 	}
 }
 
+// A node that was not told who moves the money would confirm orders that nobody pays for.
+func TestValidate_wants_a_payment_provider(t *testing.T) {
+	c := member()
+	c.PSP = ""
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "no payment provider: say --psp") {
+		t.Errorf("Validate = %v", err)
+	}
+}
+
+func TestAProviderThatChargesNobodyIsAnnounced(t *testing.T) {
+	var out strings.Builder
+	n := &Node{cfg: member(), log: slog.New(slog.NewTextHandler(&out, nil))}
+	n.provider()
+	if !strings.Contains(out.String(), "level=WARN") || !strings.Contains(out.String(), "charges nobody") {
+		t.Errorf("with %q the log says %q, want a warning", n.cfg.PSP, out.String())
+	}
+	out.Reset()
+	n.cfg.PSP = "http://127.0.0.1:7490"
+	if n.provider(); out.Len() > 0 {
+		t.Errorf("with %q the log says %q", n.cfg.PSP, out.String())
+	}
+}
+
 func TestValidate_refuses_a_node_outside_its_own_list(t *testing.T) {
 	c := member()
 	c.ID = 4
@@ -57,7 +81,7 @@ func TestValidate_refuses_a_node_outside_its_own_list(t *testing.T) {
 
 func joining() Config {
 	c := DefaultConfig()
-	c.Dir, c.ID, c.Join, c.JoinToken = "data", 0, []string{"shop1.example:7400", "10.0.0.2:7400"}, "secret"
+	c.Dir, c.ID, c.Join, c.JoinToken, c.PSP = "data", 0, []string{"shop1.example:7400", "10.0.0.2:7400"}, "secret", Instant
 	return c
 }
 

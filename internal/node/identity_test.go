@@ -14,7 +14,7 @@ import (
 // member is the configuration of node 2 of three.
 func member() Config {
 	c := DefaultConfig()
-	c.Dir, c.ID, c.ClusterID, c.Bootstrap = "/data", 2, "shop", true
+	c.Dir, c.ID, c.ClusterID, c.Bootstrap, c.PSP = "/data", 2, "shop", true, Instant
 	c.Peers = []Peer{{ID: 3, HTTP: "c:1", Peer: "c:2"}, {ID: 1, HTTP: "a:1", Peer: "a:2"}, {ID: 2, HTTP: "b:1", Peer: "b:2"}}
 	c.Layout = shard.Layout{shard.Meta: 1, shard.Order: 3, shard.Inventory: 2, shard.Payment: 1, shard.Notification: 1, shard.Keyspace: 1}
 	return c

@@ -29,7 +29,7 @@ type fleet struct {
 }
 
 func startCluster(tb testing.TB, n int) *fleet {
-	c := &fleet{tb: tb, psp: "instant", stops: make([]func(), n)}
+	c := &fleet{tb: tb, psp: Instant, stops: make([]func(), n)}
 	for i := range n {
 		first, err := freeport.Block()
 		if err != nil {
@@ -142,7 +142,7 @@ func TestNode_refuses_one_port_for_two_things(t *testing.T) {
 	}
 	ports := dev.NodePorts(first, 1)
 	cfg := DefaultConfig()
-	cfg.Dir, cfg.HTTPAddr, cfg.PeerAddr = t.TempDir(), dev.Loopback(ports.HTTP), dev.Loopback(ports.Peer)
+	cfg.Dir, cfg.PSP, cfg.HTTPAddr, cfg.PeerAddr = t.TempDir(), Instant, dev.Loopback(ports.HTTP), dev.Loopback(ports.Peer)
 	cfg.GossipAddr = cfg.HTTPAddr
 	if n, err := Open(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil {
 		t.Errorf("HTTP and gossip at one address are accepted (%v)", n.release())

@@ -202,7 +202,7 @@ func (m *member) start(args ...string) {
 		m.f.t.Fatalf("%s runs already", m.name)
 	}
 	m.p = &process{done: make(chan struct{})}
-	all := slices.Concat([]string{"serve", "--data", m.dir, "--http-port", strconv.Itoa(m.port)}, m.args, args)
+	all := slices.Concat([]string{"serve", "--data", m.dir, "--http-port", strconv.Itoa(m.port), "--psp", "instant"}, m.args, args)
 	m.p.cmd = exec.Command(m.program, all...)
 	m.p.cmd.Env = append(os.Environ(), m.env...)
 	m.p.cmd.Stdout, m.p.cmd.Stderr = &m.p.out, &m.p.out
