@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"hanse/internal/dirlock"
 )
 
 // Operation is a row of the ledger: a call that was carried out, or declined for good.
@@ -62,6 +64,7 @@ type ledger struct {
 	declined   uint64
 	currencies map[string]*CurrencyTotals
 
+	lock    *dirlock.Lock
 	file    *os.File // nil for one in memory only
 	sync    bool
 	pending []byte // rows that are not in the file yet
@@ -71,16 +74,29 @@ type ledger struct {
 	fault   error  // of the disk; nothing is recorded after it
 }
 
-// openLedger reads the file at path, which is made if need be. The torn end that a crash leaves is cut off: nobody has been
-// told about it. An empty path keeps the ledger in memory only.
-func openLedger(path string, syncs bool) (*ledger, error) {
+// openLedger reads the ledger in a directory, which is made if need be, and keeps others from it: two that write to one file would
+// each answer what the other does not know. The torn end that a crash leaves is cut off: nobody has been told about it. Without
+// a directory the ledger is in memory only.
+func openLedger(dir string, syncs bool) (_ *ledger, err error) {
 	l := &ledger{
 		byKey: make(map[string]*Operation), accounts: make(map[string]*account), currencies: make(map[string]*CurrencyTotals), sync: syncs,
 	}
 	l.flushed = sync.NewCond(&l.mu)
-	if path == "" {
+	if dir == "" {
 		return l, nil
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if l.lock, err = dirlock.Take(dir, fmt.Sprintf("the provider with process ID %d", os.Getpid())); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.lock.Release())
+		}
+	}()
+	path := filepath.Join(dir, "ledger.jsonl")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -95,7 +111,7 @@ func openLedger(path string, syncs bool) (*ledger, error) {
 	}
 	if err == nil && syncs {
 		// The cut, and the name of a new file, have to survive a crash before anything is answered on their strength.
-		err = errors.Join(f.Sync(), syncDir(filepath.Dir(path)))
+		err = errors.Join(f.Sync(), syncDir(dir))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger %s: %w", path, err), f.Close())
@@ -255,5 +271,5 @@ func (l *ledger) close() error {
 	l.mu.Lock()
 	err := l.wait(uint64(len(l.rows)))
 	l.mu.Unlock()
-	return errors.Join(err, l.file.Close())
+	return errors.Join(err, l.file.Close(), l.lock.Release())
 }

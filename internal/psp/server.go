@@ -9,8 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -74,7 +72,7 @@ const (
 
 // Config of a provider. Start from DefaultConfig.
 type Config struct {
-	// Dir holds the ledger and is made if need be; empty keeps it in memory. One provider at a time may use it.
+	// Dir holds the ledger and is made if need be; empty keeps it in memory. One provider at a time uses it; another is refused.
 	Dir string
 	// Sync says that answers wait for the disk. Default true.
 	Sync bool
@@ -104,14 +102,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Behavior.Validate(); err != nil {
 		return nil, fmt.Errorf("psp: %w", err)
 	}
-	path := ""
-	if cfg.Dir != "" {
-		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("psp: %w", err)
-		}
-		path = filepath.Join(cfg.Dir, "ledger.jsonl")
-	}
-	l, err := openLedger(path, cfg.Sync)
+	l, err := openLedger(cfg.Dir, cfg.Sync)
 	if err != nil {
 		return nil, fmt.Errorf("psp: %w", err)
 	}

@@ -317,6 +317,26 @@ func TestDeclinesDependOnSeedAndKeyAlone(t *testing.T) {
 	}
 }
 
+// Two providers with one ledger would each carry a key out that the other knows.
+func TestALedgerHasOneProvider(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Dir = t.TempDir()
+	first := open(t, cfg)
+	do(t, first, authorize("p1", 100))
+	if second, err := New(cfg); err == nil {
+		closeServer(t, second)
+		t.Error("a second provider has the same ledger")
+	} else if want := fmt.Sprintf("%s is used by the provider with process ID %d", cfg.Dir, os.Getpid()); !strings.Contains(err.Error(), want) {
+		t.Errorf("New = %v, want %q", err, want)
+	}
+	closeServer(t, first)
+	again := open(t, cfg)
+	defer closeServer(t, again)
+	if n := again.ledger.totals().Operations; n != 1 {
+		t.Errorf("when the first has gone there are %d operations, want its one", n)
+	}
+}
+
 func TestMisbehavior(t *testing.T) {
 	for _, test := range []struct {
 		name     string
