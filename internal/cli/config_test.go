@@ -107,6 +107,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--data", dir, "--psp", "instant", "--log-format", "xml"}, "want text or json"},
 		{[]string{"--data", dir, "--bootstrap", "--id", "0", "--psp", "nowhere", "--replicas", "9"}, "node ID 0"},
 		{[]string{"--data", dir, "--config", filepath.Join(dir, "none.yaml")}, "none.yaml"},
+		{[]string{"--data", dir, "--psp", "instant", "--http-port", "70000"}, "want 1 to 65532"},
 		{[]string{"--data", dir, "extra"}, "unknown command"},
 	} {
 		var out, errOut strings.Builder

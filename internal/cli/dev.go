@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,8 @@ import (
 
 	"hanse/client"
 	"hanse/internal/dev"
+	"hanse/internal/dirlock"
+	"hanse/internal/node"
 )
 
 // demo is what a new development cluster has in stock.
@@ -34,6 +37,7 @@ const (
 	// readyPatience is how long a cluster may take to be ready.
 	readyPatience = 30 * time.Second
 	devName       = "dev"
+	maxPort       = 1<<16 - 1
 )
 
 // devOptions are what `dev` and `replay --dev` start.
@@ -82,13 +86,15 @@ func (a *app) devCmd() *cobra.Command {
 		{"start", "Start a process again: a node by its number, or psp"},
 	} {
 		cmd.AddCommand(&cobra.Command{Use: act.use + " NODE", Short: act.short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			name := args[0]
+			if n, err := strconv.Atoi(name); err == nil && n > 0 {
+				name = "node " + name
+			} else if name != "psp" {
+				return usage("%q is no process: want the number of a node, or psp", name)
+			}
 			c, err := findDev(o.port)
 			if err != nil {
 				return err
-			}
-			name := args[0]
-			if _, err := strconv.Atoi(name); err == nil {
-				name = "node " + name
 			}
 			s, err := c.Do(cmd.Context(), act.use, name)
 			if err != nil {
@@ -149,13 +155,29 @@ type devRun struct {
 	added []addedNode
 }
 
+// check says what of the options cannot be.
+func (o devOptions) check() error {
+	switch {
+	case o.nodes < 1 || o.nodes > dev.MaxNodes:
+		return usage("--nodes %d: want 1 to %d", o.nodes, dev.MaxNodes)
+	case o.shards < 1 || o.shards > 64:
+		return usage("--shards %d: want 1 to 64", o.shards)
+	case o.port < 1 || o.port > maxPort-dev.ProviderOffset:
+		return usage("--http-port %d: want 1 to %d, for the ports up to %d above are a cluster's too", o.port, maxPort-dev.ProviderOffset, dev.ProviderOffset)
+	}
+	if o.psp == "sim" || o.psp == node.Instant {
+		return nil
+	}
+	if u, err := url.Parse(o.psp); err != nil || u.Host == "" {
+		return usage("--psp %q: want sim, instant or a URL", o.psp)
+	}
+	return nil
+}
+
 // withDev runs a development cluster for as long as use takes, and leaves nothing behind.
 func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Context, *devRun) error) (err error) {
-	if o.nodes < 1 || o.nodes > dev.MaxNodes {
-		return usage("--nodes %d: want 1 to %d", o.nodes, dev.MaxNodes)
-	}
-	if o.shards < 1 || o.shards > 64 {
-		return usage("--shards %d: want 1 to 64", o.shards)
+	if err := o.check(); err != nil {
+		return err
 	}
 	d := &devRun{opts: o, dir: o.dir, start: time.Now()}
 	if d.dir == "" {
@@ -167,6 +189,11 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}
+	lock, err := dirlock.Take(d.dir, fmt.Sprintf("the dev cluster at port %d", o.port))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }() // before the directory goes
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

@@ -16,6 +16,7 @@ import (
 
 	"hanse/client"
 	"hanse/internal/dev"
+	"hanse/internal/dirlock"
 )
 
 func TestADevelopmentClusterIsPlanned(t *testing.T) {
@@ -308,6 +309,27 @@ func TestAStartThatFailsShowsWhy(t *testing.T) {
 	}
 }
 
+// A directory is one cluster's: a second one, at whatever ports, writes nothing there.
+func TestADirectoryHasOneDevelopmentCluster(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := dirlock.Take(dir, "the dev cluster at port 9400")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	for _, args := range [][]string{{"dev", "--dir", dir, "--http-port", "21400"}} {
+		var out, errOut strings.Builder
+		code := Run(t.Context(), args, nil, &out, &errOut)
+		if want := "hanse: " + dir + " is used by the dev cluster at port 9400\n"; code != exitRefused || !strings.HasSuffix(errOut.String(), want) {
+			t.Errorf("hanse %v: exit %d, %q, want %q", args, code, errOut.String(), want)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 || files[0].Name() != dirlock.Name {
+		t.Errorf("it has left %v (%v)", files, err)
+	}
+}
+
 func TestDevRefusesWhatCannotWork(t *testing.T) {
 	taken := httptest.NewServer(http.NotFoundHandler())
 	defer taken.Close()
@@ -320,6 +342,12 @@ func TestDevRefusesWhatCannotWork(t *testing.T) {
 		{[]string{"dev", "--nodes", "0"}, exitUsage, "want 1 to 9"},
 		{[]string{"dev", "--nodes", "10"}, exitUsage, "want 1 to 9"},
 		{[]string{"dev", "--http-port", port, "--nodes", "1"}, exitRefused, "in use"},
+		{[]string{"dev", "--http-port", "70000"}, exitUsage, "want 1 to 65445"},
+		{[]string{"dev", "--http-port", "65530"}, exitUsage, "want 1 to 65445"},
+		{[]string{"dev", "--http-port", "0"}, exitUsage, "want 1 to 65445"},
+		{[]string{"dev", "--psp", "foo"}, exitUsage, "want sim, instant or a URL"},
+		{[]string{"dev", "kill", "x"}, exitUsage, "want the number of a node, or psp"},
+		{[]string{"dev", "start", "0"}, exitUsage, "want the number of a node, or psp"},
 		{[]string{"dev", "kill", "2", "--http-port", "1"}, exitUnavailable, "hanse dev"},
 		{[]string{"dev", "kill"}, exitUsage, "NODE"},
 		{[]string{"dev", "status", "--http-port", "1", "--json"}, exitUnavailable, `"unavailable"`},

@@ -179,7 +179,7 @@ func (a *app) replayCmd() *cobra.Command {
 	f.IntVar(&o.shards, "shards", 1, "with --dev: shards of orders, stock and payments")
 	f.StringVar(&o.dir, "dir", "", "with --dev: keep the data here")
 	f.IntVar(&o.port, "http-port", 7400, "with --dev: first port")
-	f.StringVar(&o.psp, "psp", "sim", "with --dev: payment provider, sim or instant")
+	f.StringVar(&o.psp, "psp", "sim", "with --dev: payment provider: sim, instant or a URL")
 	return cmd
 }
 

@@ -97,6 +97,9 @@ func (f *serveFlags) complete(cmd *cobra.Command, cfg *node.Config) (err error) 
 	if cfg.Dir == "" {
 		return usage("where is the node's data? --data DIR; with --bootstrap for the first node of a cluster, with --join ADDR for one more")
 	}
+	if f.port < 1 || f.port > maxPort-3 {
+		return usage("--http-port %d: want 1 to %d, for the ports 2 and 3 above are the node's too", f.port, maxPort-3)
+	}
 	for i, addr := range []struct {
 		name string
 		to   *string
