@@ -317,7 +317,7 @@ func TestADirectoryHasOneDevelopmentCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Release()
-	for _, args := range [][]string{{"dev", "--dir", dir, "--http-port", "21400"}} {
+	for _, args := range [][]string{{"dev", "--dir", dir, "--http-port", "21400"}, {"replay", "--synthetic", "--dev", "--dir", dir, "--http-port", "21400", "--limit", "1"}} {
 		var out, errOut strings.Builder
 		code := Run(t.Context(), args, nil, &out, &errOut)
 		if want := "hanse: " + dir + " is used by the dev cluster at port 9400\n"; code != exitRefused || !strings.HasSuffix(errOut.String(), want) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,18 +127,21 @@ type latencyMS struct {
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (a *app) replayCmd() *cobra.Command {
-	var withDev, noAudit bool
+	var withDev, noAudit, synthetic bool
 	var o devOptions
 	var workers, limit int
 	var run string
 	cmd := &cobra.Command{
-		Use: "replay FILE", Short: "Run a year of a real shop through a cluster", Args: cobra.ExactArgs(1),
-		Long: "Run a year of a real shop through a cluster: receive its stock, place, ship and charge its orders, book its adjustments and\nreturns. It can be interrupted and run again, and books nothing twice. Without the file an invented shop of the same profile is used.",
+		Use: "replay FILE|--synthetic", Short: "Run a year of a real shop through a cluster", Args: cobra.MaximumNArgs(1),
+		Long: "Run a year of a real shop through a cluster: receive its stock, place, ship and charge its orders, book its adjustments and\nreturns. It can be interrupted and run again, and books nothing twice. --synthetic\ninvents a shop of the same profile instead of reading a file, as a run of its own.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if workers < 1 || limit < 0 {
 				return usage("want at least one worker, and a limit of 0 or more orders")
 			}
-			plan, err := a.plan(args[0], replay.Options{Run: run, Limit: limit})
+			if synthetic == (len(args) == 1) {
+				return usage("want the file of a shop, or --synthetic for an invented one")
+			}
+			plan, err := a.plan(args, replay.Options{Run: run, Limit: limit})
 			if err != nil {
 				return err
 			}
@@ -172,7 +176,8 @@ func (a *app) replayCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&workers, "workers", replay.DefaultConfig().Workers, "customers served at once")
 	f.IntVar(&limit, "limit", 0, "number of orders; 0 for all")
-	f.StringVar(&run, "run", replay.DefaultRun, "name of the run: another one books everything anew")
+	f.StringVar(&run, "run", "", fmt.Sprintf("name of the run: another one books everything anew; %s unless given, %s for the invented shop", replay.DefaultRun, syntheticRun))
+	f.BoolVar(&synthetic, "synthetic", false, "an invented shop instead of a file")
 	f.BoolVar(&noAudit, "no-audit", false, "do not audit at the end")
 	f.BoolVar(&withDev, "dev", false, "start a cluster for it")
 	f.IntVar(&o.nodes, "nodes", 3, "with --dev: number of nodes")
@@ -183,19 +188,22 @@ func (a *app) replayCmd() *cobra.Command {
 	return cmd
 }
 
-// plan reads the file, or makes a shop up when there is none.
-func (a *app) plan(file string, opts replay.Options) (*replay.Plan, error) {
-	plan, err := replay.PlanRows(replay.ReadFile(file), opts)
-	if errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(a.err, "%s does not exist: using an invented shop of the same profile\n", file)
-		n := replay.SyntheticOrders
-		if opts.Limit > 0 {
-			n = opts.Limit
-		}
-		plan, err = replay.PlanRows(replay.Synthetic(1, n), opts)
+// syntheticRun is the run of the invented shop: its keys are other requests than the real one's.
+const syntheticRun = "synthetic"
+
+// plan reads the file, or makes a shop up when none is given on purpose.
+func (a *app) plan(files []string, opts replay.Options) (*replay.Plan, error) {
+	if len(files) == 0 {
+		opts.Run = cmp.Or(opts.Run, syntheticRun)
+		// The whole year is invented whatever the limit, so that the first orders are the same with any.
+		return replay.PlanRows(replay.Synthetic(1, replay.SyntheticOrders), opts)
+	}
+	plan, err := replay.PlanRows(replay.ReadFile(files[0]), opts)
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+		return nil, usage("%w; --synthetic invents a shop", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return nil, fmt.Errorf("read %s: %w", files[0], err)
 	}
 	return plan, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -102,9 +103,7 @@ func wantKeys(t *testing.T, v map[string]any, keys ...string) {
 // A shop's year in small: replayed, replayed again, audited, measured, and found out when the provider's ledger differs.
 func TestReplayAuditBench(t *testing.T) {
 	c := startCluster(t)
-	absent := filepath.Join(t.TempDir(), "absent.csv.gz")
-
-	first := c.object(exitDone, "replay", absent, "--limit", "40", "--workers", "8", "--no-audit")
+	first := c.object(exitDone, "replay", "--synthetic", "--limit", "40", "--workers", "8", "--no-audit")
 	wantKeys(t, first, "orders", "lines", "units", "amount_minor", "returns_booked", "returns_rejected", "refund_minor", "adjustments",
 		"rejected_orders", "seconds", "orders_per_second", "latency_ms", "audit_differences")
 	if first["orders"] != 40.0 || first["rejected_orders"] != 0.0 || first["replayed"] != 0.0 || first["audit_differences"] != nil {
@@ -113,7 +112,7 @@ func TestReplayAuditBench(t *testing.T) {
 	wantKeys(t, first["latency_ms"].(map[string]any), "p50", "p95", "p99", "max")
 
 	// Again, and further: what is booked stays booked once.
-	again := c.object(exitDone, "replay", absent, "--limit", "40", "--no-audit")
+	again := c.object(exitDone, "replay", "--synthetic", "--limit", "40", "--no-audit")
 	for _, same := range []string{"orders", "lines", "units", "amount_minor", "returns_booked", "refund_minor", "adjustments"} {
 		if again[same] != first[same] {
 			t.Errorf("second replay: %s is %v, was %v", same, again[same], first[same])
@@ -156,15 +155,47 @@ func TestReplayAuditBench(t *testing.T) {
 	}
 }
 
-func TestReplayOfAnAbsentFileSaysSo(t *testing.T) {
+// A file that cannot be read is a mistake, and no reason to book what nobody asked for.
+func TestReplayOfAnAbsentFileBooksNothing(t *testing.T) {
+	absent := filepath.Join(t.TempDir(), "absent.csv.gz")
 	var errOut bytes.Buffer
-	a := &app{err: &errOut}
-	plan, err := a.plan(filepath.Join(t.TempDir(), "absent.csv.gz"), replay.Options{Limit: 5})
-	if err != nil || plan.Truth.Orders != 5 {
-		t.Fatalf("plan: %d orders, %v; want 5", plan.Truth.Orders, err)
+	code := Run(t.Context(), []string{"replay", absent, "--limit", "5", "--addr", "127.0.0.1:1"}, nil, io.Discard, &errOut)
+	if code != exitUsage || !strings.Contains(errOut.String(), "open "+absent) || !strings.Contains(errOut.String(), "--synthetic") {
+		t.Errorf("exit %d, %q, want that there is no such file, and what to do", code, errOut.String())
 	}
-	if !strings.Contains(errOut.String(), "does not exist: using an invented shop") {
-		t.Errorf("said %q", errOut.String())
+}
+
+// The keys of the invented shop are its own, and those of its first orders the same whatever the limit.
+func TestTheInventedShopIsARunOfItsOwn(t *testing.T) {
+	few, err := new(app).plan(nil, replay.Options{Limit: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := new(app).plan(nil, replay.Options{Limit: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if few.Truth.Orders != 5 || !strings.HasPrefix(few.Receipts[0].Key, "synthetic-recv-") {
+		t.Errorf("%d orders, the first key is %s; want 5, and a key of run synthetic", few.Truth.Orders, few.Receipts[0].Key)
+	}
+	orders := make(map[string]*replay.Order)
+	for _, l := range more.Lanes {
+		for _, a := range l.Actions {
+			if a.Order != nil {
+				orders[a.Order.Key] = a.Order
+			}
+		}
+	}
+	for _, l := range few.Lanes {
+		for _, a := range l.Actions {
+			if a.Order != nil && !reflect.DeepEqual(a.Order.Lines, orders[a.Order.Key].Lines) {
+				t.Errorf("order %s is another with a larger limit", a.Order.Key)
+			}
+		}
+	}
+	named, err := new(app).plan(nil, replay.Options{Run: "mine", Limit: 1})
+	if err != nil || !strings.HasPrefix(named.Receipts[0].Key, "mine-") {
+		t.Errorf("with --run mine the first key is %s (%v)", named.Receipts[0].Key, err)
 	}
 }
 
@@ -186,6 +217,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"bench orders --duration 0s", exitUsage},
 		{"replay", exitUsage},
 		{"replay nothing.csv --workers 0", exitUsage},
+		{"replay nothing.csv --synthetic", exitUsage},
 		{"replay nothing.csv --limit -1", exitUsage},
 		{"audit more", exitUsage},
 	} {
