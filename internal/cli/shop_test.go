@@ -100,12 +100,34 @@ func wantKeys(t *testing.T, v map[string]any, keys ...string) {
 	}
 }
 
+// stopAt is a writer that calls stop once a word is written.
+type stopAt struct {
+	io.Writer
+	word string
+	stop func()
+}
+
+func (s stopAt) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(s.word)) {
+		s.stop()
+	}
+	return s.Writer.Write(p)
+}
+
 // A shop's year in small: replayed, replayed again, audited, measured, and found out when the provider's ledger differs.
 func TestReplayAuditBench(t *testing.T) {
 	c := startCluster(t)
 	first := c.object(exitDone, "replay", "--synthetic", "--limit", "40", "--workers", "8", "--no-audit")
 	wantKeys(t, first, "orders", "lines", "units", "amount_minor", "returns_booked", "returns_rejected", "refund_minor", "adjustments",
-		"rejected_orders", "seconds", "orders_per_second", "latency_ms", "audit_differences")
+		"rejected_orders", "seconds", "orders_per_second", "latency_ms", "audit_differences", "expected", "as_expected")
+	for name, want := range first["expected"].(map[string]any) {
+		if first[name] != want {
+			t.Errorf("first replay: %s is %v, expected %v", name, first[name], want)
+		}
+	}
+	if first["as_expected"] != true {
+		t.Errorf("first replay: %v, want all as expected", first)
+	}
 	if first["orders"] != 40.0 || first["rejected_orders"] != 0.0 || first["replayed"] != 0.0 || first["audit_differences"] != nil {
 		t.Errorf("first replay: %v; want 40 orders, none of them rejected or replayed, and no audit", first)
 	}
@@ -120,6 +142,16 @@ func TestReplayAuditBench(t *testing.T) {
 	}
 	if again["replayed"] != 40.0 {
 		t.Errorf("second replay: %v orders were there already, want all 40", again["replayed"])
+	}
+
+	// An audit that is interrupted does not take the summary with it.
+	ctx, stop := context.WithCancel(t.Context())
+	var out, errOut bytes.Buffer
+	code := Run(ctx, []string{"replay", "--synthetic", "--limit", "40", "--addr", c.addr}, nil, &out, stopAt{&errOut, "auditing", stop})
+	for _, want := range []string{"IN THE INVENTED SHOP, UP TO ORDER 40\n", "orders", "(40 of them placed by an earlier run)"} {
+		if code != exitRefused || !strings.Contains(out.String(), want) || !strings.Contains(errOut.String(), "interrupted") {
+			t.Errorf("interrupted while auditing: exit %d\n%s%s\nwant %q", code, &out, &errOut, want)
+		}
 	}
 
 	report := c.object(exitDone, "audit", "--psp", c.psp)
@@ -146,9 +178,9 @@ func TestReplayAuditBench(t *testing.T) {
 	if len(differences) != 1 || differences[0].(map[string]any)["kind"] != "ledger_has_more" {
 		t.Errorf("audit with a stray charge: %v, want that one difference", differences)
 	}
-	code, out, _ := c.hanse("audit", "--psp", c.psp)
-	if want := "ledger_has_more pay_00000000000000000000000000: expected a payment, found authorized 7, captured 0, refunded 0, voided 0\n1 difference\n"; code != exitRefused || !strings.HasSuffix(out, want) {
-		t.Errorf("audit: exit %d\n%swant 1 and\n%s", code, out, want)
+	code, said, _ := c.hanse("audit", "--psp", c.psp)
+	if want := "ledger_has_more pay_00000000000000000000000000: expected a payment, found authorized 7, captured 0, refunded 0, voided 0\n1 difference\n"; code != exitRefused || !strings.HasSuffix(said, want) {
+		t.Errorf("audit: exit %d\n%swant 1 and\n%s", code, said, want)
 	}
 	if code, out, _ := c.hanse("audit", "--psp", "none"); code != exitDone || !strings.HasSuffix(out, "No difference.\n") {
 		t.Errorf("audit --psp none: exit %d\n%s", code, out)
