@@ -85,6 +85,8 @@ type Report struct {
 	// CheckedAt is the applied index of each shard when the audit began, as the answering node knew it.
 	CheckedAt   map[string]uint64 `json:"checked_at"`
 	Differences []Difference      `json:"differences"`
+	// LedgerCompared says that the provider's ledger was there to be compared with.
+	LedgerCompared bool `json:"ledger_compared"`
 	// Open counts orders that were under way to the end, Stuck those of them that wait for a person. Moving counts SKUs that
 	// changed while they were summed up, each time.
 	Open   int `json:"open"`
@@ -132,7 +134,7 @@ func Run(ctx context.Context, s Source, ledger Ledger, cfg Config) (*Report, err
 		a.report.CheckedAt[sh.ID] = sh.Applied
 	}
 	if ledger != nil {
-		a.provider = newProvider(ledger)
+		a.provider, a.report.LedgerCompared = newProvider(ledger), true
 		if err := a.provider.read(ctx); err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func (a *app) auditCmd() *cobra.Command {
 	var provider string
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Recompute stock, money and orders from their events and compare", Args: cobra.NoArgs,
-		Long: "Recompute stock, money and orders from the events of all shards, and compare them with the stored state and with the\nprovider's ledger. Names each difference, and exits with 1 when there is one.",
+		Long: "Recompute stock, money and orders from the events of all shards, and compare them with the stored state and with the\nprovider's ledger. Names each difference, and exits with 1 when there is one; with 3 when the cluster or the given provider does not\nanswer. Says whether the ledger was compared.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -55,14 +56,18 @@ func showAudit(w io.Writer, r *audit.Report) {
 	if r.Moving > 0 {
 		fmt.Fprintf(w, "The stock of %d SKUs changed all the time and could not be compared; audit again when there is less to do.\n", r.Moving)
 	}
+	uncompared := ""
+	if !r.LedgerCompared {
+		uncompared = "; the provider's ledger was not compared"
+	}
 	if len(r.Differences) == 0 {
-		fmt.Fprintln(w, "No difference.")
+		fmt.Fprintf(w, "No difference%s.\n", uncompared)
 		return
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintln(w, d)
 	}
-	fmt.Fprintln(w, plural(len(r.Differences), "difference"))
+	fmt.Fprintf(w, "%s%s\n", plural(len(r.Differences), "difference"), uncompared)
 }
 
 func plural(n int, what string) string {
@@ -84,6 +89,9 @@ func (a *app) runAudit(ctx context.Context, c *client.Client, provider string) (
 			fmt.Fprintln(a.err, "no provider's ledger to compare with: give its URL with --psp")
 		}
 	default:
+		if u, err := url.Parse(provider); err != nil || u.Host == "" {
+			return nil, usage("--psp %q: want the provider's URL, or none", provider)
+		}
 		ledger = readLedger(strings.TrimSuffix(provider, "/"))
 	}
 	return audit.Run(ctx, audit.Folding(c), ledger, audit.DefaultConfig())
@@ -126,35 +134,48 @@ func hasLedger(ctx context.Context, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// readLedger reads the ledger of the simulated provider, page by page.
+// ledgerError says that the provider's ledger could not be read: nothing is known of differences.
+type ledgerError struct{ err error }
+
+func (e *ledgerError) Error() string { return e.err.Error() }
+func (e *ledgerError) Unwrap() error { return e.err }
+
+// readLedger reads the ledger of the simulated provider, page by page. An error is a [ledgerError].
 func readLedger(url string) audit.Ledger {
 	return func(ctx context.Context, after uint64, fn func(audit.Charge)) error {
-		for more := true; more; {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/ledger?after=%d&limit=5000", url, after), nil)
-			if err != nil {
-				return err
-			}
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return err
-			}
-			var page psp.LedgerPage
-			err = json.NewDecoder(resp.Body).Decode(&page)
-			resp.Body.Close()
-			switch {
-			case resp.StatusCode != http.StatusOK:
-				return fmt.Errorf("%s answered %s", url, resp.Status)
-			case err != nil:
-				return fmt.Errorf("read the answer of %s: %w", url, err)
-			}
-			for _, op := range page.Operations {
-				after = op.Seq
-				fn(audit.Charge{
-					Seq: op.Seq, Key: op.Key, PaymentID: op.PaymentID, Kind: op.Kind, Amount: op.Amount, Currency: op.Currency, Declined: op.Declined,
-				})
-			}
-			more = page.HasMore && len(page.Operations) > 0
+		if err := readPages(ctx, url, after, fn); err != nil {
+			return &ledgerError{err}
 		}
 		return nil
 	}
+}
+
+func readPages(ctx context.Context, url string, after uint64, fn func(audit.Charge)) error {
+	for more := true; more; {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/v1/ledger?after=%d&limit=5000", url, after), nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		var page psp.LedgerPage
+		err = json.NewDecoder(resp.Body).Decode(&page)
+		resp.Body.Close()
+		switch {
+		case resp.StatusCode != http.StatusOK:
+			return fmt.Errorf("%s answered %s", url, resp.Status)
+		case err != nil:
+			return fmt.Errorf("read the answer of %s: %w", url, err)
+		}
+		for _, op := range page.Operations {
+			after = op.Seq
+			fn(audit.Charge{
+				Seq: op.Seq, Key: op.Key, PaymentID: op.PaymentID, Kind: op.Kind, Amount: op.Amount, Currency: op.Currency, Declined: op.Declined,
+			})
+		}
+		more = page.HasMore && len(page.Operations) > 0
+	}
+	return nil
 }

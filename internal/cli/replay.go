@@ -115,6 +115,7 @@ type replayReport struct {
 	OrdersPerSecond  float64   `json:"orders_per_second"`
 	Latency          latencyMS `json:"latency_ms"`
 	AuditDifferences *int      `json:"audit_differences"`
+	LedgerCompared   bool      `json:"ledger_compared"`
 	// Expected is what the file has, up to the last order of --limit; AsExpected says that just that was booked.
 	Expected   expectedFigures `json:"expected"`
 	AsExpected bool            `json:"as_expected"`
@@ -269,7 +270,7 @@ func (a *app) replay(ctx context.Context, c *client.Client, psp string, plan *re
 	var unaudited error
 	if !run.noAudit {
 		fmt.Fprintln(a.err, "auditing …")
-		report.AuditDifferences, unaudited = a.auditReplay(ctx, c, psp)
+		unaudited = a.auditReplay(ctx, c, psp, &report)
 	}
 	// What was booked stays booked, also when the audit is interrupted.
 	if err := a.print(report, func(w io.Writer) { summary(w, report, result, run.source()) }); err != nil {
@@ -284,17 +285,18 @@ func (a *app) replay(ctx context.Context, c *client.Client, psp string, plan *re
 	return nil
 }
 
-// auditReplay returns how many differences an audit has found, and names some.
-func (a *app) auditReplay(ctx context.Context, c *client.Client, psp string) (*int, error) {
+// auditReplay notes how many differences an audit has found, and names some.
+func (a *app) auditReplay(ctx context.Context, c *client.Client, psp string, report *replayReport) error {
 	found, err := a.runAudit(ctx, c, psp)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n := len(found.Differences)
+	report.AuditDifferences, report.LedgerCompared = &n, found.LedgerCompared
 	for _, d := range found.Differences[:min(n, 20)] {
 		fmt.Fprintln(a.err, "difference:", d)
 	}
-	return &n, nil
+	return nil
 }
 
 // matches compares what was booked with what the file says.
@@ -323,12 +325,15 @@ func summary(w io.Writer, r replayReport, result *replay.Result, source string) 
 	for code, refused := range result.Refusals {
 		fmt.Fprintf(w, "refused %d times: %s, for example %s\n", refused.Count, code, refused.Example)
 	}
-	switch {
-	case r.AuditDifferences == nil:
-	case *r.AuditDifferences == 0:
-		fmt.Fprintln(w, "audit: no difference")
-	default:
-		fmt.Fprintf(w, "audit: %d differences\n", *r.AuditDifferences)
+	if r.AuditDifferences != nil {
+		found := "no difference"
+		if n := *r.AuditDifferences; n > 0 {
+			found = plural(n, "difference")
+		}
+		if !r.LedgerCompared {
+			found += "; the provider's ledger was not compared"
+		}
+		fmt.Fprintln(w, "audit:", found)
 	}
 	if !r.AsExpected {
 		fmt.Fprintln(w, "What was booked is not what was to be booked.")

@@ -103,6 +103,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	var wrong *usageError
 	var refused *client.Error
+	var unread *ledgerError
 	switch {
 	case errors.Is(err, errDifferent), errors.Is(err, errNotDone):
 		return exitRefused
@@ -126,7 +127,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 		hints := []string{fmt.Sprintf("Is the cluster running at %s? Start one with hanse dev, or name a node with --addr or HANSE_ADDR.", a.addr)}
 		a.complain("unavailable", err.Error(), append(hints, a.repeat(true)...)...)
 		return exitUnavailable
-	case errors.Is(err, dev.ErrNoCluster):
+	case errors.As(err, &unread), errors.Is(err, dev.ErrNoCluster):
 		a.complain("unavailable", err.Error())
 		return exitUnavailable
 	}
@@ -165,7 +166,7 @@ func (a *app) root() *cobra.Command {
 		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.benchCmd(), a.versionCmd(),
 	)
 	root.Long = "Hanse takes orders, holds stock and moves money on a cluster of nodes, and stays right when they fail.\n\n" +
-		"Exit codes: 0 done, 1 refused or a difference found, 2 usage, 3 no node answered."
+		"Exit codes: 0 done, 1 refused or a difference found, 2 usage, 3 nobody answered."
 	root.SilenceUsage, root.SilenceErrors = true, true
 	addr := os.Getenv("HANSE_ADDR")
 	if addr == "" {

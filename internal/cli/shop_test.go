@@ -155,7 +155,10 @@ func TestReplayAuditBench(t *testing.T) {
 	}
 
 	report := c.object(exitDone, "audit", "--psp", c.psp)
-	wantKeys(t, report, "orders", "skus", "payments", "checked_at", "differences")
+	wantKeys(t, report, "orders", "skus", "payments", "checked_at", "differences", "ledger_compared")
+	if report["ledger_compared"] != true {
+		t.Errorf("audit: %v, want that the ledger was compared", report)
+	}
 	if report["orders"] != 40.0 || report["payments"] != 40.0 || len(report["differences"].([]any)) != 0 {
 		t.Errorf("audit: %v; want 40 orders and payments, and no difference", report)
 	}
@@ -182,8 +185,17 @@ func TestReplayAuditBench(t *testing.T) {
 	if want := "ledger_has_more pay_00000000000000000000000000: expected a payment, found authorized 7, captured 0, refunded 0, voided 0\n1 difference\n"; code != exitRefused || !strings.HasSuffix(said, want) {
 		t.Errorf("audit: exit %d\n%swant 1 and\n%s", code, said, want)
 	}
-	if code, out, _ := c.hanse("audit", "--psp", "none"); code != exitDone || !strings.HasSuffix(out, "No difference.\n") {
+	if code, out, _ := c.hanse("audit", "--psp", "none"); code != exitDone || !strings.HasSuffix(out, "\nNo difference; the provider's ledger was not compared.\n") {
 		t.Errorf("audit --psp none: exit %d\n%s", code, out)
+	}
+	if report := c.object(exitDone, "audit", "--psp", "none"); report["ledger_compared"] != false {
+		t.Errorf("audit --psp none: %v, want that the ledger was not compared", report)
+	}
+	if code, out, said := c.hanse("audit", "--psp", "http://127.0.0.1:1"); code != exitUnavailable || out != "" || !strings.Contains(said, "read the provider's ledger") {
+		t.Errorf("audit with a provider that does not answer: exit %d\n%s%s", code, out, said)
+	}
+	if code, _, said := c.hanse("audit", "--psp", "nobody"); code != exitUsage || !strings.Contains(said, "want the provider's URL") {
+		t.Errorf("audit --psp nobody: exit %d, %s", code, said)
 	}
 }
 
