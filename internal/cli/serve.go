@@ -339,10 +339,13 @@ func (a *app) pspCmd() *cobra.Command {
 	var listen, logFormat, logLevel string
 	cmd := &cobra.Command{
 		Use: "psp", Short: "Run the simulated payment provider", Args: cobra.NoArgs,
-		Long: "Run the simulated payment provider: a real HTTP server with a durable ledger, which misbehaves as it is told.\nIts behavior can be changed while it runs: PUT /v1/behavior.",
+		Long: "Run the simulated payment provider: a real HTTP server with a durable ledger, which misbehaves as it is told.\nIts behavior can be changed while it runs (PUT /v1/behavior), and some payment methods always do the same (pm_declined):\nsee docs/provider.md.",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if cfg.Log, err = a.logger(logFormat, logLevel); err != nil {
 				return err
+			}
+			if err := cfg.Behavior.Validate(); err != nil {
+				return &usageError{err}
 			}
 			s, err := psp.New(cfg)
 			if err != nil {
@@ -366,13 +369,13 @@ func (a *app) pspCmd() *cobra.Command {
 	f.StringVar(&cfg.Dir, "data", "", "directory of the ledger; without one it is kept in memory")
 	f.BoolVar(&cfg.Sync, "sync", true, "answer only when the ledger is on disk")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "seed of the misbehavior")
-	f.Int64Var(&cfg.Behavior.LatencyMS, "latency-ms", 0, "time of an answer")
-	f.Int64Var(&cfg.Behavior.JitterMS, "jitter-ms", 0, "random addition to it")
+	f.Int64Var(&cfg.Behavior.LatencyMS, "latency-ms", 0, "milliseconds that each answer takes")
+	f.Int64Var(&cfg.Behavior.JitterMS, "jitter-ms", 0, "milliseconds, at most, that are added to --latency-ms at random")
 	f.Float64Var(&cfg.Behavior.DeclineRate, "decline-rate", 0, "authorizations declined, 0 to 1")
 	f.Float64Var(&cfg.Behavior.TimeoutRate, "timeout-rate", 0, "calls carried out but not answered, 0 to 1")
 	f.Float64Var(&cfg.Behavior.ErrorRate, "error-rate", 0, "requests answered 500 before anything is done, 0 to 1")
 	f.Float64Var(&cfg.Behavior.ErrorAfterRate, "error-after-rate", 0, "requests answered 500 although done, 0 to 1")
-	f.StringVar(&cfg.Behavior.CallbackURL, "callback-url", "", "where to report operations")
+	f.StringVar(&cfg.Behavior.CallbackURL, "callback-url", "", "URL to which each operation is reported")
 	f.Float64Var(&cfg.Behavior.DuplicateRate, "duplicate-rate", 0, "callbacks that come twice, 0 to 1")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")

@@ -264,6 +264,9 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{"replay nothing.csv --synthetic", exitUsage},
 		{"replay nothing.csv --limit -1", exitUsage},
 		{"audit more", exitUsage},
+		{"psp --decline-rate 2", exitUsage},
+		{"psp --latency-ms -1", exitUsage},
+		{"psp --callback-url notaurl", exitUsage},
 	} {
 		var out, errOut bytes.Buffer
 		code := Run(t.Context(), append(strings.Fields(test.args), "--addr", nobody), strings.NewReader(""), &out, &errOut)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"net/url"
 	"time"
 )
 
@@ -51,6 +52,9 @@ func (b Behavior) Validate() error {
 		if d.delay < 0 || d.delay > maxDelayMS {
 			problems = append(problems, fmt.Errorf("%s is %d, want 0 to %d", d.name, d.delay, maxDelayMS))
 		}
+	}
+	if u, err := url.Parse(b.CallbackURL); b.CallbackURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		problems = append(problems, fmt.Errorf("callback_url is %q, want a URL, http or https", b.CallbackURL))
 	}
 	return errors.Join(problems...)
 }

@@ -4,7 +4,7 @@
 //	GET  /v1/operations/KEY   the row of one operation
 //	GET  /v1/ledger           every operation that was carried out or declined, in order: ?after=SEQ&limit=N
 //	GET  /v1/totals           their sums
-//	GET, PUT /v1/behavior     how it misbehaves: latency, declines, timeouts after success, errors, callbacks late and twice
+//	GET, PUT /v1/behavior     how it misbehaves, changed in part: latency, declines, timeouts after success, errors, callbacks late and twice
 //	GET  /readyz
 //
 // What it has answered, and what it shows of its ledger, is on disk first: many operations share one sync. It is the

@@ -1,10 +1,12 @@
 package psp
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -184,22 +186,35 @@ type fault struct {
 	Error string `json:"error"`
 }
 
+// behave changes what the request names; the rest stays as it is.
 func (s *Server) behave(w http.ResponseWriter, r *http.Request) {
-	var b Behavior
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-	d.DisallowUnknownFields()
-	err := d.Decode(&b)
-	if err == nil {
-		err = b.Validate()
-	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<16))
 	if err != nil {
 		respond(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	s.mu.Lock()
-	s.behavior = b
-	s.mu.Unlock()
+	b, err := s.change(body)
+	if err != nil {
+		respond(w, http.StatusBadRequest, fault{err.Error()})
+		return
+	}
 	respond(w, http.StatusOK, b)
+}
+
+func (s *Server) change(fields []byte) (Behavior, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.behavior
+	d := json.NewDecoder(bytes.NewReader(fields))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&b); err != nil {
+		return b, err
+	}
+	if err := b.Validate(); err != nil {
+		return b, err
+	}
+	s.behavior = b
+	return b, nil
 }
 
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -334,6 +335,53 @@ func TestALedgerHasOneProvider(t *testing.T) {
 	defer closeServer(t, again)
 	if n := again.ledger.totals().Operations; n != 1 {
 		t.Errorf("when the first has gone there are %d operations, want its one", n)
+	}
+}
+
+// What is not named stays: whoever has authorizations declined would stop the callbacks, too.
+func TestABehaviorIsChangedInPart(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Behavior = Behavior{CallbackURL: "http://127.0.0.1:7400/v1/callbacks/psp", LatencyMS: 5}
+	s := open(t, cfg)
+	defer closeServer(t, s)
+	for _, test := range []struct {
+		body string
+		want Behavior
+	}{
+		{`{"decline_rate":1}`, Behavior{CallbackURL: cfg.Behavior.CallbackURL, LatencyMS: 5, DeclineRate: 1}},
+		{`{"latency_ms":0}`, Behavior{CallbackURL: cfg.Behavior.CallbackURL, DeclineRate: 1}},
+		{`{"callback_url":"","decline_rate":0}`, Behavior{}},
+	} {
+		status, data := request(s, http.MethodPut, "/v1/behavior", test.body)
+		if got := decode[Behavior](t, data); status != http.StatusOK || got != test.want {
+			t.Errorf("PUT %s: %d %s, want %+v", test.body, status, data, test.want)
+		}
+	}
+	for _, body := range []string{`{"error_rate":1,"decline_rate":2}`, `{"error_rate":1,"callback_url":"notaurl"}`, `{"error_rate":1,"rate":1}`, `{`} {
+		if status, data := request(s, http.MethodPut, "/v1/behavior", body); status != http.StatusBadRequest {
+			t.Errorf("PUT %s: %d %s, want 400", body, status, data)
+		}
+	}
+	_, data := request(s, http.MethodGet, "/v1/behavior", nil)
+	if got := decode[Behavior](t, data); got != (Behavior{}) {
+		t.Errorf("what was refused has changed it to %s", data)
+	}
+}
+
+func TestTheDocumentNamesEverySwitch(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/provider.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	switches := []string{MethodDeclined, MethodNoFunds, MethodCaptureDeclined, MethodRefundDeclined, MethodTimeout, MethodError}
+	for field := range reflect.TypeFor[Behavior]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switches = append(switches, name)
+	}
+	for _, name := range switches {
+		if !bytes.Contains(doc, []byte("| `"+name+"` |")) {
+			t.Errorf("docs/provider.md has no row for %s", name)
+		}
 	}
 }
 
