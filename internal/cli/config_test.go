@@ -150,8 +150,12 @@ func TestServeIsToldWhoMovesTheMoney(t *testing.T) {
 
 func TestANodeWithoutBootstrapNeedsData(t *testing.T) {
 	var out, errOut strings.Builder
-	code := Run(t.Context(), []string{"serve", "--data", filepath.Join(t.TempDir(), "empty"), "--psp", "instant", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, nil, &out, &errOut)
-	if code != exitRefused || !strings.Contains(errOut.String(), "bootstrap") {
-		t.Errorf("exit %d: %s", code, errOut.String())
+	dir := filepath.Join(t.TempDir(), "empty")
+	code := Run(t.Context(), []string{"serve", "--data", dir, "--psp", "instant", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, nil, &out, &errOut)
+	if want := "is empty: start with --bootstrap to found a cluster there, with --join"; code != exitRefused || !strings.Contains(errOut.String(), want) {
+		t.Errorf("exit %d: %s, want %q", code, errOut.String(), want)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the refused start has made the directory (%v)", err)
 	}
 }

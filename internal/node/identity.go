@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -58,6 +61,49 @@ func (c Config) identity() identity {
 	return id
 }
 
+// storeDir is the part of a data directory that holds the store.
+const storeDir = "store"
+
+// checkDir refuses a directory before anything is written to it: one that is nobody's yet needs to be founded or joined with, and
+// one that holds something else is no node's.
+func (c Config) checkDir() error {
+	entries, err := os.ReadDir(c.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		switch e.Name() {
+		case storeDir:
+			return nil // its identity tells more
+		case "lost+found": // of a file system of its own
+		default:
+			names = append(names, e.Name())
+		}
+	}
+	if len(names) > 0 {
+		const shown = 3
+		if more := len(names) - shown; more > 0 {
+			names = append(names[:shown], fmt.Sprintf("%d more", more))
+		}
+		return fmt.Errorf("data directory %s is no node's, and not empty (%s): point --data to the node's directory, or to an empty one", c.Dir, strings.Join(names, ", "))
+	}
+	if !c.Bootstrap && len(c.Join) == 0 {
+		return c.errNoData()
+	}
+	return nil
+}
+
+// errNoData says what can be done with a directory that has no node's data, or is not there.
+func (c Config) errNoData() error {
+	found := "a cluster"
+	if c.ClusterID != "" {
+		found = fmt.Sprintf("cluster %q", c.ClusterID)
+	}
+	return fmt.Errorf("data directory %s is empty: start with --bootstrap to found %s there, with --join to become a node of one, "+
+		"or point --data to the node's directory", c.Dir, found)
+}
+
 // identify checks that the directory belongs to this node, and makes an empty one its own: with bootstrap that of a founder,
 // with join that of a node that the cluster admits. Who a node is stands in its directory; settings that are stated have to agree with it.
 func identify(e store.Engine, c Config, join func() (identity, error)) (identity, error) {
@@ -70,8 +116,7 @@ func identify(e store.Engine, c Config, join func() (identity, error)) (identity
 		case len(c.Join) > 0:
 			return join()
 		}
-		return identity{}, fmt.Errorf("data directory %s is empty: start with --bootstrap to found cluster %q there, with --join to become a node of one, "+
-			"or point --data to the node's directory", c.Dir, c.ClusterID)
+		return identity{}, c.errNoData()
 	}
 	if err != nil {
 		return identity{}, fmt.Errorf("read identity: %w", err)

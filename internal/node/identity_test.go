@@ -3,6 +3,8 @@ package node
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,39 @@ func member() Config {
 	c.Peers = []Peer{{ID: 3, HTTP: "c:1", Peer: "c:2"}, {ID: 1, HTTP: "a:1", Peer: "a:2"}, {ID: 2, HTTP: "b:1", Peer: "b:2"}}
 	c.Layout = shard.Layout{shard.Meta: 1, shard.Order: 3, shard.Inventory: 2, shard.Payment: 1, shard.Notification: 1, shard.Keyspace: 1}
 	return c
+}
+
+// The directory above the nodes' own ones, or another program's, is a mistake, and no place to found a cluster in.
+func TestADirectoryOfSomethingElseIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		files []string
+		join  bool
+		want  string // "" is accepted
+	}{
+		{"empty", nil, false, ""},
+		{"a file system of its own", []string{"lost+found"}, false, ""},
+		{"a node's", []string{"store", "notes"}, false, ""},
+		{"a development cluster's", []string{"node1", "node2", "node3", "psp", "node1.log"}, false, "no node's, and not empty (node1, node1.log, node2, 2 more)"},
+		{"a provider's", []string{"ledger.jsonl"}, true, "no node's, and not empty (ledger.jsonl)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := member()
+			c.Dir = t.TempDir()
+			if test.join {
+				c.Bootstrap, c.Join = false, []string{"a:1"}
+			}
+			for _, name := range test.files {
+				if err := os.Mkdir(filepath.Join(c.Dir, name), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := c.checkDir()
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("checkDir = %v, want %q", err, test.want)
+			}
+		})
+	}
 }
 
 func TestIdentify_refuses_what_is_not_this_nodes_directory(t *testing.T) {

@@ -132,6 +132,9 @@ func taken(addr string, err error) error {
 }
 
 func (n *Node) openStore(ctx context.Context) error {
+	if err := n.cfg.checkDir(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -141,7 +144,7 @@ func (n *Node) openStore(ctx context.Context) error {
 		os.Exit(1)
 	}
 	cfg.Log, cfg.Volatile = n.log, n.cfg.VolatileDisk
-	engine, err := pebblestore.Open(filepath.Join(n.cfg.Dir, "store"), cfg)
+	engine, err := pebblestore.Open(filepath.Join(n.cfg.Dir, storeDir), cfg)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,10 @@ func TestDirectories(t *testing.T) {
 	f.run("an empty directory, and nothing else said", func(t *testing.T) {
 		m := f.member("d")
 		m.start()
-		m.ended(1, "is empty: start with --bootstrap to found cluster .*, with --join to become a node of one")
+		m.ended(1, "is empty: start with --bootstrap to found a cluster there, with --join to become a node of one")
+		if _, err := os.Stat(m.dir); err == nil {
+			t.Error("the refused start has made the directory")
+		}
 	})
 	f.run("a directory that is a file", func(t *testing.T) {
 		m := f.member("d")
