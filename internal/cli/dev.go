@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -96,6 +98,11 @@ func (a *app) devCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if act.use == "start" {
+				if err := startable(cmd.Context(), c, name, o.port); err != nil {
+					return err
+				}
+			}
 			s, err := c.Do(cmd.Context(), act.use, name)
 			if err != nil {
 				return err
@@ -153,6 +160,9 @@ type devRun struct {
 	program string
 	// added are the nodes that joined after the first start; the supervisor's goroutine owns them once it runs.
 	added []addedNode
+	// seen is what was seen of the nodes, and left has those that are not started because of it, with what there is to say.
+	seen seenNodes
+	left map[int]string
 }
 
 // check says what of the options cannot be.
@@ -205,14 +215,24 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 	if d.added, err = readAdded(d.dir); err != nil {
 		return err
 	}
+	if d.seen, err = readSeen(d.dir); err != nil {
+		return err
+	}
 	if len(d.added) > 0 && d.added[0].Node <= o.nodes {
 		return usage("--nodes %d: node %d of the cluster in %s was added later; want at most %d", o.nodes, d.added[0].Node, d.dir, d.added[0].Node-1)
 	}
 	cfg := dev.DefaultConfig()
 	cfg.Dir, cfg.Temporary, cfg.Name = d.dir, d.temp, strconv.Itoa(o.port)
 	cfg.Add = func(n dev.Addition) (dev.Process, error) { return d.add(program, n) }
-	crashed := newEnds()
+	crashed, changed := newEnds(), make(chan struct{}, 1)
 	cfg.Report = func(s dev.Status) {
+		select {
+		case changed <- struct{}{}:
+		default: // it will be looked at
+		}
+		if s.State == dev.Ended {
+			crashed.end(s.Name)
+		}
 		if s.State == dev.Crashed {
 			crashed.end(s.Name)
 			fmt.Fprintf(a.err, "%s crashed (%s):\n%s\n", s.Name, s.Exit, dev.Tail(s.Log, 12))
@@ -221,6 +241,10 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 		}
 	}
 	provider, urls := d.plan(&cfg, program)
+	for _, n := range slices.Sorted(maps.Keys(d.left)) {
+		_, advice := d.leaveOut(n)
+		fmt.Fprintln(a.err, advice)
+	}
 	if err := dev.CheckPorts(urls...); err != nil {
 		return fmt.Errorf("%w: another cluster may run there; choose other ports with --http-port", err)
 	}
@@ -243,7 +267,13 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 			return err
 		}
 		defer d.c.Close()
-		return use(inner, d)
+		noting, noted := context.WithCancel(inner)
+		done := make(chan struct{})
+		go func() { defer close(done); d.keepNoting(noting, changed) }()
+		err = use(inner, d)
+		noted()
+		<-done
+		return err
 	})
 	return g.Wait()
 }
@@ -278,15 +308,23 @@ func (e *ends) end(name string) {
 	}
 }
 
-// await waits until the nodes that the cluster began with are ready. One that ended by itself is left out if it had data when it
-// was started: it has been decommissioned, perhaps, and what has become of it was reported. When none is left, the added ones count.
+// addedPatience is how long a cluster that is ready waits for a node that was added.
+const addedPatience = 10 * time.Second
+
+// await waits until the nodes are ready. One that ended by itself is left out if there was data when it was started, its own or
+// that of others: it has been decommissioned, perhaps, or has lost its own, and what has become of it was reported. Those that
+// the cluster began with have to come; when none is left, the added ones count.
 func (d *devRun) await(ctx context.Context, provider string, crashed *ends) error {
 	if provider != "" {
 		if err := dev.WaitReady(ctx, provider+"/readyz"); err != nil {
 			return err
 		}
 	}
-	wait := func(number int) error {
+	data := slices.Contains(slices.Collect(maps.Values(d.resumed)), true)
+	wait := func(ctx context.Context, number int) error {
+		if d.left[number] != "" {
+			return nil
+		}
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		end := crashed.of(fmt.Sprintf("node %d", number))
@@ -301,21 +339,22 @@ func (d *devRun) await(ctx context.Context, provider string, crashed *ends) erro
 		err := dev.WaitReady(ctx, "http://"+addr+"/readyz")
 		if err == nil {
 			d.alive = append(d.alive, addr)
-		} else if errors.Is(err, errEnded) && d.resumed[number] {
+		} else if errors.Is(err, errEnded) && data {
 			err = nil
 		}
 		return err
 	}
 	for n := 1; n <= d.opts.nodes; n++ {
-		if err := wait(n); err != nil {
+		if err := wait(ctx, n); err != nil {
 			return err
 		}
 	}
 	for _, n := range d.added {
-		if len(d.alive) == 0 {
-			if err := wait(n.Node); err != nil {
-				return err
-			}
+		ctx, cancel := context.WithTimeout(ctx, addedPatience)
+		err := wait(ctx, n.Node)
+		cancel()
+		if err != nil && len(d.alive) == 0 {
+			return err
 		}
 	}
 	if len(d.alive) == 0 {
@@ -352,22 +391,29 @@ func (d *devRun) plan(cfg *dev.Config, program string) (provider string, addrs [
 		}})
 	}
 	d.provider = psp
-	d.resumed = make(map[int]bool)
+	d.resumed, d.left = make(map[int]bool), make(map[int]string)
 	var peers []string
 	for n := 1; n <= o.nodes; n++ {
 		p := dev.NodePorts(o.port, n)
 		d.addrs = append(d.addrs, dev.Loopback(p.HTTP))
 		d.notice(n)
 		peers = append(peers, fmt.Sprintf("%d=%s/%s", n, dev.Loopback(p.HTTP), dev.Loopback(p.Peer)))
-		addrs = append(addrs, nodeAddrs(p)...)
+		if d.left[n] == "" {
+			addrs = append(addrs, nodeAddrs(p)...)
+		}
 	}
 	for n := 1; n <= o.nodes; n++ {
+		if d.left[n] != "" {
+			continue
+		}
 		command := d.serve(program, n, d.zone(n), "--bootstrap", "--cluster", devName, "--node-id", strconv.Itoa(n), "--peers", strings.Join(peers, ","),
 			"--shards", fmt.Sprintf("order=%d,inventory=%d,payment=%d", o.shards, o.shards, o.shards))
 		cfg.Processes = append(cfg.Processes, dev.Process{Name: fmt.Sprintf("node %d", n), Command: command})
 	}
 	for _, n := range d.added {
-		d.notice(n.Node)
+		if d.notice(n.Node); d.left[n.Node] != "" {
+			continue
+		}
 		cfg.Processes = append(cfg.Processes, d.joining(program, n))
 		addrs = append(addrs, nodeAddrs(dev.NodePorts(o.port, n.Node))...)
 	}
@@ -381,10 +427,13 @@ func nodeAddrs(p dev.Ports) []string {
 
 func (d *devRun) nodeDir(n int) string { return filepath.Join(d.dir, fmt.Sprintf("node%d", n)) }
 
-// notice notes whether node n has data already.
+// notice notes whether node n has data already, and whether it is left out.
 func (d *devRun) notice(n int) {
 	_, err := os.Stat(d.nodeDir(n))
 	d.resumed[n] = err == nil
+	if short, _ := d.leaveOut(n); short != "" {
+		d.left[n] = short
+	}
 }
 
 // zone is what --zones has for node n.
@@ -444,6 +493,15 @@ func (d *devRun) report() devReport {
 	return r
 }
 
+// whereabouts says where node n is, or why it is not.
+func (d *devRun) whereabouts(n int) string {
+	addr := dev.Loopback(dev.NodePorts(d.opts.port, n).HTTP)
+	if slices.Contains(d.alive, addr) {
+		return "http://" + addr
+	}
+	return cmp.Or(d.left[n], "is not ready, or has ended")
+}
+
 // welcome says where everything is, and what to try. Other ports than the usual are part of what to type.
 func (d *devRun) welcome(w io.Writer) {
 	port, addr, first := "", "", d.alive[0]
@@ -454,20 +512,24 @@ func (d *devRun) welcome(w io.Writer) {
 	if d.psp != "" {
 		with = "a payment provider, " + with
 	}
-	nodes := plural(d.opts.nodes, "node")
-	if len(d.added) > 0 {
-		nodes += fmt.Sprintf(" and %d added", len(d.added))
-	}
-	fmt.Fprintf(w, "Hanse is ready after %.1f s: %s, %s.\n\n", time.Since(d.start).Seconds(), nodes, with)
-	for i, addr := range d.addrs {
-		if slices.Contains(d.alive, addr) {
-			fmt.Fprintf(w, "  node %d    http://%s\n", i+1, addr)
+	founders, added := 0, 0
+	for _, addr := range d.alive {
+		if d.number(addr) <= d.opts.nodes {
+			founders++
 		} else {
-			fmt.Fprintf(w, "  node %d    has ended\n", i+1)
+			added++
 		}
 	}
+	nodes := plural(founders, "node")
+	if added > 0 {
+		nodes += fmt.Sprintf(" and %d added", added)
+	}
+	fmt.Fprintf(w, "Hanse is ready after %.1f s: %s, %s.\n\n", time.Since(d.start).Seconds(), nodes, with)
+	for n := 1; n <= d.opts.nodes; n++ {
+		fmt.Fprintf(w, "  node %d    %s\n", n, d.whereabouts(n))
+	}
 	for _, n := range d.added {
-		fmt.Fprintf(w, "  node %d    http://%s\n", n.Node, dev.Loopback(dev.NodePorts(d.opts.port, n.Node).HTTP))
+		fmt.Fprintf(w, "  node %d    %s\n", n.Node, d.whereabouts(n.Node))
 	}
 	if d.psp != "" {
 		fmt.Fprintf(w, "  provider  %s/v1/ledger\n", d.psp)
@@ -493,7 +555,7 @@ Then try:
 			try("dev add"+port, "one more node joins, and takes its share")
 		}
 		if len(d.alive) > 2 { // fewer cannot lose one
-			victim := slices.Index(d.addrs, d.alive[1]) + 1
+			victim := d.number(d.alive[1])
 			try(fmt.Sprintf("dev kill %d%s", victim, port), "and order again, with another Idempotency-Key")
 			try(fmt.Sprintf("dev start %d%s", victim, port), "it catches up")
 		}

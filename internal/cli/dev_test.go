@@ -280,6 +280,10 @@ func TestANodeThatEndsIsNotWaitedFor(t *testing.T) {
 	if err := d.await(t.Context(), "", crashed); !errors.Is(err, errEnded) {
 		t.Errorf("with a new node: %v, want that it has ended", err)
 	}
+	d = &devRun{opts: devOptions{nodes: 2, port: port}, resumed: map[int]bool{1: true}}
+	if err := d.await(t.Context(), "", crashed); err != nil || len(d.alive) != 1 {
+		t.Errorf("with a node that has lost its data: %v, alive %v, want the other", err, d.alive)
+	}
 	// The added ones are the cluster when all that it began with have gone.
 	crashed = newEnds()
 	crashed.end("node 1")

@@ -296,10 +296,11 @@ func (d *directory) admit(node transport.NodeID, boot, process uint64) error {
 	case boot == 0: // a caller of an older version does not tell
 		return nil
 	case boot < n.Boot:
-		return fmt.Errorf("node %d says that it has been started %d times, but the cluster has seen %d: its directory is an old copy; "+
+		return fmt.Errorf("node %d says that it has been started %d times, but the cluster has seen %d: its directory is an old copy, or was emptied; "+
 			"start it with the latest one, or replace the node", node, boot, n.Boot)
 	case boot == n.Boot && process != n.Process:
-		return fmt.Errorf("start %d of node %d was that of another process: its directory is a copy, or used twice", boot, node)
+		return fmt.Errorf("start %d of node %d was that of another process: its directory is a copy, or used twice, or was emptied; "+
+			"start it with the latest one, or replace the node", boot, node)
 	}
 	if other := d.lives(node); other != 0 && other != process {
 		return fmt.Errorf("node %d is running at %s: two with its directory, or with a copy of it, would break the cluster's promises", node, k.addresses[node])

@@ -92,7 +92,7 @@ func (n *Node) count() error {
 	}
 	if seen := k.nodes[n.cfg.ID]; seen.GetRegisteredAt() != 0 && seen.Process != n.process && seen.Boot >= n.boot {
 		return &reject.Rejection{Code: reject.StaleNode, Detail: fmt.Sprintf("node %d says that it has been started %d times, but the cluster has seen %d: "+
-			"its directory is an old copy, or used twice", n.cfg.ID, n.boot, seen.Boot)}
+			"its directory is an old copy, or used twice, or was emptied", n.cfg.ID, n.boot, seen.Boot)}
 	}
 	return n.countBoot(n.boot)
 }

@@ -332,11 +332,21 @@ func TestTheClusterGrowsAndShrinksUnderOrders(t *testing.T) {
 	run("node.joined", "node", "events")
 	c.audit()
 
-	// The added node comes back with the rest; the one that has gone ends, and is not waited for.
+	if out, code := c.hanse("dev", "start", "3", "--http-port", strconv.Itoa(port)); code != 1 {
+		t.Errorf("hanse dev start 3: exit %d, %s; want that a decommissioned node is not started", code, out)
+	}
+
+	// The added node comes back with the rest; the one that has gone is not started.
+	c.until("it is noted that node 3 has gone", func() bool {
+		seen, err := os.ReadFile(filepath.Join(dir, "nodes.json"))
+		return err == nil && strings.Contains(string(seen), `"decommissioned":[3]`)
+	})
 	c.stop()
 	c = start(t, dir, port)
-	if !strings.Contains(c.out.String(), "3 nodes and 1 added") {
-		t.Errorf("after the restart: %s", c.out)
+	for _, want := range []string{"2 nodes and 1 added", "node 3 has been decommissioned, and is not started"} {
+		if said := c.out.String(); !strings.Contains(said, want) || strings.Contains(said, "crashed") {
+			t.Errorf("after the restart, without %q or with a crash: %s", want, said)
+		}
 	}
 	for key := range 2 {
 		again, err := c.c.PlaceOrder(ctx, fmt.Sprintf("grow-%d-0", key), order(fmt.Sprintf("g%d", key), 1))
