@@ -444,16 +444,16 @@ hanse node list shows the new node, hanse shard list how its replicas come. Olde
 
 func (a *app) nodeForgetCmd() *cobra.Command {
 	var reason, confirm string
-	cmd := &cobra.Command{Use: "forget NODE --confirm TEXT", Short: "Say that a node is lost for good", Args: cobra.ExactArgs(1),
-		Long: "Say that a node is lost for good, without anything in its place: its replicas are rebuilt on the others at once, and it is never heard\nagain, even if it comes back. What only it had is lost; when that was the majority of a shard, see hanse shard recover.",
+	cmd := &cobra.Command{Use: "forget NODE [--confirm TEXT]", Short: "Say that a node is lost for good", Args: cobra.ExactArgs(1),
+		Long: "Say that a node is lost for good, without anything in its place: its replicas are rebuilt on the others at once, and it is never heard\nagain, even if it comes back. What only it had is lost; when that was the majority of a shard, see hanse shard recover.\nWithout the words of --confirm nothing is done: the command only says what would be, which words it wants, and exits with 1.",
 		RunE: a.withNode(func(ctx context.Context, c *client.Client, id uint64) error {
 			if want := fmt.Sprintf("node %d is lost", id); confirm != want {
 				n, err := c.Node(ctx, id)
 				if err != nil {
 					return err
 				}
-				return usage("node %d (%s, with %s) would never be heard again, and its data would be worthless; if that is right, say --confirm %q",
-					id, healthOf(n), plural(n.Replicas, "replica"), want)
+				return a.dryRun(fmt.Sprintf("--confirm %q if that is right", want), map[string]any{"node": n, "confirm": want},
+					"Node %d (%s, with %s) would never be heard again, and its data would be worthless.", id, healthOf(n), plural(n.Replicas, "replica"))
 			}
 			n, err := c.Forget(ctx, id, reason)
 			if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -99,7 +100,7 @@ func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "resolve PAYMENT OPERATION --outcome succeeded|failed --evidence TEXT", Short: "Settle an operation whose outcome the provider cannot tell",
-		Long: "Settle an operation whose outcome the provider cannot tell, from what its dashboard or support says. Without --yes nothing is\ndecided: the command only says what would be recorded.",
+		Long: "Settle an operation whose outcome the provider cannot tell, from what its dashboard or support says. Without --yes nothing is\ndecided: the command only says what would be recorded, and exits with 1.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if outcome != "succeeded" && outcome != "failed" || evidence == "" {
@@ -118,7 +119,7 @@ func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command
 					continue
 				}
 				if !yes {
-					return a.dryRun(map[string]any{"payment_id": p.ID, "operation": op, "outcome": outcome},
+					return a.dryRun("--yes to decide", map[string]any{"payment_id": p.ID, "operation": op, "outcome": outcome},
 						"%s of %s (%s, %d attempts) would be recorded as %s.", op.Kind, money(op.Amount, p.Currency), op.State, op.Attempts, outcome)
 				}
 				if p, err = c.ResolveOperation(cmd.Context(), args[0], args[1], outcome == "succeeded", evidence, operator); err != nil {
@@ -137,10 +138,12 @@ func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command
 	return cmd
 }
 
-// dryRun says what a decision would do.
-func (a *app) dryRun(v map[string]any, format string, args ...any) error {
+// dryRun says what a decision would do that was not confirmed. It is errNotDone: a script that forgot to confirm is not to go on as if
+// it had been done.
+func (a *app) dryRun(with string, v map[string]any, format string, args ...any) error {
 	v["dry_run"] = true
-	return a.print(v, func(w io.Writer) {
-		fmt.Fprintf(w, "Dry run. "+format+" Repeat with --yes to decide.\n", args...)
+	err := a.print(v, func(w io.Writer) {
+		fmt.Fprintf(w, "Dry run. %s Repeat with %s.\n", fmt.Sprintf(format, args...), with)
 	})
+	return cmp.Or(err, errNotDone)
 }

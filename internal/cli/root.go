@@ -166,7 +166,7 @@ func (a *app) root() *cobra.Command {
 		a.nodeCmd(), a.shardCmd(), a.replayCmd(), a.auditCmd(), a.benchCmd(), a.versionCmd(),
 	)
 	root.Long = "Hanse takes orders, holds stock and moves money on a cluster of nodes, and stays right when they fail.\n\n" +
-		"Exit codes: 0 done, 1 refused or a difference found, 2 usage, 3 nobody answered."
+		"Exit codes: 0 done, 1 refused, not confirmed, or a difference found, 2 usage, 3 nobody answered. What wants --yes or --confirm does\nnothing without it, says what it would do, and exits with 1; --dry-run exits with 0 when it could be done."
 	root.SilenceUsage, root.SilenceErrors = true, true
 	addr := os.Getenv("HANSE_ADDR")
 	if addr == "" {

@@ -122,7 +122,7 @@ func (a *app) sagaResolveCmd() *cobra.Command {
 	var operator, evidence, decision string
 	cmd := &cobra.Command{
 		Use: "resolve ORDER STEP --decision done|skip --evidence TEXT", Short: "Settle a stuck step by hand",
-		Long: "Settle a stuck step by hand: done, it has happened; skip, it is given up. Without --yes nothing is decided: the command only\nsays what would be recorded.",
+		Long: "Settle a stuck step by hand: done, it has happened; skip, it is given up. Without --yes nothing is decided: the command only\nsays what would be recorded, and exits with 1.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			seq, err := parseStep(args[1])
@@ -145,7 +145,7 @@ func (a *app) sagaResolveCmd() *cobra.Command {
 					continue
 				}
 				if !yes {
-					return a.dryRun(map[string]any{"order_id": s.OrderID, "step": st, "decision": decision},
+					return a.dryRun("--yes to decide", map[string]any{"order_id": s.OrderID, "step": st, "decision": decision},
 						"Step %d (%s) of order %s would be recorded as %s, with %s and %d units at risk.",
 						seq, st.Step, s.OrderID, map[string]string{"done": "done", "skip": "given up"}[decision], money(st.Amount, s.Currency), st.Units)
 				}

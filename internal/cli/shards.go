@@ -152,7 +152,7 @@ It is unsafe: what the lost replicas had confirmed and the survivor has not is g
 of, and payments that were made; hanse audit finds differences between shards afterwards, and with the provider. Bring a lost
 node back if there is any way; then nothing is lost.
 
-Without --confirm nothing is done: the command shows what survives and what is missing, and which words it wants to be confirmed with.`,
+Without --confirm nothing is done: the command shows what survives and what is missing, which words it wants to be confirmed with, and exits with 1.`,
 		RunE: a.withShard(func(ctx context.Context, c *client.Client, shard string) error {
 			if !unsafe {
 				return usage("recovering %s may lose what was confirmed to customers: read hanse shard recover --help, and say --unsafe", shard)
