@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,7 @@ type app struct {
 	key      string        // idempotency key of the change that the command makes; empty when it makes none
 	poll     time.Duration // between two looks at what takes its time
 	now      func() time.Time
+	misled   error // a mistake that was met while helping, which cobra cannot return
 }
 
 // usageError is a mistake on the command line.
@@ -72,7 +74,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	return a.exit(ctx, root.ExecuteContext(ctx))
+	return a.exit(ctx, cmp.Or(root.ExecuteContext(ctx), a.misled))
 }
 
 // negativesLast puts negative numbers behind "--", so that hanse stock adjust MUG -7 does not look for a flag -7. What
@@ -176,8 +178,44 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().DurationVar(&a.retryFor, "retry-for", 10*time.Second, "how long to look for a node that answers")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.SetFlagErrorFunc(misused)
+	root.SetHelpFunc(a.help(root.HelpFunc()))
+	root.SetHelpCommand(helpCmd())
+	version := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *version {
+			return a.showVersion()
+		}
+		return cmd.Help()
+	}
 	typeArgErrors(root)
 	return root
+}
+
+// help shows a command's help, unless what follows the command is no part of it: hanse nope --help.
+func (a *app) help(show func(*cobra.Command, []string)) func(*cobra.Command, []string) {
+	return func(cmd *cobra.Command, args []string) {
+		if cmd.HasSubCommands() {
+			if a.misled = cmd.ValidateArgs(cmd.Flags().Args()); a.misled != nil {
+				return
+			}
+		}
+		show(cmd, args)
+	}
+}
+
+// helpCmd is cobra's, but for commands that do not exist: that is a mistake and no reason to show something else.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{Use: "help [COMMAND]", Short: "Help about any command", RunE: func(cmd *cobra.Command, args []string) error {
+		about, rest, err := cmd.Root().Find(args)
+		if err != nil {
+			return misused(cmd, err)
+		}
+		if len(rest) > 0 && about.HasSubCommands() {
+			return about.ValidateArgs(rest)
+		}
+		about.InitDefaultHelpFlag() // which cobra adds when a command runs
+		return about.Help()
+	}}
 }
 
 // misused is a mistake that a command's help clears up.
@@ -265,21 +303,23 @@ func table(w io.Writer, head string, rows func(row func(cells ...any))) {
 }
 
 func (a *app) versionCmd() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		v := struct {
-			Version string `json:"version"`
-			Commit  string `json:"commit,omitempty"`
-			Go      string `json:"go"`
-		}{Version: Version, Go: runtime.Version()}
-		if info, ok := debug.ReadBuildInfo(); ok {
-			for _, s := range info.Settings {
-				if s.Key == "vcs.revision" {
-					v.Commit = s.Value
-				}
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return a.showVersion() }}
+}
+
+func (a *app) showVersion() error {
+	v := struct {
+		Version string `json:"version"`
+		Commit  string `json:"commit,omitempty"`
+		Go      string `json:"go"`
+	}{Version: Version, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Commit = s.Value
 			}
 		}
-		return a.print(v, func(w io.Writer) {
-			fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintln("hanse", v.Version, v.Go, v.Commit)))
-		})
-	}}
+	}
+	return a.print(v, func(w io.Writer) {
+		fmt.Fprintln(w, strings.TrimSpace(fmt.Sprintln("hanse", v.Version, v.Go, v.Commit)))
+	})
 }

@@ -169,6 +169,41 @@ func TestEveryCommandIsHelped(t *testing.T) {
 	}
 }
 
+func TestHelpIsAboutWhatThereIs(t *testing.T) {
+	for _, test := range []struct {
+		line string
+		code int
+		want string // in what is printed, or in the complaint
+	}{
+		{"nope --help", exitUsage, `unknown command "nope" for "hanse"`},
+		{"help nope", exitUsage, `unknown command "nope" for "hanse"`},
+		{"help order nope", exitUsage, `unknown command "nope" for "hanse order"`},
+		{"order nope --help", exitUsage, `unknown command "nope" for "hanse order"`},
+		{"ordr --help", exitUsage, "did you mean order?"},
+		{"help", exitDone, "Exit codes"},
+		{"--help", exitDone, "Exit codes"},
+		{"", exitDone, "Exit codes"},
+		{"help order", exitDone, "hanse order [command]"},
+		{"order --help", exitDone, "hanse order [command]"},
+		{"help order get", exitDone, "hanse order get ORDER"},
+		{"order get ord_1 --help", exitDone, "hanse order get ORDER"},
+		{"dev --help", exitDone, "--http-port"},
+		{"dev nope --help", exitUsage, `unknown command "nope" for "hanse dev"`},
+		{"--version", exitDone, "hanse " + Version},
+		{"--version --json", exitDone, `"version": "` + Version + `"`},
+	} {
+		var out, errOut bytes.Buffer
+		code := Run(t.Context(), strings.Fields(test.line), nil, &out, &errOut)
+		said := &out
+		if test.code != exitDone {
+			said = &errOut
+		}
+		if code != test.code || !strings.Contains(said.String(), test.want) || test.code != exitDone && out.Len() > 0 {
+			t.Errorf("hanse %s: exit %d, want %d and %q\n%s%s", test.line, code, test.code, test.want, &out, &errOut)
+		}
+	}
+}
+
 func TestInterruptionIsNoFailureOfTheCluster(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
