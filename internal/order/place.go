@@ -128,7 +128,7 @@ func checkHeader(p *orderpb.Place) *reject.Rejection {
 // priceLine checks a line and fills in its total.
 func priceLine(l *orderpb.Line) *reject.Rejection {
 	switch {
-	case !validSKU(l.Sku):
+	case !ValidSKU(l.Sku):
 		return refuse(reject.InvalidRequest, linePointer(l.No, "/sku"), "%q is not a SKU: 1 to %d visible characters", l.Sku, MaxSKUChars)
 	case l.Quantity < 1 || l.Quantity > MaxQuantity:
 		return refuse(reject.InvalidQuantity, linePointer(l.No, "/quantity"), "the quantity is %d, want 1 to %d", l.Quantity, MaxQuantity)
@@ -143,8 +143,8 @@ func priceLine(l *orderpb.Line) *reject.Rejection {
 	return nil
 }
 
-// validSKU accepts visible characters, and spaces between them: real catalogues have both.
-func validSKU(sku string) bool {
+// ValidSKU accepts 1 to MaxSKUChars visible characters, and spaces between them: real catalogues have both.
+func ValidSKU(sku string) bool {
 	if sku == "" || len(sku) > MaxSKUChars*utf8.UTFMax || sku[0] == ' ' || sku[len(sku)-1] == ' ' {
 		return false
 	}

@@ -3,9 +3,11 @@ package rest
 import (
 	"fmt"
 	"math/bits"
+	"strings"
 	"unicode/utf8"
 
 	"hanse/api/orderpb"
+	"hanse/internal/inventory"
 	"hanse/internal/order"
 	"hanse/internal/reject"
 )
@@ -16,7 +18,7 @@ const (
 	maxLines      = order.MaxLines
 	maxQuantity   = order.MaxQuantity
 	maxAmount     = order.MaxAmount
-	maxName       = order.MaxNameBytes // of locations, references and reasons too
+	maxName       = order.MaxNameBytes // of references and reasons too
 	maxEvidence   = 1000               // bytes
 	maxViolations = 32                 // listed in one answer
 )
@@ -72,11 +74,26 @@ func hasControl(s string) bool {
 	return false
 }
 
+// What names stock obeys one rule at every door, the order's: what no order accepts could be received and never sold.
+var (
+	wantSKU      = fmt.Sprintf("want a SKU of 1 to %d visible characters, without a space at either end", order.MaxSKUChars)
+	wantLocation = fmt.Sprintf("want a location of at most %d bytes, without control characters", inventory.MaxNameBytes)
+)
+
 // sku reads the SKU of an order's line, or of a reservation.
 func (b *body) sku() string {
-	s := b.text(order.MaxSKUChars * utf8.UTFMax)
-	if b.err == nil && (s == "" || utf8.RuneCountInString(s) > order.MaxSKUChars) {
-		b.wrong(reject.InvalidRequest, fmt.Sprintf("want a SKU of 1 to %d characters", order.MaxSKUChars))
+	s := b.str()
+	if b.err == nil && !order.ValidSKU(s) {
+		b.wrong(reject.InvalidRequest, wantSKU)
+	}
+	return s
+}
+
+// location reads where stock is; empty is the default.
+func (b *body) location() string {
+	s := b.str()
+	if b.err == nil && (len(s) > inventory.MaxNameBytes || hasControl(s) || strings.ContainsRune(s, utf8.RuneError)) {
+		b.wrong(reject.InvalidRequest, wantLocation)
 	}
 	return s
 }
@@ -181,7 +198,7 @@ func decodePlace(data []byte) (*orderpb.Place, error) {
 		case 4:
 			b.object(paymentFields, func(int) { p.PaymentMethod = b.text(maxName) })
 		case 5:
-			p.Location = b.text(maxName)
+			p.Location = b.location()
 		case 6:
 			p.MerchantReference = b.text(maxName)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hanse/api/inventorypb"
+	"hanse/internal/order"
 	"hanse/internal/reject"
 )
 
@@ -68,6 +69,15 @@ func (c *call) item(a Answer[*inventorypb.Item], status int) error {
 	})
 }
 
+// sku reads the SKU in the path of what changes stock. Reads take any: what is on record stays readable.
+func (c *call) sku() (string, error) {
+	sku := c.r.PathValue("sku")
+	if !order.ValidSKU(sku) {
+		return "", refuse(reject.InvalidRequest, "sku", wantSKU)
+	}
+	return sku, nil
+}
+
 func (s *server) receiveStock(c *call) error {
 	data, r, err := c.prepare(true)
 	if err != nil {
@@ -77,8 +87,12 @@ func (s *server) receiveStock(c *call) error {
 	if err != nil {
 		return err
 	}
+	sku, err := c.sku()
+	if err != nil {
+		return err
+	}
 	a, err := s.backend.Receive(c.ctx, r, &inventorypb.Receive{
-		Sku: c.r.PathValue("sku"), Location: m.Location, Quantity: m.Quantity, Reason: m.Reason,
+		Sku: sku, Location: m.Location, Quantity: m.Quantity, Reason: m.Reason,
 	})
 	if err != nil {
 		return err
@@ -95,8 +109,12 @@ func (s *server) adjustStock(c *call) error {
 	if err != nil {
 		return err
 	}
+	sku, err := c.sku()
+	if err != nil {
+		return err
+	}
 	a, err := s.backend.Adjust(c.ctx, r, &inventorypb.Adjust{
-		Sku: c.r.PathValue("sku"), Location: m.Location, Quantity: m.Quantity, Reason: m.Reason,
+		Sku: sku, Location: m.Location, Quantity: m.Quantity, Reason: m.Reason,
 	})
 	if err != nil {
 		return err
@@ -113,7 +131,9 @@ func (s *server) setTracking(c *call) error {
 	if err != nil {
 		return err
 	}
-	m.Sku = c.r.PathValue("sku")
+	if m.Sku, err = c.sku(); err != nil {
+		return err
+	}
 	a, err := s.backend.SetTracking(c.ctx, r, m)
 	if err != nil {
 		return err
@@ -304,7 +324,7 @@ func decodeStockChange(data []byte, adjustment bool) (StockChange, error) {
 				b.wrong(reject.InvalidQuantity, "want whole units other than 0, at most 1,000,000,000 up or down")
 			}
 		case 1:
-			m.Location = b.text(maxName)
+			m.Location = b.location()
 		case 2:
 			m.Reason = b.text(maxName)
 		}
@@ -324,7 +344,7 @@ func decodeTracking(data []byte) (*inventorypb.SetTracking, error) {
 			present = true
 			m.Untracked = !b.bool()
 		case 1:
-			m.Location = b.text(maxName)
+			m.Location = b.location()
 		}
 	})
 	b.missing(present, reject.InvalidRequest, "tracked")
@@ -347,7 +367,7 @@ func decodeReservation(data []byte) (ReservationRequest, error) {
 		case 1:
 			m.Quantity = b.quantity()
 		case 2:
-			m.Location = b.text(maxName)
+			m.Location = b.location()
 		case 3:
 			if m.TTLSeconds = b.int(); b.err == nil && (m.TTLSeconds < 1 || m.TTLSeconds > maxTTLSeconds) {
 				b.wrong(reject.InvalidRequest, "want 1 second to 7 days")

@@ -10,13 +10,13 @@ type OrderRequest struct {
 	Lines             []LineRequest   `json:"lines" minItems:"1" maxItems:"2000"`
 	Total             *int64          `json:"total,omitempty" doc:"Checked against the lines when present"`
 	Payment           *PaymentRequest `json:"payment,omitempty"`
-	Location          string          `json:"location,omitempty" maxLength:"255" doc:"Where the stock is taken from; main unless stated"`
+	Location          string          `json:"location,omitempty" maxLength:"128" doc:"Where the stock is taken from; main unless stated"`
 	MerchantReference string          `json:"merchant_reference,omitempty" maxLength:"255"`
 }
 
 // LineRequest is a line of an order to place.
 type LineRequest struct {
-	SKU       string `json:"sku" minLength:"1" maxLength:"64"`
+	SKU       string `json:"sku" minLength:"1" maxLength:"64" doc:"Visible characters, and spaces between them"`
 	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
 	UnitPrice int64  `json:"unit_price" minimum:"0" doc:"Minor units"`
 	Tracked   *bool  `json:"tracked,omitempty" doc:"False for a service or voucher without stock; true unless stated"`
@@ -229,7 +229,7 @@ type StockLocation struct {
 // StockChange receives or adjusts stock. The answer is the location that changed.
 type StockChange struct {
 	Quantity int64  `json:"quantity" doc:"Units: above zero for a receipt, not zero for an adjustment"`
-	Location string `json:"location,omitempty" maxLength:"255" doc:"main unless stated"`
+	Location string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
 	Reason   string `json:"reason,omitempty" maxLength:"255"`
 }
 
@@ -242,14 +242,14 @@ type StockChanged struct {
 // TrackingRequest says whether stock of a SKU is counted.
 type TrackingRequest struct {
 	Tracked  bool   `json:"tracked"`
-	Location string `json:"location,omitempty" maxLength:"255"`
+	Location string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
 }
 
 // ReservationRequest holds stock without an order, for a while.
 type ReservationRequest struct {
-	SKU        string `json:"sku" minLength:"1" maxLength:"64"`
+	SKU        string `json:"sku" minLength:"1" maxLength:"64" doc:"Visible characters, and spaces between them"`
 	Quantity   int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
-	Location   string `json:"location,omitempty" maxLength:"255"`
+	Location   string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
 	TTLSeconds int64  `json:"ttl_seconds" minimum:"1" maximum:"604800"`
 }
 
