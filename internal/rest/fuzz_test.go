@@ -273,6 +273,29 @@ func TestExamplesAreWhole(t *testing.T) {
 	}
 }
 
+// A null list is refused wherever there is one: left out it may mean everything.
+func TestNullIsNoList(t *testing.T) {
+	for _, d := range decoders {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(mustRead(t, d))) {
+			if f.Type.Kind() != reflect.Slice {
+				continue
+			}
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			var members map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(d.example), &members); err != nil {
+				t.Fatal(err)
+			}
+			members[name] = json.RawMessage("null")
+			body, _ := json.Marshal(members)
+			_, err := d.read(body)
+			var r *refusal
+			if !errors.As(err, &r) || r.all[0].Field != "/"+name || r.all[0].Code != reject.InvalidRequest {
+				t.Errorf("%s: %s is read with %v, want it refused at /%s", d.name, body, err, name)
+			}
+		}
+	}
+}
+
 // everyMember is a type whose members are all required.
 func everyMember(t reflect.Type) reflect.Type {
 	switch t.Kind() {

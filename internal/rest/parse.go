@@ -14,7 +14,7 @@ import (
 // parser reads JSON strictly and knows where it is: a violation is reported with its JSON pointer. It is
 // stricter than encoding/json, where a typo could change what a customer pays: names match by case, unknown and
 // repeated names are refused, whole numbers have neither fraction nor exponent, strings are valid UTF-8, and nothing
-// follows the value. A null counts as absent. It recurses only into what the caller asks for, so input cannot
+// follows the value. A null counts as absent, but for a list. It recurses only into what the caller asks for, so input cannot
 // choose the depth.
 //
 // The first violation sticks: from then on every method returns zero values, and the caller looks at err once.
@@ -115,6 +115,10 @@ func (p *parser) what() string {
 	}
 }
 
+// lists are the members of all requests that hold one. Left out some mean all, so a null there is refused: a caller whose list
+// was never made must not ship everything.
+var lists = []string{"items", "lines", "roles", "types"}
+
 // object reads an object whose names are all listed, at most 64 of them, and calls field with the
 // position in names of each that is present and not null.
 func (p *parser) object(names []string, field func(i int)) {
@@ -145,8 +149,11 @@ func (p *parser) object(names []string, field func(i int)) {
 			return
 		}
 		seen |= 1 << i
-		if !p.null() {
+		switch {
+		case !p.null():
 			field(i)
+		case slices.Contains(lists, names[i]):
+			p.fail("is null, want a list")
 		}
 		if p.err != nil {
 			return

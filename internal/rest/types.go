@@ -152,7 +152,7 @@ type CancelRequest struct {
 
 // FulfillRequest ships items, or without items all that is open.
 type FulfillRequest struct {
-	Items    []ItemQuantity `json:"items,omitempty"`
+	Items    []ItemQuantity `json:"items,omitempty" minItems:"1" maxItems:"2000" doc:"All that is open when left out; neither empty nor null"`
 	Tracking string         `json:"tracking,omitempty" maxLength:"255"`
 }
 
@@ -356,7 +356,7 @@ type KeyWritten struct {
 // EndpointRequest registers a webhook receiver.
 type EndpointRequest struct {
 	URL   string   `json:"url" format:"uri" maxLength:"2048"`
-	Types []string `json:"types,omitempty" maxItems:"100" doc:"Event types; all unless stated"`
+	Types []string `json:"types,omitempty" maxItems:"100" doc:"Event types; all when left out"`
 }
 
 // Endpoint is a webhook receiver.
