@@ -296,6 +296,17 @@ func TestNullIsNoList(t *testing.T) {
 	}
 }
 
+// Money is not authorized from a payment that says nothing; without one the provider decides how.
+func TestPaymentNeedsAMethod(t *testing.T) {
+	for payment, refused := range map[string]bool{``: false, `,"payment":{"method":"card"}`: false, `,"payment":{}`: true, `,"payment":{"method":""}`: true, `,"payment":{"method":null}`: true} {
+		_, err := decodePlace([]byte(`{"currency":"EUR","lines":[{"sku":"A","quantity":1,"unit_price":1}]` + payment + `}`))
+		var r *refusal
+		if errors.As(err, &r) != refused || refused && r.all[0].Field != "/payment/method" {
+			t.Errorf("an order with %q is read with %v, want refused %v at /payment/method", payment, err, refused)
+		}
+	}
+}
+
 // everyMember is a type whose members are all required.
 func everyMember(t reflect.Type) reflect.Type {
 	switch t.Kind() {

@@ -197,6 +197,7 @@ func decodePlace(data []byte) (*orderpb.Place, error) {
 			p.Total = b.amount(0)
 		case 4:
 			b.object(paymentFields, func(int) { p.PaymentMethod = b.text(maxName) })
+			b.missing(p.PaymentMethod != "", reject.InvalidRequest, "method")
 		case 5:
 			p.Location = b.location()
 		case 6:

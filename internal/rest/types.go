@@ -9,7 +9,7 @@ type OrderRequest struct {
 	Currency          string          `json:"currency" pattern:"^[A-Z]{3}$" doc:"ISO 4217" example:"EUR"`
 	Lines             []LineRequest   `json:"lines" minItems:"1" maxItems:"2000"`
 	Total             *int64          `json:"total,omitempty" doc:"Checked against the lines when present"`
-	Payment           *PaymentRequest `json:"payment,omitempty"`
+	Payment           *PaymentRequest `json:"payment,omitempty" doc:"Without it the provider is asked without a method, and takes its default or declines"`
 	Location          string          `json:"location,omitempty" maxLength:"128" doc:"Where the stock is taken from; main unless stated"`
 	MerchantReference string          `json:"merchant_reference,omitempty" maxLength:"255"`
 }
@@ -25,7 +25,7 @@ type LineRequest struct {
 
 // PaymentRequest says how an order is paid.
 type PaymentRequest struct {
-	Method string `json:"method" maxLength:"255" doc:"The provider's token of the payment method"`
+	Method string `json:"method" minLength:"1" maxLength:"255" doc:"The provider's token of the payment method"`
 }
 
 // Order is an order as it is, or as it was at a version.
