@@ -20,6 +20,7 @@ import (
 	"hanse/internal/clock"
 	"hanse/internal/cluster"
 	"hanse/internal/id"
+	"hanse/internal/order"
 	"hanse/internal/payment"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
@@ -208,10 +209,17 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 	}
 	a.Mark, a.Replayed = mark(to, result.Position), result.Replayed
 	if result.Pending != "" {
-		a.Pending = true
 		o, err := c.Order(ctx, result.Pending, 0, rest.Consistency{AtLeast: a.Mark})
-		a.Value = o.Value
-		return a, err
+		a.Value, a.Pending = o.Value, true
+		if err != nil || !a.Replayed || a.Value.SettledRevision == 0 {
+			return a, err
+		}
+		// Repeated without a wait, but there is nothing left to wait for.
+		a.Pending = false
+		if refusal := order.Refusal(a.Value); refusal != nil {
+			return a, refusal
+		}
+		return a, nil
 	}
 	if len(result.Payload) > 0 {
 		if a.Value, err = decode[orderpb.Order](result.Payload); err != nil {
@@ -240,7 +248,8 @@ func (c *Client) change(ctx context.Context, r rest.Request, orderID string, m *
 	}
 	a.Mark, a.Replayed, a.Pending = mark(to, result.Position), result.Replayed, result.Pending != ""
 	version := uint64(0)
-	if wait == 0 && len(result.Payload) > 0 {
+	asItStands := a.Replayed && m.GetCancel() != nil
+	if wait == 0 && len(result.Payload) > 0 && !asItStands {
 		receipt, err := decode[orderpb.Receipt](result.Payload)
 		if err != nil {
 			return a, err
@@ -249,6 +258,9 @@ func (c *Client) change(ctx context.Context, r rest.Request, orderID string, m *
 	}
 	o, err := c.Order(ctx, orderID, version, rest.Consistency{AtLeast: a.Mark})
 	a.Value = o.Value
+	if err == nil && a.Replayed && order.Ended(a.Value.State) {
+		a.Pending = false // repeated without a wait, but there is nothing left to wait for
+	}
 	return a, err
 }
 

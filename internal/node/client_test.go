@@ -11,6 +11,7 @@ import (
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/id"
+	"hanse/internal/order"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/rest"
@@ -105,16 +106,21 @@ func (l *late) Propose(_ shard.ID, c shard.Command, _ replica.Manner, _ time.Tim
 	done(shard.Result{Payload: encode(&orderpb.Order{Id: placed.GetPlace().GetId()})}, err)
 }
 
-// An order whose stock was asked about before it was there is placed under another ID, and nobody sees it.
-func TestClient_places_anew_what_came_too_late(t *testing.T) {
-	l := &late{times: 2}
+// clientOf returns a client of one node that has all shards.
+func clientOf(r hosted) *Client {
 	layout, hosts := shard.DefaultLayout(), map[shard.ID][]transport.NodeID{}
 	for _, s := range layout.All() {
 		hosts[s] = []transport.NodeID{1}
 	}
 	d := new(directory)
 	d.current.Store(new(known))
-	c := &Client{router: newRouter(1, l, nil, hosts), layout: layout, operator: &operator{directory: d}, clock: clock.New(time.Now)}
+	return &Client{router: newRouter(1, r, nil, hosts), layout: layout, operator: &operator{directory: d}, clock: clock.New(time.Now)}
+}
+
+// An order whose stock was asked about before it was there is placed under another ID, and nobody sees it.
+func TestClient_places_anew_what_came_too_late(t *testing.T) {
+	l := &late{times: 2}
+	c := clientOf(l)
 	a, err := c.Place(t.Context(), rest.Request{Key: "k"}, &orderpb.Place{}, 0)
 	if err != nil || len(l.ids) != 3 || a.Value.GetId() != l.ids[2] {
 		t.Fatalf("%v, %v after %q; want the third", a.Value, err, l.ids)
@@ -122,5 +128,46 @@ func TestClient_places_anew_what_came_too_late(t *testing.T) {
 	slices.Sort(l.ids)
 	if len(slices.Compact(l.ids)) != 3 {
 		t.Errorf("the orders have the IDs %q, want three", l.ids)
+	}
+}
+
+// repeated is a replica that has had the request before and answers without waiting.
+type repeated struct {
+	register
+	first bool
+}
+
+func (r *repeated) Propose(_ shard.ID, _ shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	done(shard.Result{Pending: r.order.Id, Replayed: !r.first}, nil)
+}
+
+// Who repeats a request and does not wait is told the outcome all the same, once there is one.
+func TestClient_knows_what_has_been_decided_without_a_wait(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		first   bool
+		order   *orderpb.Order
+		pending bool
+		code    string
+	}{
+		{"the first request", true, &orderpb.Order{State: order.Placing}, true, ""},
+		{"on its way", false, &orderpb.Order{State: order.Placing}, true, ""},
+		{"confirmed", false, &orderpb.Order{State: order.Confirmed, SettledRevision: 4}, false, ""},
+		{"refused", false, &orderpb.Order{State: order.Rejected, SettledRevision: 4, Reason: reject.OutOfStock}, false, reject.OutOfStock},
+		{"too late", false, &orderpb.Order{State: order.Expired, SettledRevision: 4}, false, reject.DeadlineExceeded},
+	} {
+		test.order.Id = id.New(id.Order, 7, 0, 1)
+		c := clientOf(&repeated{register{order: test.order}, test.first})
+		a, err := c.Place(t.Context(), rest.Request{Key: "k"}, &orderpb.Place{}, 0)
+		if isRejected(err, test.code) != (err != nil) || (test.code != "") != (err != nil) || a.Pending != test.pending || a.Value.GetId() != test.order.Id {
+			t.Errorf("%s: Place = %v (pending %v), %v; want pending %v, code %q", test.name, a.Value, a.Pending, err, test.pending, test.code)
+		}
+	}
+	for state, pending := range map[order.State]bool{order.Canceling: true, order.Canceled: false} {
+		o := &orderpb.Order{Id: id.New(id.Order, 7, 0, 1), State: state}
+		c := clientOf(&repeated{register{order: o}, false})
+		if a, err := c.Cancel(t.Context(), rest.Request{Key: "k"}, &orderpb.Cancel{Id: o.Id}, 0); err != nil || a.Pending != pending {
+			t.Errorf("a repeated cancel of an order that is %v: pending %v, %v; want %v", state, a.Pending, err, pending)
+		}
 	}
 }

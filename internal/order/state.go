@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"hanse/api/orderpb"
+	"hanse/internal/reject"
 )
 
 // State is the life-cycle state of an order. Payment, fulfillment and return status are derived from
@@ -54,6 +55,17 @@ func StateName(s State) string {
 
 // Ended reports whether the order was undone and has come to rest: rejected, canceled or expired.
 func Ended(s State) bool { return s == Rejected || s == Canceled || s == Expired }
+
+// Refusal says why an order that has been decided was refused, nil for one that was not.
+func Refusal(o *orderpb.Order) *reject.Rejection {
+	switch o.State {
+	case Rejected:
+		return &reject.Rejection{Code: o.Reason, Field: o.RejectField, Detail: o.RejectDetail}
+	case Expired:
+		return &reject.Rejection{Code: reject.DeadlineExceeded, Detail: "the order was not placed and paid in time"}
+	}
+	return nil
+}
 
 // Terminal reports whether nothing but returns can happen any more.
 func Terminal(s State) bool { return Ended(s) || s == Completed }

@@ -460,11 +460,8 @@ func (l *logic) View(key string) (shard.Result, bool) {
 // outcome is the answer to those who placed an order.
 func outcome(o *orderpb.Order) shard.Result {
 	r := shard.Result{Payload: encode(o)}
-	switch o.State {
-	case order.Rejected:
-		r.Code, r.Field, r.Detail = o.Reason, o.RejectField, o.RejectDetail
-	case order.Expired:
-		r.Code, r.Detail = reject.DeadlineExceeded, "the order was not placed and paid in time"
+	if refusal := order.Refusal(o); refusal != nil {
+		r.Code, r.Field, r.Detail = refusal.Code, refusal.Field, refusal.Detail
 	}
 	return r
 }
