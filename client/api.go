@@ -11,7 +11,8 @@ import (
 )
 
 // The key of a change is its idempotency key, 1 to 255 visible ASCII characters: however often the same change is sent
-// with it, in seven days, it happens once, and every answer is the first one's. Another change with a used key is refused.
+// with it, in seven days, it happens once, and the answer is the first one, or for an order that was placed or canceled the order
+// as it stands. Another change with a used key is refused.
 // An empty key is drawn, which protects against lost answers but not against a caller that calls twice.
 
 // PlaceOrder places an order and waits for its outcome. A refused order is an [*Error] that holds it. When the outcome

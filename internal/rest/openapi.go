@@ -50,6 +50,9 @@ func (s *server) describe() ([]byte, error) {
 	}, "", " ")
 }
 
+const idempotencyDoc = "1 to 255 visible characters, unique for the caller and the shard of the object (an order's is that of its customer, stock's that of its SKU). " +
+	"For 7 days a request with the same key and body has no further effect: it gets the first answer again, or when it placed or canceled an order the order as it stands"
+
 func (rt *route) describe(schemas object) object {
 	op := object{"operationId": rt.name, "summary": rt.summary, "tags": []string{rt.tag}}
 	var params []object
@@ -69,7 +72,7 @@ func (rt *route) describe(schemas object) object {
 	if rt.method != http.MethodGet && rt.tag != "cluster" { // what is done to a cluster is a state to be in: again it changes nothing
 		params = append(params, object{
 			"name": "Idempotency-Key", "in": "header", "required": rt.needsKey, "schema": object{"type": "string", "minLength": 1, "maxLength": 255},
-			"description": "1 to 255 visible characters. A retry with the same key and body gets the first answer, for 7 days",
+			"description": idempotencyDoc,
 		})
 	}
 	if len(params) > 0 {
@@ -94,7 +97,7 @@ func (rt *route) describe(schemas object) object {
 	if rt.out != nil {
 		success["headers"] = object{
 			"Hanse-Position":      header("Where the answer stands in which shard's history; pass it as Hanse-Min-Position to read what was written"),
-			"Idempotent-Replayed": header("true: the answer of the first request with this key"),
+			"Idempotent-Replayed": header("true: the request with this key has been carried out before, and this one changed nothing"),
 		}
 	}
 	responses := object{strconv.Itoa(status): success}

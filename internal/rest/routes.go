@@ -18,7 +18,7 @@ var (
 		{"consistency", "query", "string", "linearizable (unless stated) or stale"},
 	}
 	ifMatchParam = param{"If-Match", "header", "string", "The revision, as the ETag was: refused with 412 when the order has changed since"}
-	waitParam    = param{"Prefer", "header", "string", "wait=N seconds for the outcome, or respond-async"}
+	waitParam    = param{"Prefer", "header", "string", "wait=N seconds for the outcome, or respond-async: 202 at once while there is none"}
 	pageParams   = []param{
 		{"after", "query", "string", "Last row of the page before"},
 		{"limit", "query", "integer", "Rows of a page, 1 to 1000; 50 unless stated"},
