@@ -36,6 +36,7 @@ const (
 	KeyReused          = "idempotency_key_reused"
 	KeyInProgress      = "idempotency_key_in_progress"
 	NotFound           = "not_found"
+	MethodNotAllowed   = "method_not_allowed"
 	OrderNotFound      = "order_not_found"
 	PaymentNotFound    = "payment_not_found"
 	SKUNotFound        = "sku_not_found"
@@ -119,7 +120,7 @@ var statuses = func() map[string]int {
 }()
 
 var codes = []Code{
-	{InvalidRequest, 400, "The body is not valid JSON, or a value has the wrong type.", "Send the JSON that the operation's schema in /openapi.json describes."},
+	{InvalidRequest, 400, "A part of the request is not as the operation describes it: its body, a parameter or a header.", "Look at errors, which names the part, and at the operation in /openapi.json."},
 	{UnknownField, 400, "The body has a field that the operation does not know.", "Check the spelling against /openapi.json; unknown fields are refused so that typos do not get lost."},
 	{InvalidID, 400, "The identifier is not one that Hanse made.", "Use IDs exactly as they were returned."},
 	{BodyTooLarge, 413, "The body exceeds the size limit.", "Split the request; an order has at most 2,000 lines."},
@@ -127,14 +128,15 @@ var codes = []Code{
 	{InvalidQuantity, 422, "A quantity is zero, negative or beyond 1,000,000,000.", "Send whole units between 1 and 1,000,000,000."},
 	{InvalidAmount, 422, "An amount is negative, or zero where it must not be.", "Send minor units as a non-negative integer."},
 	{AmountOverflow, 422, "A line or the total exceeds what an order may be worth.", "Split the order; a total is at most 1,000,000,000,000,000 minor units."},
-	{InvalidCurrency, 422, "The currency is not a three-letter ISO 4217 code.", "Send for example GBP."},
+	{InvalidCurrency, 422, "The currency is not a code of three capital letters.", "Send an ISO 4217 code, for example GBP; whether it is in use there is not checked."},
 	{MixedCurrencies, 422, "Lines of one order have different currencies.", "Place one order for each currency."},
 	{TotalMismatch, 422, "The stated total is not the sum of the lines.", "Recompute the total, or leave it out."},
 	{KeyMissing, 400, "The operation moves money or stock and needs an Idempotency-Key header.", "Send a unique key of 1 to 255 visible characters, and the same one when you retry."},
 	{KeyReused, 422, "The idempotency key was used for a different request within 7 days.", "Use a new key for a new request; keys are per caller and shard of the object, so draw them at random."},
 	{KeyInProgress, 409, "The first request with this key has not finished.", "Wait for Retry-After and send the same request again, or read the order."},
 	{NotFound, 404, "There is nothing at this address.", "Check the path against /openapi.json."},
-	{OrderNotFound, 404, "No order has this ID.", "Check the ID and that it belongs to this cluster."},
+	{MethodNotAllowed, 405, "The address does not know this method.", "Use one of those that the header Allow lists; /openapi.json has them all."},
+	{OrderNotFound, 404, "No order has this ID, or it has no such version.", "Check the ID and that it belongs to this cluster."},
 	{PaymentNotFound, 404, "No payment has this ID.", "Check the ID; free orders have no payment."},
 	{SKUNotFound, 404, "The SKU has never been received.", "Receive stock for it first; SKUs are case-sensitive."},
 	{HoldNotFound, 404, "No reservation has this ID.", "Check the ID; ended reservations are forgotten after a while."},

@@ -85,8 +85,7 @@ func New(cfg Config, b Backend, log *slog.Logger) http.Handler {
 		allow := strings.Join(allowed, ", ")
 		mux.Handle(path, s.serve(route{path: "405", free: true, handle: func(c *call) error {
 			c.w.Header().Set("Allow", allow)
-			c.notAllowed(allow)
-			return nil
+			return refuse(reject.MethodNotAllowed, "", c.r.Method+" is not allowed here; allowed are "+allow)
 		}}))
 	}
 	notFound := s.serve(route{path: "404", free: true, handle: func(c *call) error {
@@ -125,23 +124,6 @@ func isClean(path string) bool {
 			return false
 		}
 	}
-}
-
-// notAllowed answers 405. Its code is that of a wrong address: the permanent codes have none for a wrong method.
-func (c *call) notAllowed(allow string) {
-	e := encoder{b: c.buffer()}
-	e.open('{')
-	e.str("type", "/docs/errors#"+reject.NotFound)
-	e.str("title", "The address does not know this method.")
-	e.int("status", http.StatusMethodNotAllowed)
-	e.str("detail", c.r.Method+" is not allowed here; allowed are "+allow)
-	e.str("instance", c.r.URL.Path)
-	e.str("code", reject.NotFound)
-	e.str("request_id", c.requestID)
-	e.str("trace", c.trace)
-	e.bool("retryable", false)
-	e.close('}')
-	c.send(http.StatusMethodNotAllowed, "application/problem+json", e.b)
 }
 
 // serve wraps a route's handler in what all have in common: bounds, deadline, request ID, metrics and log.

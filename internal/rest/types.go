@@ -6,7 +6,7 @@ package rest
 // OrderRequest places an order.
 type OrderRequest struct {
 	CustomerID        string          `json:"customer_id,omitempty" maxLength:"255" doc:"Empty for a guest"`
-	Currency          string          `json:"currency" pattern:"^[A-Z]{3}$" doc:"ISO 4217" example:"EUR"`
+	Currency          string          `json:"currency" pattern:"^[A-Z]{3}$" doc:"Three capital letters, as ISO 4217 has them; whether they are in use there is not checked" example:"EUR"`
 	Lines             []LineRequest   `json:"lines" minItems:"1" maxItems:"2000"`
 	Total             *int64          `json:"total,omitempty" doc:"Checked against the lines when present"`
 	Payment           *PaymentRequest `json:"payment,omitempty" doc:"Without it the provider is asked without a method, and takes its default or declines"`
