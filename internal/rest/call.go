@@ -23,7 +23,8 @@ type call struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	ctx       context.Context
-	route     string
+	rt        *route
+	route     string // its label
 	requestID string
 	trace     string
 	orderID   string // for the access log

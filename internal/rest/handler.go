@@ -139,7 +139,7 @@ func (s *server) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		c := s.calls.Get().(*call)
-		c.s, c.w, c.r, c.route = s, w, r, label
+		c.s, c.w, c.r, c.rt, c.route = s, w, r, &rt, label
 		c.identify()
 
 		s.bounded(c, &rt, timeout)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,10 +31,10 @@ type Problem struct {
 	Order        *Order      `json:"order,omitempty" doc:"The refused order"`
 }
 
-// Violation is one offending part: a place in the body, a query parameter or a header.
+// Violation is one offending part: a place in the body, or the name of a parameter or header.
 type Violation struct {
-	Pointer   string `json:"pointer,omitempty" doc:"JSON pointer into the body" example:"/lines/0/quantity"`
-	Parameter string `json:"parameter,omitempty" doc:"Name of the query parameter or header"`
+	Pointer   string `json:"pointer,omitempty" doc:"JSON pointer into the body; absent when the request is refused for what it does and not for a part of it" example:"/lines/0/quantity"`
+	Parameter string `json:"parameter,omitempty" doc:"Name of the query parameter, header or part of the path"`
 	Code      string `json:"code"`
 	Detail    string `json:"detail"`
 }
@@ -78,8 +80,8 @@ func (c *call) problem(err error) {
 		}
 	case errors.As(err, &rejection):
 		code, detail = rejection.Code, rejection.Detail
-		if rejection.Field != "" {
-			violations = []reject.Rejection{*rejection}
+		if field := c.rt.place(rejection.Field); field != "" {
+			violations = []reject.Rejection{{Code: rejection.Code, Field: field, Detail: rejection.Detail}}
 		}
 	case errors.As(err, &failure):
 		c.shard = failure.Shard
@@ -145,6 +147,32 @@ func (c *call) problem(err error) {
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.ignore()
 	c.send(status, "application/problem+json", e.b)
+}
+
+// place says where in the request a shard's refusal belongs, which speaks of a member of the shard's command: a pointer into the body, the name of a
+// parameter, or empty when the request does not have it. What a reservation asks for is one line to the inventory.
+func (rt *route) place(field string) string {
+	for _, at := range []string{field, strings.TrimPrefix(field, "/lines/0")} {
+		name, _, _ := strings.Cut(strings.TrimPrefix(at, "/"), "/")
+		switch {
+		case hasMember(rt.in, name):
+			return at
+		case strings.Contains(rt.path, "{"+name+"}"), strings.Contains(rt.path, "{"+name+"...}"), slices.ContainsFunc(rt.params, func(p param) bool { return p.name == name }):
+			return name
+		}
+	}
+	return ""
+}
+
+// hasMember says whether a JSON type has a member of this name.
+func hasMember(of any, name string) bool {
+	if of == nil {
+		return false
+	}
+	return slices.ContainsFunc(reflect.VisibleFields(reflect.TypeOf(of)), func(f reflect.StructField) bool {
+		member, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return member == name
+	})
 }
 
 // title is the code's cause, which docs/errors.md explains further.
