@@ -24,10 +24,10 @@ type decoder struct {
 	example string
 }
 
-func items(in []*orderpb.Item) []ItemQuantity {
-	var out []ItemQuantity
+func items(in []*orderpb.Item) []ItemRequest {
+	var out []ItemRequest
 	for _, i := range in {
-		out = append(out, ItemQuantity{Line: i.Line, Quantity: i.Quantity})
+		out = append(out, ItemRequest{Line: i.Line, Quantity: i.Quantity})
 	}
 	return out
 }

@@ -39,7 +39,9 @@ type route struct {
 	// needsKey refuses requests without Idempotency-Key; reads takes the parameters of consistency.
 	needsKey, reads bool
 	params          []param
+	needs           []string // query parameters that have to be there
 	in, out         any      // JSON types, nil for none
+	mayBeEmpty      bool     // no body says what an empty object does
 	inType, outType string   // media types unless JSON
 	status          int      // of success
 	codes           []string // refusals worth naming

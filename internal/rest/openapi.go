@@ -67,7 +67,11 @@ func (rt *route) describe(schemas object) object {
 		listed = slices.Concat(listed, readParams)
 	}
 	for _, p := range listed {
-		params = append(params, object{"name": p.name, "in": p.in, "description": p.doc, "schema": object{"type": p.kind}})
+		described := object{"name": p.name, "in": p.in, "description": p.doc, "schema": object{"type": p.kind}}
+		if slices.Contains(rt.needs, p.name) {
+			described["required"] = true
+		}
+		params = append(params, described)
 	}
 	if rt.method != http.MethodGet && rt.tag != "cluster" { // what is done to a cluster is a state to be in: again it changes nothing
 		params = append(params, object{
@@ -79,7 +83,7 @@ func (rt *route) describe(schemas object) object {
 		op["parameters"] = params
 	}
 	if rt.in != nil {
-		op["requestBody"] = object{"content": object{"application/json": object{"schema": schemaOf(schemas, reflect.TypeOf(rt.in))}}}
+		op["requestBody"] = object{"required": !rt.mayBeEmpty, "content": object{"application/json": object{"schema": requestSchema(schemas, reflect.TypeOf(rt.in))}}}
 	} else if rt.inType != "" {
 		op["requestBody"] = object{"content": object{rt.inType: object{}}}
 	}
@@ -107,6 +111,9 @@ func (rt *route) describe(schemas object) object {
 			"headers": object{"Location": header("The order to read")},
 		}
 	}
+	if slices.ContainsFunc(rt.params, func(p param) bool { return p.name == "If-None-Match" }) && rt.method == http.MethodGet {
+		responses["304"] = object{"description": "Not Modified: the order is as the ETag in If-None-Match says"}
+	}
 	byStatus := map[int][]string{}
 	for _, code := range rt.codes {
 		byStatus[reject.Status(code)] = append(byStatus[reject.Status(code)], code)
@@ -129,6 +136,23 @@ func problemResponse(description string) object {
 		"headers":     object{"Retry-After": header("Seconds after which the same request, with the same key, is worth sending again")},
 		"content":     object{"application/problem+json": object{"schema": object{"$ref": "#/components/schemas/Problem"}}},
 	}
+}
+
+// requestSchema is the schema of a body that is sent to us: what it does not describe is refused. Answers may get members later.
+func requestSchema(schemas object, t reflect.Type) object {
+	s := schemaOf(schemas, t)
+	closed := schemas[t.Name()].(object)
+	closed["additionalProperties"] = false
+	for _, f := range reflect.VisibleFields(t) {
+		part := f.Type
+		for part.Kind() == reflect.Pointer || part.Kind() == reflect.Slice {
+			part = part.Elem()
+		}
+		if part.Kind() == reflect.Struct {
+			requestSchema(schemas, part)
+		}
+	}
+	return s
 }
 
 // schemaOf returns the schema of a type, adding it and what it needs to schemas.
@@ -208,6 +232,15 @@ func property(schemas object, f reflect.StructField) object {
 		if n, err := strconv.ParseInt(f.Tag.Get(tag), 10, 64); err == nil {
 			s[tag] = n
 		}
+	}
+	if v := f.Tag.Get("maxBytes"); v != "" { // the keyword counts characters, of which there are no more than bytes
+		n, _ := strconv.ParseInt(v, 10, 64)
+		s["maxLength"] = n
+		bound := "At most " + v + " bytes in UTF-8"
+		if doc, has := s["description"].(string); has {
+			bound = doc + ". " + bound
+		}
+		s["description"] = bound
 	}
 	if v := f.Tag.Get("enum"); v != "" {
 		s["enum"] = strings.Split(v, ",")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,7 +38,8 @@ type operation struct {
 		Schema                map[string]any
 	}
 	RequestBody *struct {
-		Content map[string]map[string]any
+		Required bool
+		Content  map[string]map[string]any
 	}
 	Responses map[string]struct {
 		Description string
@@ -145,7 +147,7 @@ func TestDescription(t *testing.T) {
 	if d.OpenAPI != "3.1.0" || d.Info.Title == "" || d.Info.Version == "" {
 		t.Errorf("the document begins %q %+v", d.OpenAPI, d.Info)
 	}
-	ids, used := map[string]bool{}, map[string]bool{"Problem": true}
+	ids, used, sent := map[string]bool{}, map[string]bool{"Problem": true}, map[string]bool{}
 	listed := 0
 	for path, operations := range d.Paths {
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, "...") {
@@ -182,6 +184,7 @@ func TestDescription(t *testing.T) {
 				}
 				for _, content := range op.RequestBody.Content {
 					refs(content, used)
+					refs(content, sent)
 				}
 			}
 			success := 0
@@ -191,6 +194,10 @@ func TestDescription(t *testing.T) {
 				}
 				if status[0] == '2' {
 					success++
+				} else if status == "304" {
+					if len(r.Content) > 0 || !names["headerIf-None-Match"] {
+						t.Errorf("%s: 304 with %v, parameters %v", where, r.Content, names)
+					}
 				} else if _, ok := r.Content["application/problem+json"]; !ok {
 					t.Errorf("%s: %s is no problem", where, status)
 				}
@@ -209,6 +216,9 @@ func TestDescription(t *testing.T) {
 		if op, ok := d.Paths[path][strings.ToLower(rt.method)]; !ok || op.ID != rt.name {
 			t.Errorf("%s %s is described as %q", rt.method, rt.path, op.ID)
 		}
+		if body := d.Paths[path][strings.ToLower(rt.method)].RequestBody; rt.in != nil && body.Required != !takesNothing(rt.in) {
+			t.Errorf("%s %s needs a body: %v, its decoder says %v", rt.method, rt.path, body.Required, !takesNothing(rt.in))
+		}
 		for _, code := range rt.codes {
 			if reject.Status(code) == http.StatusInternalServerError {
 				t.Errorf("%s %s names the code %q, which is none", rt.method, rt.path, code)
@@ -219,8 +229,16 @@ func TestDescription(t *testing.T) {
 		t.Errorf("%d operations are described, there are %d routes", listed, len(routes))
 	}
 	known := []string{"$ref", "type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "items", "properties", "additionalProperties", "required", "description", "examples", "contentEncoding"}
+	for range 2 { // requests are two levels deep
+		for name := range sent {
+			refs(d.Parts.Schemas[name], sent)
+		}
+	}
 	for name, schema := range d.Parts.Schemas {
 		refs(schema, used)
+		if closed := schema["additionalProperties"] == false; closed != sent[name] {
+			t.Errorf("schema %s is closed: %v, in a request: %v; a request's unknown members are refused, an answer may get some", name, closed, sent[name])
+		}
 		properties, _ := schema["properties"].(map[string]any)
 		if schema["type"] != "object" || len(properties) == 0 {
 			t.Errorf("schema %s is %v", name, schema)
@@ -252,6 +270,33 @@ func TestDescription(t *testing.T) {
 		if !used[name] {
 			t.Errorf("schema %s is used by nothing", name)
 		}
+	}
+}
+
+// takesNothing says whether the decoder of a type takes no body for an empty object.
+func takesNothing(in any) bool {
+	i := slices.IndexFunc(decoders, func(d decoder) bool {
+		v, err := d.read([]byte(d.example))
+		return err == nil && reflect.TypeOf(v) == reflect.TypeOf(in)
+	})
+	return i >= 0 && decoders[i].empty
+}
+
+// Not every mistake is one of the syntax, but what the document says about requests is what the server does.
+func TestDescriptionOfRequests(t *testing.T) {
+	d := description()
+	get := d.Paths["/v1/orders/{id}"]["get"]
+	if _, has := get.Responses["304"]; !has {
+		t.Errorf("getOrder has the responses %v, want 304 among them", get.Responses)
+	}
+	for _, p := range d.Paths["/v1/orders"]["get"].Parameters {
+		if p.Name == "customer_id" && !p.Required {
+			t.Error("listOrders refuses requests without customer_id, the document says that it may be left out")
+		}
+	}
+	customer := d.Parts.Schemas["OrderRequest"]["properties"].(map[string]any)["customer_id"].(map[string]any)
+	if customer["description"] != "Empty for a guest. At most 255 bytes in UTF-8" || customer["maxLength"] != 255.0 {
+		t.Errorf("customer_id is described as %v, want its bound in bytes", customer)
 	}
 }
 

@@ -258,7 +258,7 @@ func (b *body) line(no uint32) (*orderpb.Line, string) {
 
 var itemFields = []string{"line", "quantity"}
 
-// items reads a list of [ItemQuantity].
+// items reads a list of [ItemRequest].
 func (b *body) items() []*orderpb.Item {
 	var items []*orderpb.Item
 	b.array(func(i int) {

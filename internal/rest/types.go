@@ -5,13 +5,13 @@ package rest
 
 // OrderRequest places an order.
 type OrderRequest struct {
-	CustomerID        string          `json:"customer_id,omitempty" maxLength:"255" doc:"Empty for a guest"`
+	CustomerID        string          `json:"customer_id,omitempty" maxBytes:"255" doc:"Empty for a guest"`
 	Currency          string          `json:"currency" pattern:"^[A-Z]{3}$" doc:"Three capital letters, as ISO 4217 has them; whether they are in use there is not checked" example:"EUR"`
 	Lines             []LineRequest   `json:"lines" minItems:"1" maxItems:"2000"`
 	Total             *int64          `json:"total,omitempty" doc:"Checked against the lines when present"`
 	Payment           *PaymentRequest `json:"payment,omitempty" doc:"Without it the provider is asked without a method, and takes its default or declines"`
-	Location          string          `json:"location,omitempty" maxLength:"128" doc:"Where the stock is taken from; main unless stated"`
-	MerchantReference string          `json:"merchant_reference,omitempty" maxLength:"255"`
+	Location          string          `json:"location,omitempty" maxBytes:"128" doc:"Where the stock is taken from; main unless stated"`
+	MerchantReference string          `json:"merchant_reference,omitempty" maxBytes:"255"`
 }
 
 // LineRequest is a line of an order to place.
@@ -25,7 +25,7 @@ type LineRequest struct {
 
 // PaymentRequest says how an order is paid.
 type PaymentRequest struct {
-	Method string `json:"method" minLength:"1" maxLength:"255" doc:"The provider's token of the payment method"`
+	Method string `json:"method" minLength:"1" maxBytes:"255" doc:"The provider's token of the payment method"`
 }
 
 // Order is an order as it is, or as it was at a version.
@@ -90,8 +90,8 @@ type OrderPayment struct {
 
 // ItemQuantity is a quantity of one line.
 type ItemQuantity struct {
-	Line     uint32 `json:"line" minimum:"1"`
-	Quantity int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
+	Line     uint32 `json:"line"`
+	Quantity int64  `json:"quantity"`
 }
 
 // Fulfillment is a shipment.
@@ -147,27 +147,33 @@ type OrderPage struct {
 
 // CancelRequest cancels an order, or what is still open of it.
 type CancelRequest struct {
-	Reason string `json:"reason,omitempty" maxLength:"255"`
+	Reason string `json:"reason,omitempty" maxBytes:"255"`
+}
+
+// ItemRequest is a quantity of one line to ship or to take back.
+type ItemRequest struct {
+	Line     uint32 `json:"line" minimum:"1"`
+	Quantity int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
 }
 
 // FulfillRequest ships items, or without items all that is open.
 type FulfillRequest struct {
-	Items    []ItemQuantity `json:"items,omitempty" minItems:"1" maxItems:"2000" doc:"All that is open when left out; neither empty nor null"`
-	Tracking string         `json:"tracking,omitempty" maxLength:"255"`
+	Items    []ItemRequest `json:"items,omitempty" minItems:"1" maxItems:"2000" doc:"All that is open when left out; neither empty nor null"`
+	Tracking string        `json:"tracking,omitempty" maxBytes:"255"`
 }
 
 // ReturnRequest takes items back.
 type ReturnRequest struct {
-	Items       []ItemQuantity `json:"items" minItems:"1"`
-	Disposition string         `json:"disposition,omitempty" enum:"sellable,damaged,lost" doc:"sellable unless stated"`
-	Reason      string         `json:"reason,omitempty" maxLength:"255"`
-	Refund      *bool          `json:"refund,omitempty" doc:"False for a return without money back; true unless stated"`
+	Items       []ItemRequest `json:"items" minItems:"1" maxItems:"2000"`
+	Disposition string        `json:"disposition,omitempty" enum:"sellable,damaged,lost" doc:"sellable unless stated"`
+	Reason      string        `json:"reason,omitempty" maxBytes:"255"`
+	Refund      *bool         `json:"refund,omitempty" doc:"False for a return without money back; true unless stated"`
 }
 
 // RefundRequest gives money back without goods.
 type RefundRequest struct {
 	Amount int64  `json:"amount" minimum:"1"`
-	Reason string `json:"reason,omitempty" maxLength:"255"`
+	Reason string `json:"reason,omitempty" maxBytes:"255"`
 }
 
 // Event is a fact about an order. Consumers ignore types and fields they do not know.
@@ -229,8 +235,8 @@ type StockLocation struct {
 // StockChange receives or adjusts stock. The answer is the location that changed.
 type StockChange struct {
 	Quantity int64  `json:"quantity" doc:"Units: above zero for a receipt, not zero for an adjustment"`
-	Location string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
-	Reason   string `json:"reason,omitempty" maxLength:"255"`
+	Location string `json:"location,omitempty" maxBytes:"128" doc:"main unless stated"`
+	Reason   string `json:"reason,omitempty" maxBytes:"255"`
 }
 
 // StockChanged is the counters after a change.
@@ -242,14 +248,14 @@ type StockChanged struct {
 // TrackingRequest says whether stock of a SKU is counted.
 type TrackingRequest struct {
 	Tracked  bool   `json:"tracked"`
-	Location string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
+	Location string `json:"location,omitempty" maxBytes:"128" doc:"main unless stated"`
 }
 
 // ReservationRequest holds stock without an order, for a while.
 type ReservationRequest struct {
 	SKU        string `json:"sku" minLength:"1" maxLength:"64" doc:"Visible characters, and spaces between them"`
 	Quantity   int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
-	Location   string `json:"location,omitempty" maxLength:"128" doc:"main unless stated"`
+	Location   string `json:"location,omitempty" maxBytes:"128" doc:"main unless stated"`
 	TTLSeconds int64  `json:"ttl_seconds" minimum:"1" maximum:"604800"`
 }
 
@@ -300,8 +306,8 @@ type Operation struct {
 // ResolveOperation settles an operation whose outcome the provider cannot tell.
 type ResolveOperation struct {
 	Succeeded bool   `json:"succeeded"`
-	Evidence  string `json:"evidence" minLength:"1" maxLength:"1000" doc:"How it is known"`
-	Operator  string `json:"operator,omitempty" maxLength:"255"`
+	Evidence  string `json:"evidence" minLength:"1" maxBytes:"1000" doc:"How it is known"`
+	Operator  string `json:"operator,omitempty" maxBytes:"255"`
 }
 
 // Saga is an order that is on its way, with the steps that are stuck.
@@ -335,14 +341,14 @@ type SagaPage struct {
 
 // RetryRequest names who asks for a retry.
 type RetryRequest struct {
-	Operator string `json:"operator,omitempty" maxLength:"255"`
+	Operator string `json:"operator,omitempty" maxBytes:"255"`
 }
 
 // ResolveStep settles a stuck step by hand.
 type ResolveStep struct {
 	Decision string `json:"decision" enum:"retry,skip,done"`
-	Evidence string `json:"evidence" minLength:"1" maxLength:"1000" doc:"How it is known"`
-	Operator string `json:"operator,omitempty" maxLength:"255"`
+	Evidence string `json:"evidence" minLength:"1" maxBytes:"1000" doc:"How it is known"`
+	Operator string `json:"operator,omitempty" maxBytes:"255"`
 }
 
 // KeyWritten is a key's version after a write.
@@ -355,7 +361,7 @@ type KeyWritten struct {
 
 // EndpointRequest registers a webhook receiver.
 type EndpointRequest struct {
-	URL   string   `json:"url" format:"uri" maxLength:"2048"`
+	URL   string   `json:"url" format:"uri" maxBytes:"2048"`
 	Types []string `json:"types,omitempty" maxItems:"100" doc:"Event types; all when left out"`
 }
 
@@ -434,14 +440,14 @@ type NodePage struct {
 
 // NodeJoin is a node that wants to be admitted.
 type NodeJoin struct {
-	Cluster  string   `json:"cluster,omitempty" maxLength:"255" doc:"The cluster that it expects; any unless stated"`
-	Name     string   `json:"name,omitempty" maxLength:"63"`
-	HTTP     string   `json:"http" maxLength:"255" doc:"host:port at which others reach it, as all three addresses"`
-	Peers    string   `json:"peers" maxLength:"255"`
-	Gossip   string   `json:"gossip,omitempty" maxLength:"255"`
-	Zone     string   `json:"zone,omitempty" maxLength:"63"`
+	Cluster  string   `json:"cluster,omitempty" maxBytes:"255" doc:"The cluster that it expects; any unless stated"`
+	Name     string   `json:"name,omitempty" maxBytes:"63"`
+	HTTP     string   `json:"http" maxBytes:"255" doc:"host:port at which others reach it, as all three addresses"`
+	Peers    string   `json:"peers" maxBytes:"255"`
+	Gossip   string   `json:"gossip,omitempty" maxBytes:"255"`
+	Zone     string   `json:"zone,omitempty" maxBytes:"63"`
 	Roles    []string `json:"roles,omitempty" maxItems:"16" doc:"Services that it hosts; all unless stated"`
-	Version  string   `json:"version,omitempty" maxLength:"255"`
+	Version  string   `json:"version,omitempty" maxBytes:"255"`
 	Format   uint32   `json:"format" doc:"Newest data format that it knows"`
 	Features uint32   `json:"features" doc:"Newest feature level that it knows"`
 	Process  string   `json:"process" pattern:"^[0-9]{1,20}$" doc:"Drawn by the process: a repeated request of it gets the same answer"`
@@ -458,7 +464,7 @@ type NodeJoined struct {
 
 // NodeChange says why a node's state is changed.
 type NodeChange struct {
-	Reason string `json:"reason,omitempty" maxLength:"255"`
+	Reason string `json:"reason,omitempty" maxBytes:"255"`
 	DryRun bool   `json:"dry_run,omitempty" doc:"Only say whether it could be done"`
 }
 
@@ -541,7 +547,7 @@ type MoveAccepted struct {
 
 // RecoverRequest asks what an unsafe recovery would do, or with the confirmation does it.
 type RecoverRequest struct {
-	Confirm string `json:"confirm,omitempty" maxLength:"1000" doc:"Exactly what the answer without it says"`
+	Confirm string `json:"confirm,omitempty" maxBytes:"1000" doc:"Exactly what the answer without it says"`
 }
 
 // ShardRecovery is what an unsafe recovery would do, or has done.
@@ -591,9 +597,9 @@ type PaymentPage struct {
 
 // Callback is what a provider tells. It only makes Hanse ask the provider about the payment.
 type Callback struct {
-	PaymentID string `json:"payment_id" maxLength:"255"`
-	Operation string `json:"operation,omitempty" maxLength:"255"`
-	Type      string `json:"type,omitempty" maxLength:"255"`
+	PaymentID string `json:"payment_id" maxBytes:"255"`
+	Operation string `json:"operation,omitempty" maxBytes:"255"`
+	Type      string `json:"type,omitempty" maxBytes:"255"`
 }
 
 // ItemScan is a page of stock counters.
