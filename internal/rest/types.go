@@ -19,7 +19,7 @@ type LineRequest struct {
 	SKU       string `json:"sku" minLength:"1" maxLength:"64" doc:"Visible characters, and spaces between them"`
 	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000000"`
 	UnitPrice int64  `json:"unit_price" minimum:"0" doc:"Minor units"`
-	Tracked   *bool  `json:"tracked,omitempty" doc:"False for a service or voucher without stock; true unless stated"`
+	Tracked   *bool  `json:"tracked,omitempty" doc:"False for a service or voucher without stock; true unless stated. Who places the order decides: a line with false takes no stock, of a SKU that is counted neither"`
 	Currency  string `json:"currency,omitempty" doc:"Must equal the order's"`
 }
 
