@@ -185,6 +185,38 @@ func (c *Client) Payments(ctx context.Context, shard int, after string, limit in
 	return page.Payments, page.More, nil
 }
 
+// PaymentPage lists a page of the payments of all shards, or only of those that need a person, and the cursor of the next page, empty at the end.
+func (c *Client) PaymentPage(ctx context.Context, stuck bool, cursor string, limit int) ([]Payment, string, error) {
+	index, after, _ := strings.Cut(cursor, "/")
+	shard, err := strconv.ParseUint(index, 10, 16)
+	if cursor != "" && err != nil {
+		return nil, "", fmt.Errorf("client: %q is no cursor of payments", cursor)
+	}
+	shards, err := c.Shards(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	var page []Payment
+	next := "" // behind the last row of the page
+	for s := int(shard); s < shards.Counts["payment"]; s, after = s+1, "" {
+		for more := true; more; {
+			var rows []Payment
+			if rows, more, err = c.Payments(ctx, s, after, min(limit+1-len(page), pageSize), stuck); err != nil {
+				return nil, "", err
+			}
+			for _, p := range rows {
+				if len(page) == limit {
+					return page, next, nil
+				}
+				page, after = append(page, p), p.ID
+				next = strconv.Itoa(s) + "/" + after
+			}
+			more = more && len(rows) > 0
+		}
+	}
+	return page, "", nil
+}
+
 // AllPayments lists the payments of all shards, or only those that need a person.
 func (c *Client) AllPayments(ctx context.Context, stuck bool) iter.Seq2[Payment, error] {
 	return func(yield func(Payment, error) bool) {

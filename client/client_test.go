@@ -674,6 +674,36 @@ func TestPaymentsOfAllShardsAreListed(t *testing.T) {
 	}
 }
 
+func TestPaymentsOfAllShardsComeInPages(t *testing.T) {
+	n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/v1/shards" {
+			return answer(200, `{"shards":[],"counts":{"payment":3}}`)
+		}
+		q := r.URL.Query()
+		switch q.Get("shard") + q.Get("after") {
+		case "0":
+			return answer(200, `{"payments":[{"id":"p1"},{"id":"p2"}]}`)
+		case "0p1":
+			return answer(200, `{"payments":[{"id":"p2"}]}`)
+		case "2":
+			return answer(200, `{"payments":[{"id":"p3"}]}`)
+		}
+		return answer(200, `{"payments":[]}`)
+	}}}
+	c := pinned(t, n, nil, "a:1")
+	cursor := ""
+	for _, want := range []struct{ ids, next string }{{"p1", "0/p1"}, {"p2", "0/p2"}, {"p3", ""}} {
+		page, next, err := c.PaymentPage(t.Context(), false, cursor, 1)
+		if err != nil || len(page) != 1 || page[0].ID != want.ids || next != want.next {
+			t.Fatalf("behind %q: %v, next %q, %v; want %s, next %q", cursor, page, next, err, want.ids, want.next)
+		}
+		cursor = next
+	}
+	if _, _, err := c.PaymentPage(t.Context(), false, "p1", 1); err == nil {
+		t.Error("a payment's ID passes for a cursor, which names the shard too")
+	}
+}
+
 // Names of keys and SKUs are anybody's: none may lead to another path, or be redirected to one.
 func TestNamesKeepTheirPlaceInPaths(t *testing.T) {
 	mux := http.NewServeMux()

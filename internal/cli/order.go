@@ -43,11 +43,7 @@ func (a *app) orderCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		page := map[string]any{"orders": orders}
-		if next != "" {
-			page["next_cursor"] = next
-		}
-		return a.print(page, func(w io.Writer) {
+		return a.print(page("orders", orders, next), func(w io.Writer) {
 			if len(orders) == 0 {
 				fmt.Fprintf(w, "%s has no orders.\n", args[0])
 				return

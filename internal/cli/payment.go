@@ -44,6 +44,7 @@ func (a *app) paymentCmd() *cobra.Command {
 func (a *app) paymentListCmd() *cobra.Command {
 	var stuck bool
 	var limit int
+	var cursor string
 	cmd := &cobra.Command{Use: "list", Short: "List payments", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		if limit < 1 {
 			return usage("--limit %d: want at least 1", limit)
@@ -52,16 +53,11 @@ func (a *app) paymentListCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		payments := []client.Payment{}
-		for p, err := range c.AllPayments(cmd.Context(), stuck) {
-			if err != nil {
-				return err
-			}
-			if payments = append(payments, p); len(payments) == limit {
-				break
-			}
+		payments, next, err := c.PaymentPage(cmd.Context(), stuck, cursor, limit)
+		if err != nil {
+			return err
 		}
-		return a.print(map[string]any{"payments": payments}, func(w io.Writer) {
+		return a.print(page("payments", payments, next), func(w io.Writer) {
 			if len(payments) == 0 {
 				fmt.Fprintln(w, "There are none.")
 				return
@@ -71,10 +67,14 @@ func (a *app) paymentListCmd() *cobra.Command {
 					row(p.ID, p.OrderID, money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
 				}
 			})
+			if next != "" {
+				fmt.Fprintf(w, "More: --cursor '%s'\n", next)
+			}
 		})
 	}}
 	cmd.Flags().BoolVar(&stuck, "stuck", false, "only those that need a person")
 	cmd.Flags().IntVar(&limit, "limit", 20, "rows")
+	cmd.Flags().StringVar(&cursor, "cursor", "", "where the page before ended")
 	return cmd
 }
 

@@ -286,6 +286,18 @@ func (a *app) print(v any, people func(w io.Writer)) error {
 	return nil
 }
 
+// page is a page of a list as JSON, as the API has it.
+func page[T any](name string, rows []T, next string) map[string]any {
+	if rows == nil {
+		rows = []T{}
+	}
+	p := map[string]any{name: rows, "has_more": next != ""}
+	if next != "" {
+		p["next_cursor"] = next
+	}
+	return p
+}
+
 // table writes aligned columns.
 func table(w io.Writer, head string, rows func(row func(cells ...any))) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)

@@ -83,14 +83,7 @@ func (a *app) sagaListCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if sagas == nil {
-			sagas = []client.Saga{}
-		}
-		page := map[string]any{"sagas": sagas}
-		if next != "" {
-			page["next_cursor"] = next
-		}
-		return a.print(page, func(w io.Writer) {
+		return a.print(page("sagas", sagas, next), func(w io.Writer) {
 			if len(sagas) == 0 {
 				fmt.Fprintf(w, "Nothing is %s.\n", map[bool]string{true: "stuck", false: "on its way"}[stuck])
 				return

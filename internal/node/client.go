@@ -379,6 +379,9 @@ func (c *Client) OrderEvents(ctx context.Context, orderID string, cons rest.Cons
 // Sagas implements rest.Orders: the pages of all shards, merged by order ID.
 func (c *Client) Sagas(ctx context.Context, stuck bool, after string, limit int) (rest.Answer[*orderpb.OrderList], error) {
 	a := rest.Answer[*orderpb.OrderList]{Value: &orderpb.OrderList{}}
+	if _, err := id.Parse(id.Order, after); after != "" && err != nil { // it would give the orders behind it in the alphabet
+		return a, &reject.Rejection{Code: reject.InvalidID, Field: "/cursor", Detail: err.Error()}
+	}
 	q := &orderpb.Query{Body: &orderpb.Query_Sagas{Sagas: &orderpb.ListSagas{Stuck: stuck, After: after, Limit: uint32(limit)}}}
 	for i := range c.layout[shard.Order] {
 		page, err := ask[orderpb.OrderList](ctx, c, shard.NewID(shard.Order, i), q, rest.Consistency{})

@@ -131,6 +131,16 @@ func TestClient_places_anew_what_came_too_late(t *testing.T) {
 	}
 }
 
+// No list of sagas begins where no page has ended.
+func TestClient_refuses_cursors_that_are_none(t *testing.T) {
+	c := clientOf(&register{})
+	for _, cursor := range []string{"x", id.New(id.Endpoint, 7, 0, 1)} {
+		if _, err := c.Sagas(t.Context(), false, cursor, 1); !isRejected(err, reject.InvalidID) {
+			t.Errorf("Sagas behind %q = %v, want %s", cursor, err, reject.InvalidID)
+		}
+	}
+}
+
 // repeated is a replica that has had the request before and answers without waiting.
 type repeated struct {
 	register

@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/id"
 	"hanse/internal/reject"
 )
 
@@ -76,7 +78,11 @@ func (s *server) listPayments(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.paymentPage(c, int(shard), c.query("after"), limit, stuck)
+	cursor := c.query("cursor")
+	if _, err := id.Parse(id.Payment, cursor); cursor != "" && err != nil {
+		return refuse(reject.InvalidID, "cursor", err.Error())
+	}
+	return s.paymentPage(c, int(shard), cmp.Or(cursor, c.query("after")), limit, stuck)
 }
 
 func (s *server) scanPayments(c *call) error {
@@ -102,6 +108,9 @@ func (s *server) paymentPage(c *call, shard int, after string, limit int, stuck 
 		}
 		e.close(']')
 		e.bool("has_more", a.Value.More)
+		if n := len(a.Value.Payments); a.Value.More && n > 0 {
+			e.str("next_cursor", a.Value.Payments[n-1].Id)
+		}
 		e.close('}')
 	})
 }

@@ -72,7 +72,8 @@ func (s *server) routes() []route {
 			handle: s.listPayments, params: append([]param{
 				{"shard", "query", "integer", "Index of the payment shard; 0 unless stated"},
 				{"stuck", "query", "boolean", "Only those that need a person"},
-			}, pageParams...), out: PaymentPage{}},
+				{"after", "query", "string", "A place in the order of IDs, which need not be one of them; a cursor goes before it"},
+			}, cursorParams...), out: PaymentPage{}},
 		{method: "GET", path: "/v1/payments/{id}", name: "getPayment", tag: "payments", summary: "Read a payment with its operations at the provider",
 			handle: s.getPayment, reads: true, out: Payment{}, codes: []string{reject.PaymentNotFound}},
 		{method: "POST", path: "/v1/payments/{id}/operations/{op}/retry", name: "retryOperation", tag: "payments", summary: "Ask the provider again now",

@@ -336,7 +336,7 @@ type SagaLeg struct {
 type SagaPage struct {
 	Sagas      []Saga `json:"sagas"`
 	HasMore    bool   `json:"has_more"`
-	NextCursor string `json:"next_cursor,omitempty"`
+	NextCursor string `json:"next_cursor,omitempty" doc:"Pass it as ?cursor= for the next page"`
 }
 
 // RetryRequest names who asks for a retry.
@@ -591,8 +591,9 @@ type Version struct {
 
 // PaymentPage is a page of payments.
 type PaymentPage struct {
-	Payments []Payment `json:"payments"`
-	HasMore  bool      `json:"has_more"`
+	Payments   []Payment `json:"payments"`
+	HasMore    bool      `json:"has_more"`
+	NextCursor string    `json:"next_cursor,omitempty" doc:"Pass it as ?cursor= for the next page, or as ?after= of the audit"`
 }
 
 // Callback is what a provider tells. It only makes Hanse ask the provider about the payment.
