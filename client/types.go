@@ -291,6 +291,8 @@ type Endpoint struct {
 	Delivered      uint64    `json:"delivered"`
 	Failed         uint64    `json:"failed"`
 	Parked         int       `json:"parked"`
+	LastError      string    `json:"last_error,omitempty"` // why the last attempt failed, of the deliveries that are tried again
+	LastErrorAt    time.Time `json:"last_error_at,omitzero"`
 	CreatedAt      time.Time `json:"created_at"`
 }
 

@@ -154,8 +154,9 @@ type Parked struct {
 	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	NextTry       int64                  `protobuf:"varint,4,opt,name=next_try,json=nextTry,proto3" json:"next_try,omitempty"`
-	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // of the last attempt
 	OrderId       string                 `protobuf:"bytes,6,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	FailedAt      int64                  `protobuf:"varint,7,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"` // when that was; 0: not tried, or parked by a version that did not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -230,6 +231,13 @@ func (x *Parked) GetOrderId() string {
 		return x.OrderId
 	}
 	return ""
+}
+
+func (x *Parked) GetFailedAt() int64 {
+	if x != nil {
+		return x.FailedAt
+	}
+	return 0
 }
 
 type Command struct {
@@ -843,14 +851,15 @@ const file_notificationpb_notification_proto_rawDesc = "" +
 	"\x06parked\x18\t \x03(\v2\x1d.hanse.notification.v1.ParkedR\x06parked\x12\x1c\n" +
 	"\tdelivered\x18\n" +
 	" \x01(\x04R\tdelivered\x12\x16\n" +
-	"\x06failed\x18\v \x01(\x04R\x06failed\"\xa2\x01\n" +
+	"\x06failed\x18\v \x01(\x04R\x06failed\"\xbf\x01\n" +
 	"\x06Parked\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x19\n" +
 	"\bnext_try\x18\x04 \x01(\x03R\anextTry\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x19\n" +
-	"\border_id\x18\x06 \x01(\tR\aorderId\"\x90\x02\n" +
+	"\border_id\x18\x06 \x01(\tR\aorderId\x12\x1b\n" +
+	"\tfailed_at\x18\a \x01(\x03R\bfailedAt\"\x90\x02\n" +
 	"\aCommand\x12?\n" +
 	"\x06create\x18\x01 \x01(\v2%.hanse.notification.v1.CreateEndpointH\x00R\x06create\x12?\n" +
 	"\x06delete\x18\x02 \x01(\v2%.hanse.notification.v1.DeleteEndpointH\x00R\x06delete\x12:\n" +

@@ -71,6 +71,7 @@ func (m *Parked) CloneVT() *Parked {
 	r.NextTry = m.NextTry
 	r.Error = m.Error
 	r.OrderId = m.OrderId
+	r.FailedAt = m.FailedAt
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -425,6 +426,9 @@ func (this *Parked) EqualVT(that *Parked) bool {
 		return false
 	}
 	if this.OrderId != that.OrderId {
+		return false
+	}
+	if this.FailedAt != that.FailedAt {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -1007,6 +1011,11 @@ func (m *Parked) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.FailedAt != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.FailedAt))
+		i--
+		dAtA[i] = 0x38
 	}
 	if len(m.OrderId) > 0 {
 		i -= len(m.OrderId)
@@ -1739,6 +1748,9 @@ func (m *Parked) SizeVT() (n int) {
 	l = len(m.OrderId)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.FailedAt != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.FailedAt))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -2570,6 +2582,25 @@ func (m *Parked) UnmarshalVT(dAtA []byte) error {
 			}
 			m.OrderId = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field FailedAt", wireType)
+			}
+			m.FailedAt = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.FailedAt |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -113,13 +113,17 @@ func (a *app) webhookCmd() *cobra.Command {
 			return err
 		}
 		return a.print(map[string]any{"endpoints": all}, func(w io.Writer) {
-			table(w, "ENDPOINT\tURL\tDELIVERED\tFAILED\tPARKED\tSTATE", func(row func(...any)) {
+			table(w, "ENDPOINT\tURL\tDELIVERED\tFAILED\tPARKED\tSTATE\tLAST FAILURE", func(row func(...any)) {
 				for _, e := range all {
 					state := "enabled"
 					if e.Disabled {
 						state = "disabled: " + e.DisabledReason
 					}
-					row(e.ID, e.URL, e.Delivered, e.Failed, e.Parked, state)
+					failure := "–"
+					if e.LastError != "" {
+						failure = timeOfDay(e.LastErrorAt) + " " + e.LastError
+					}
+					row(e.ID, e.URL, e.Delivered, e.Failed, e.Parked, state, failure)
 				}
 			})
 		})

@@ -48,6 +48,8 @@ type Client struct {
 	layout shard.Layout
 	clock  *clock.Clock
 	feed   *feedSignal
+	// publicOnly says that webhooks go to public addresses only.
+	publicOnly bool
 	*operator
 }
 
@@ -599,6 +601,11 @@ func (c *Client) Key(ctx context.Context, keyspace, key string, cons rest.Consis
 
 // CreateEndpoint implements rest.Endpoints. Deliveries begin with what happens from now on.
 func (c *Client) CreateEndpoint(ctx context.Context, r rest.Request, url string, types []string) (rest.Answer[*notificationpb.Endpoint], error) {
+	if c.publicOnly {
+		if err := checkReceiver(url); err != nil {
+			return rest.Answer[*notificationpb.Endpoint]{}, err
+		}
+	}
 	ends, err := c.FeedEnds(ctx)
 	if err != nil {
 		return rest.Answer[*notificationpb.Endpoint]{}, err

@@ -247,7 +247,7 @@ func (n *Node) openDoors() {
 	op := &operator{
 		self: n.cfg.ID, directory: n.directory, heart: n.heart, steward: n.steward, router: n.router, replicas: n.replicas, clock: n.clock, log: n.log,
 	}
-	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), operator: op}
+	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), publicOnly: n.cfg.PublicWebhooks, operator: op}
 	op.client, n.router.answer = n.client, op.answer
 	n.steward.propose = func(ctx context.Context, c *metapb.Command) (shard.Result, error) {
 		_, r, err := n.client.propose(ctx, shard.Meta, 0, rest.Request{}, c, 0)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,7 +266,7 @@ func (f *follower) finished() bool {
 // run follows the feeds until ctx ends, the receiver is deleted, or it is disabled and that is recorded.
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
-	defer func() { f.setResting(false) }()
+	defer func() { f.setResting(false, "") }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for ctx.Err() == nil && !f.ended {
@@ -366,17 +367,18 @@ func (f *follower) deliver(ctx context.Context) {
 
 func (f *follower) delivered(d delivered) {
 	f.receiver.Done(d.delivery, d.answer, f.clock.Now().UnixMilli(), rand.Uint64())
-	f.setResting(f.receiver.Resting())
+	f.setResting(f.receiver.Resting(), d.answer.Cause)
 }
 
-func (f *follower) setResting(resting bool) {
+// setResting logs when the receiver begins to rest, with the failure that made it, and when it ends.
+func (f *follower) setResting(resting bool, cause string) {
 	if f.resting == resting {
 		return
 	}
 	f.resting = resting
 	if resting {
 		f.metrics.resting.Inc()
-		f.log.Warn("webhook receiver does not accept anything, it is tried less often", "endpoint", f.endpoint.Id, "url", f.endpoint.Url)
+		f.log.Warn("webhook receiver does not accept anything, it is tried less often", "endpoint", f.endpoint.Id, "url", f.endpoint.Url, "err", cause)
 		return
 	}
 	f.metrics.resting.Dec()
@@ -533,6 +535,21 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"),
 	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2001:db8::/32"),
 	netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("fec0::/10"),
+}
+
+// checkReceiver refuses a URL whose host is an address that no node would connect to. What a name is resolved to can change, and is looked at then.
+func checkReceiver(target string) error {
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
+		return nil
+	}
+	if err := checkPublic(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))); err != nil {
+		return &reject.Rejection{Code: reject.InvalidRequest, Field: "/url", Detail: err.Error()}
+	}
+	return nil
 }
 
 // checkPublic refuses an address, of those that a name has been resolved to, that is not on the public internet.

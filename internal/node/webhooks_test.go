@@ -502,6 +502,9 @@ func TestWebhooks_survive_an_outage_of_the_receiver(t *testing.T) {
 		if e := l.endpoint(); e.Disabled || len(e.Parked) > 100 {
 			t.Fatalf("disabled %v (%s), %d parked: want the events to wait in the feed", e.Disabled, e.DisabledReason, len(e.Parked))
 		}
+		if cause, at := notification.LastFailure(l.endpoint()); cause != "the receiver answered 500 Internal Server Error" || time.Since(time.UnixMilli(at)) > 5*time.Minute {
+			t.Errorf("the last failure is %q at %v, want the 500 of the last minutes", cause, time.UnixMilli(at))
+		}
 		if n := l.count(&l.asked); n > 100 {
 			t.Errorf("%d attempts in five minutes without success", n)
 		}
@@ -509,6 +512,9 @@ func TestWebhooks_survive_an_outage_of_the_receiver(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if got := len(l.received()); got != want {
 			t.Errorf("%d of %d events have arrived afterwards", got, want)
+		}
+		if cause, _ := notification.LastFailure(l.endpoint()); cause != "" {
+			t.Errorf("the last failure is %q after everything has arrived", cause)
 		}
 	})
 }
@@ -656,6 +662,24 @@ func TestCheckPublic(t *testing.T) {
 		if err := checkPublic(garbage); err == nil {
 			t.Errorf("%q was accepted", garbage)
 		}
+	}
+}
+
+// An address that no node would connect to is refused when the receiver is made; a name may lead anywhere later.
+func TestClient_refuses_receivers_that_are_not_public(t *testing.T) {
+	for target, public := range map[string]bool{
+		"https://example.com/hook": true, "http://localhost/": true, "https://93.184.216.34:8443/": true, "https://127.0.0.1/": false,
+		"http://10.0.0.1:80/": false, "http://[::1]/": false, "http://[fe80::1%25eth0]:80/": false, "http://169.254.169.254/": false,
+	} {
+		err := checkReceiver(target)
+		if isRejected(err, reject.InvalidRequest) == public || (err == nil) != public {
+			t.Errorf("%s: %v, want public %v", target, err, public)
+		}
+	}
+	c := clientOf(&register{})
+	c.publicOnly = true
+	if _, err := c.CreateEndpoint(t.Context(), rest.Request{}, "http://10.0.0.1/", nil); !isRejected(err, reject.InvalidRequest) {
+		t.Errorf("CreateEndpoint = %v, want %s", err, reject.InvalidRequest)
 	}
 }
 

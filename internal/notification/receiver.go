@@ -118,6 +118,7 @@ type event struct {
 	attempts uint32
 	next     int64
 	cause    string
+	failedAt int64
 }
 
 // behind is the cause of what is parked without having been tried.
@@ -135,7 +136,7 @@ func NewReceiver(e *notificationpb.Endpoint, wanted func(*orderpb.Event) bool) *
 		}
 		r.enqueue(&event{
 			track: r.tracks[p.Shard], order: p.OrderId, position: p.Position, parked: true, known: true,
-			attempts: p.Attempts, next: p.NextTry, cause: p.Error,
+			attempts: p.Attempts, next: p.NextTry, cause: p.Error, failedAt: p.FailedAt,
 		})
 		if p.Attempts > 0 {
 			r.failures = 1 // careful until something is accepted
@@ -291,6 +292,7 @@ func (r *Receiver) park(l *line, e *event, cause string, now int64, random uint6
 	if !ok {
 		r.disable(fmt.Sprintf("event %d of order %s was tried %d times: %s", e.position, l.order, e.attempts, cause))
 	}
+	e.failedAt = now
 	e.park(now+pause.Milliseconds(), cause)
 	for _, later := range l.events[1:] {
 		if !later.parked {
@@ -374,7 +376,7 @@ func (r *Receiver) Reports() []*Report {
 			if e.parked { // else it was delivered meanwhile
 				e.known = true
 				rep.Advance.Park = append(rep.Advance.Park, &notificationpb.Parked{
-					Shard: uint32(t.shard), Position: e.position, Attempts: e.attempts, NextTry: e.next, Error: e.cause, OrderId: e.order,
+					Shard: uint32(t.shard), Position: e.position, Attempts: e.attempts, NextTry: e.next, Error: e.cause, OrderId: e.order, FailedAt: e.failedAt,
 				})
 			}
 		}
@@ -400,6 +402,17 @@ func (r *Receiver) Recorded(rep *Report, ok bool) {
 			t.changed = append(t.changed, e)
 		}
 	}
+}
+
+// LastFailure says why the last attempt failed among the deliveries that are tried again, and when, in ms since 1970. Time 0 is unknown, no cause that
+// nothing failed.
+func LastFailure(e *notificationpb.Endpoint) (cause string, at int64) {
+	for _, p := range e.Parked {
+		if p.Attempts > 0 && (cause == "" || p.FailedAt > at) {
+			cause, at = p.Error, p.FailedAt
+		}
+	}
+	return cause, at
 }
 
 // Disabled returns why the receiver is to be given up, empty while it is not. It ends once that is recorded.

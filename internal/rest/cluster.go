@@ -6,10 +6,13 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hanse/api/notificationpb"
+	"hanse/internal/notification"
 	"hanse/internal/order"
 	"hanse/internal/reject"
 )
@@ -27,6 +30,9 @@ func appendEndpoint(e *encoder, p *notificationpb.Endpoint, secret bool) {
 	e.int("delivered", int64(p.Delivered))
 	e.int("failed", int64(p.Failed))
 	e.int("parked", int64(len(p.Parked)))
+	cause, at := notification.LastFailure(p)
+	e.opt("last_error", cause)
+	e.time("last_error_at", at)
 	e.time("created_at", p.CreatedAt)
 	e.close('}')
 }
@@ -67,13 +73,26 @@ func (s *server) createEndpoint(c *call) error {
 	return c.json(http.StatusCreated, func(e *encoder) { appendEndpoint(e, a.Value, true) })
 }
 
+// validReceiver says whether events could be sent to a URL.
+func validReceiver(target string) bool {
+	u, err := url.Parse(target)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Contains(target, "#") {
+		return false
+	}
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && port > 0
+}
+
 func decodeEndpoint(data []byte) (target string, types []string, err error) {
 	b := newBody(data)
 	b.object([]string{"url", "types"}, func(i int) {
 		if i == 0 {
 			target = b.text(2048)
-			if u, err := url.Parse(target); b.err == nil && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
-				b.wrong(reject.InvalidRequest, "want an http or https URL without user and password")
+			if b.err == nil && !validReceiver(target) {
+				b.wrong(reject.InvalidRequest, "want an http or https URL with a host, without user, password and fragment; a port is 1 to 65535")
 			}
 			return
 		}

@@ -134,7 +134,7 @@ func sampleHold() *inventorypb.Hold {
 func sampleEndpoint() *notificationpb.Endpoint {
 	return &notificationpb.Endpoint{
 		Id: "whe_1", Url: "https://example.com/hook", Types: []string{"order.confirmed"}, Secret: "whsec_c2VjcmV0", CreatedAt: at, Disabled: true,
-		DisabledReason: "410", Delivered: 5, Failed: 1, Parked: []*notificationpb.Parked{{Position: 3}},
+		DisabledReason: "410", Delivered: 5, Failed: 1, Parked: []*notificationpb.Parked{{Position: 3, Attempts: 2, Error: "connection refused", FailedAt: at + 7}},
 	}
 }
 

@@ -296,6 +296,20 @@ func TestNullIsNoList(t *testing.T) {
 	}
 }
 
+// Nothing can be sent to these, so nothing is registered for them.
+func TestReceiversCanBeReached(t *testing.T) {
+	for target, ok := range map[string]bool{
+		"https://example.com/hook?x=1": true, "http://10.0.0.1:8080": true, "http://[::1]:1/": true, "https://example.com:65535/": true,
+		"https://127.0.0.1:99999/": false, "https://example.com:0/": false, "http://h/#f": false, "http://h/#": false, "http://:80/": false, "http://h:/": false,
+		"ftp://h/": false, "//h/": false, "http://u:p@h/": false, "": false,
+	} {
+		body, _ := json.Marshal(EndpointRequest{URL: target})
+		if _, _, err := decodeEndpoint(body); (err == nil) != ok {
+			t.Errorf("%q is read with %v, want it accepted: %v", target, err, ok)
+		}
+	}
+}
+
 // Money is not authorized from a payment that says nothing; without one the provider decides how.
 func TestPaymentNeedsAMethod(t *testing.T) {
 	for payment, refused := range map[string]bool{``: false, `,"payment":{"method":"card"}`: false, `,"payment":{}`: true, `,"payment":{"method":""}`: true, `,"payment":{"method":null}`: true} {

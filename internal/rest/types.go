@@ -376,6 +376,8 @@ type Endpoint struct {
 	Delivered      uint64   `json:"delivered"`
 	Failed         uint64   `json:"failed"`
 	Parked         int      `json:"parked" doc:"Deliveries that failed and are tried again"`
+	LastError      string   `json:"last_error,omitempty" doc:"Why the last attempt failed, of the deliveries that are tried again"`
+	LastErrorAt    string   `json:"last_error_at,omitempty" format:"date-time"`
 	CreatedAt      string   `json:"created_at" format:"date-time"`
 }
 
