@@ -262,11 +262,12 @@ func (n *Node) openDoors() {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics, newClusterCollector(n.directory, n.heart, n.steward))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own := prometheus.WrapRegistererWithPrefix("hanse_", registry)
+	own.MustRegister(n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics, newClusterCollector(n.directory, n.heart, n.steward))
 	cfg := rest.DefaultConfig()
 	cfg.MaxInFlight, cfg.SlowRequest = n.cfg.MaxInFlight, n.cfg.SlowRequest
-	cfg.Registerer, cfg.Gatherer = registry, registry
+	cfg.Registerer, cfg.Gatherer = own, registry
 	cfg.Version, cfg.Drain = n.cfg.Version, n.drain
 	n.http = cfg.Server(rest.New(cfg, n.client, n.log), n.log)
 }

@@ -133,6 +133,21 @@ func (c *fleet) do(i int, method, path, key string, body any) (int, map[string]a
 	return resp.StatusCode, answer
 }
 
+// metrics returns what a node tells Prometheus.
+func (c *fleet) metrics(i int) string {
+	c.tb.Helper()
+	resp, err := http.Get("http://" + c.peers[i].HTTP + "/metrics")
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return string(text)
+}
+
 type m = map[string]any
 
 func TestNode_refuses_one_port_for_two_things(t *testing.T) {
@@ -212,5 +227,16 @@ func TestCluster_takes_an_order_from_any_node(t *testing.T) {
 	}
 	if status, a = c.do(1, "PUT", "/v1/keyspaces/default/keys/a/b", "", m{"x": 1}); status != 200 || a["version"] != 1.0 {
 		t.Errorf("put: %d %v", status, a)
+	}
+	metrics := c.metrics(0)
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, "# TYPE ") && !strings.HasPrefix(line, "# TYPE hanse_") && !strings.HasPrefix(line, "# TYPE go_") && !strings.HasPrefix(line, "# TYPE process_") {
+			t.Errorf("a metric does not say whose it is: %s", line)
+		}
+	}
+	for _, want := range []string{"\nhanse_replica_leading{", "\nhanse_rest_requests_total{"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics lacks %q", want)
+		}
 	}
 }

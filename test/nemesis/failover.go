@@ -147,7 +147,7 @@ func (l *lab) kill(ctx context.Context, node int) (revive func() error, err erro
 
 // awaitLeader asks a node until it leads a shard.
 func (l *lab) awaitLeader(ctx context.Context, node int, shard string, led chan<- time.Time) {
-	sign := fmt.Appendf(nil, "replica_leading{shard=%q} 1\n", shard)
+	sign := fmt.Appendf(nil, "hanse_replica_leading{shard=%q} 1\n", shard)
 	for ctx.Err() == nil {
 		if metrics, err := l.metrics(ctx, node); err == nil && bytes.Contains(metrics, sign) {
 			led <- time.Now()

@@ -278,7 +278,7 @@ func (l *lab) sent(ctx context.Context) map[int]float64 {
 		}
 		sums[i+1] = 0
 		for line := range bytes.Lines(metrics) {
-			if name, value, _ := strings.Cut(strings.TrimSpace(string(line)), " "); strings.HasPrefix(name, "transport_peer_sent_bytes_total{") {
+			if name, value, _ := strings.Cut(strings.TrimSpace(string(line)), " "); strings.HasPrefix(name, "hanse_transport_peer_sent_bytes_total{") {
 				n, _ := strconv.ParseFloat(value, 64) // Prometheus writes numbers
 				sums[i+1] += n
 			}
