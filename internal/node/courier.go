@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -56,6 +57,7 @@ type courier struct {
 	features func() uint32
 	busy     func() bool
 	placed   recentKeys
+	waiting  map[shard.ID]int // messages in the outboxes of led shards
 	// leading has the term in which each shard is led here, as far as the reactor's steps have come.
 	leading map[shard.ID]uint64
 	// unconfirmed has those of leading that this node may not serve yet: a group that the cluster has gone on without can still elect,
@@ -73,7 +75,7 @@ func newCourier(r *router, layout shard.Layout, provider payment.Provider, c *cl
 	co := &courier{
 		reactor: reactor.New(reactor.DefaultConfig(), rand.Uint64), router: r, layout: layout, provider: provider, clock: c, log: log,
 		signal: make(chan struct{}, 1), calls: make(chan providerCall, 1<<14),
-		leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
+		waiting: make(map[shard.ID]int), leading: make(map[shard.ID]uint64), unconfirmed: make(map[shard.ID]uint64),
 		features: func() uint32 { return 0 }, busy: func() bool { return false },
 	}
 	r.callFirst, r.reserveEarly = co.callFirst, co.reserveEarly
@@ -144,8 +146,41 @@ func (c *courier) Applied(id shard.ID, leader bool, a shard.Applied) {
 	if a.Published {
 		c.published()
 	}
+	if leader {
+		c.logStuck(id, a.Stuck)
+	}
 	if leader && len(a.Emitted)+len(a.Finished) > 0 {
 		c.tell(func(now clock.Reading) { c.reactor.Applied(id, a.Emitted, a.Finished, now) })
+	}
+}
+
+// logStuck tells the operator of orders that begin to wait for a person, and of those that go on. It is on the leader alone, so that each is told once.
+func (c *courier) logStuck(id shard.ID, notes []shard.StuckNote) {
+	for _, n := range notes {
+		if n.Over {
+			c.log.Info("stuck step goes on", "shard", id.String(), "order_id", n.Key)
+		} else {
+			c.log.Warn("step is stuck", "shard", id.String(), "order_id", n.Key, "step", n.Step, "err", n.Cause)
+		}
+	}
+}
+
+// outboxes returns how many messages wait in the outbox of each shard that this node leads, at the end of the last turn.
+func (c *courier) outboxes() map[shard.ID]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.waiting)
+}
+
+// count takes note of the outboxes, for the reactor belongs to the goroutine of run.
+func (c *courier) count() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.waiting)
+	for id := range c.leading {
+		if c.reactor.Leads(id) {
+			c.waiting[id] = c.reactor.Pending(id)
+		}
 	}
 }
 
@@ -177,6 +212,7 @@ func (c *courier) run(ctx context.Context) error {
 		c.takeOver()
 		c.reactor.Tick(now)
 		c.act(c.reactor.Take())
+		c.count()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,6 +60,29 @@ func (o *outboxes) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.proposed
+}
+
+// The leader's log names what waits for a person, and what does not any more.
+func TestCourier_logs_what_is_stuck(t *testing.T) {
+	var out strings.Builder
+	to := shard.NewID(shard.Order, 0)
+	c := newCourier(newRouter(1, &outboxes{to: to}, nil, nil), shard.DefaultLayout(), nil, clock.New(time.Now), slog.New(slog.NewTextHandler(&out, nil)))
+	stuck := shard.Applied{Stuck: []shard.StuckNote{{Key: "ord_1", Step: "capture", Cause: "expired_card"}}}
+	c.Applied(to, false, stuck)
+	c.Applied(to, true, stuck)
+	c.Applied(to, true, shard.Applied{Stuck: []shard.StuckNote{{Key: "ord_1", Over: true}}})
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		_, line, _ = strings.Cut(line, " ") // the time
+		lines = append(lines, line)
+	}
+	want := []string{
+		"level=WARN msg=\"step is stuck\" shard=order/0 order_id=ord_1 step=capture err=expired_card\n",
+		"level=INFO msg=\"stuck step goes on\" shard=order/0 order_id=ord_1\n",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("the log has %q, want %q", lines, want)
+	}
 }
 
 // A group that the cluster has gone on without, by an unsafe recovery, can elect when its nodes come back: what it holds must reach

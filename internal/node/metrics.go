@@ -1,13 +1,18 @@
 package node
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hanse/api/orderpb"
+	"hanse/api/paymentpb"
 	"hanse/internal/notification"
 	"hanse/internal/replica"
+	"hanse/internal/rest"
+	"hanse/internal/shard"
 	"hanse/internal/transport"
 )
 
@@ -75,6 +80,69 @@ func (c *replicaCollector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 }
+
+// backlogCollector shows what waits in the shards that this node leads, and what waits there for a person.
+type backlogCollector struct {
+	outboxes         func() map[shard.ID]int
+	stuck            func(ctx context.Context, id shard.ID) (int, error)
+	messages, orders *prometheus.Desc
+	payments         *prometheus.Desc
+}
+
+// scrapeTimeout bounds one look at the stuck objects of a shard; one that does not answer has no figure.
+const scrapeTimeout = time.Second
+
+func newBacklogCollector(outboxes func() map[shard.ID]int, stuck func(context.Context, shard.ID) (int, error)) *backlogCollector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, []string{"shard"}, nil)
+	}
+	return &backlogCollector{
+		outboxes: outboxes, stuck: stuck,
+		messages: desc("reactor_outbox_messages", "Messages in the outbox that are not delivered yet, on the leader."),
+		orders:   desc("saga_stuck_orders", "Orders with a step that waits for a person, on the leader; more than 1,000 count as 1,000."),
+		payments: desc("payment_stuck_payments", "Payments with an operation that waits for a person, on the leader; more than 1,000 count as 1,000."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *backlogCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.messages
+	out <- c.orders
+	out <- c.payments
+}
+
+// Collect implements prometheus.Collector.
+func (c *backlogCollector) Collect(out chan<- prometheus.Metric) {
+	put := func(d *prometheus.Desc, value int, id shard.ID) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), id.String())
+	}
+	for id, n := range c.outboxes() {
+		put(c.messages, n, id)
+		d := map[shard.Service]*prometheus.Desc{shard.Order: c.orders, shard.Payment: c.payments}[id.Service()]
+		if d == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+		if n, err := c.stuck(ctx, id); err == nil {
+			put(d, n, id)
+		}
+		cancel()
+	}
+}
+
+// stuck counts the orders or payments of a shard that wait for a person, a page of them at most, as this node's replica has them.
+func (c *Client) stuck(ctx context.Context, id shard.ID) (int, error) {
+	if id.Service() == shard.Payment {
+		q := &paymentpb.Query{Body: &paymentpb.Query_Scan{Scan: &paymentpb.ScanPayments{Limit: countedStuck, Stuck: true}}}
+		a, err := ask[paymentpb.PaymentList](ctx, c, id, q, rest.Consistency{Stale: true})
+		return len(a.Value.GetPayments()), err
+	}
+	q := &orderpb.Query{Body: &orderpb.Query_Sagas{Sagas: &orderpb.ListSagas{Limit: countedStuck, Stuck: true}}}
+	a, err := ask[orderpb.OrderList](ctx, c, id, q, rest.Consistency{Stale: true})
+	return len(a.Value.GetOrders()), err
+}
+
+const countedStuck = 1000
 
 // webhookMetrics counts deliveries to webhook receivers.
 type webhookMetrics struct {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,6 +79,25 @@ replica_unapplied_entries{shard=order/0} 10
 replica_waiting_reads{shard=meta/0} 0
 replica_waiting_reads{shard=order/0} 2`
 	if got := gather(t, newReplicaCollector(1, fixedStatus{})); got != want {
+		t.Errorf("metrics\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestBacklogMetrics(t *testing.T) {
+	order, payment, stock := shard.NewID(shard.Order, 0), shard.NewID(shard.Payment, 1), shard.NewID(shard.Inventory, 2)
+	c := newBacklogCollector(
+		func() map[shard.ID]int { return map[shard.ID]int{order: 7, payment: 1, stock: 0} },
+		func(_ context.Context, id shard.ID) (int, error) {
+			if id == payment {
+				return 0, errUnavailable
+			}
+			return 3, nil
+		})
+	want := `reactor_outbox_messages{shard=inventory/2} 0
+reactor_outbox_messages{shard=order/0} 7
+reactor_outbox_messages{shard=payment/1} 1
+saga_stuck_orders{shard=order/0} 3`
+	if got := gather(t, c); got != want {
 		t.Errorf("metrics\n%s\nwant\n%s", got, want)
 	}
 }

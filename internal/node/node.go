@@ -264,7 +264,8 @@ func (n *Node) openDoors() {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	own := prometheus.WrapRegistererWithPrefix("hanse_", registry)
-	own.MustRegister(n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics, newClusterCollector(n.directory, n.heart, n.steward))
+	own.MustRegister(n.network, newReplicaCollector(transport.NodeID(n.cfg.ID), n.replicas), n.engine, n.webhooks.metrics, newClusterCollector(n.directory, n.heart, n.steward),
+		newBacklogCollector(n.courier.outboxes, n.client.stuck))
 	cfg := rest.DefaultConfig()
 	cfg.MaxInFlight, cfg.SlowRequest = n.cfg.MaxInFlight, n.cfg.SlowRequest
 	cfg.Registerer, cfg.Gatherer = own, registry

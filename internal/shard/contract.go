@@ -100,6 +100,15 @@ type Applied struct {
 	Finished []uint64
 	// Published says that the feed has grown.
 	Published bool
+	// Stuck lists the orders that began to wait for a person, or do not any more.
+	Stuck []StuckNote
+}
+
+// StuckNote tells whoever watches a shard that an order, or the payment of one, has a step that is stuck, or (Over) none any more. It is no part of the state.
+type StuckNote struct {
+	Key         string // the order's ID
+	Step, Cause string // of the first step, empty when it is over
+	Over        bool
 }
 
 // Machine is one replica's state machine. It is driven by one goroutine at a time; Apply and Flush mutate, Query and

@@ -108,6 +108,9 @@ func (tx *Tx) Publish(event []byte) uint64 { return tx.m.state.Feed.append(event
 // Settle says that key has reached the outcome that callers wait for.
 func (tx *Tx) Settle(key string) { tx.m.applied.Settled = append(tx.m.applied.Settled, key) }
 
+// Note tells who watches the shard of an object that is stuck, or is not any more.
+func (tx *Tx) Note(n StuckNote) { tx.m.applied.Stuck = append(tx.m.applied.Stuck, n) }
+
 // Wake sets key's timer, replacing the one it had. Keys must not begin with a zero byte.
 func (tx *Tx) Wake(at hlc.Time, key string) { tx.m.timers.set(at, key) }
 

@@ -43,6 +43,7 @@ type shop struct {
 	deaf    func() bool                 // the order is not told what the provider has said, before the payment is logged
 	level   uint32                      // of features, at which orders are placed; 0 for the newest
 	seed    uint64
+	notes   []shard.StuckNote
 }
 
 type machine struct {
@@ -96,6 +97,7 @@ func (s *shop) apply(to shard.ID, c shard.Command) shard.Result {
 	m := s.machines[to]
 	applied := m.Enter(s.now, c)
 	s.reactor.Applied(to, applied.Emitted, applied.Finished, s.clock())
+	s.notes = append(s.notes, applied.Stuck...)
 	for _, key := range applied.Settled {
 		s.settled[key] = true
 		for _, d := range s.waiting[key] {
@@ -642,6 +644,9 @@ func TestDeclined_capture_waits_for_a_person_who_can_retry(t *testing.T) {
 	}
 	if got = s.want(o, order.Fulfilled, nil); got.Captured != 1000 || len(got.Stuck) != 0 {
 		t.Errorf("after the retry: %v", got)
+	}
+	if len(s.notes) != 2 || s.notes[0].Key != o || s.notes[0].Step != "capture" || s.notes[0].Cause == "" || s.notes[1] != (shard.StuckNote{Key: o, Over: true}) {
+		t.Errorf("who watches the shard was told %+v, want that the capture is stuck and that the order goes on", s.notes)
 	}
 	s.restart()
 }

@@ -211,8 +211,10 @@ func (l *logic) record(tx *shard.Tx, f *file, events []*orderpb.Event) {
 	switch {
 	case !stuck && len(o.Stuck) > 0:
 		l.stuck.Put(o.Id, struct{}{})
+		tx.Note(shard.StuckNote{Key: o.Id, Step: o.Stuck[0].Step, Cause: o.Stuck[0].Cause})
 	case stuck && len(o.Stuck) == 0:
 		l.stuck.Delete(o.Id)
+		tx.Note(shard.StuckNote{Key: o.Id, Over: true})
 	}
 	l.send(tx, o, sends)
 	clear(sends)

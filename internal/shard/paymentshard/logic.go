@@ -1,6 +1,9 @@
 package paymentshard
 
 import (
+	"slices"
+	"strings"
+
 	"hanse/api/paymentpb"
 	"hanse/internal/hlc"
 	"hanse/internal/invariant"
@@ -142,8 +145,11 @@ func (l *logic) carryOut(tx *shard.Tx, p *paymentpb.Payment, before row, step pa
 	switch stuck := payment.IsStuck(p); {
 	case stuck && !before.stuck:
 		l.stuck.Put(p.Id, struct{}{})
+		op := p.Ops[slices.IndexFunc(p.Ops, func(op *paymentpb.Op) bool { return op.Stuck })]
+		tx.Note(shard.StuckNote{Key: p.OrderId, Step: strings.ToLower(strings.TrimPrefix(op.Kind.String(), "OP_")), Cause: op.Code})
 	case !stuck && before.stuck:
 		l.stuck.Delete(p.Id)
+		tx.Note(shard.StuckNote{Key: p.OrderId, Over: true})
 	}
 }
 
