@@ -114,6 +114,7 @@ func (f *serveFlags) complete(cmd *cobra.Command, cfg *node.Config) (err error) 
 	if err := f.advertised(cfg); err != nil {
 		return err
 	}
+	cfg.LayoutStated, cfg.ReplicasStated = len(f.shards) > 0, cmd.Flags().Changed("replicas")
 	for name, n := range f.shards {
 		known := false
 		for _, s := range shard.Services() {

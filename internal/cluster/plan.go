@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"hanse/api/metapb"
 	"hanse/internal/shard"
@@ -18,6 +19,7 @@ func Plan(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) Act
 	p := newPlanner(cfg, v, health, now)
 	p.giveUp()
 	p.repair()
+	p.sayEven()
 	p.empty()
 	calm := p.calm()
 	if calm {
@@ -420,6 +422,22 @@ func (p *planner) grow(g *group) {
 		p.block("%s has %d of %d replicas, and %s: %s", g.id, g.live, p.services[g.service].wanted, also, p.why(g))
 	} else if p.roomTo(to) {
 		p.move(g, -1, to, "repair")
+	}
+}
+
+// sayEven says that the last node of an even number adds no copy: from one node to two nothing is safer.
+func (p *planner) sayEven() {
+	for n := 2; n < int(p.cluster.GetReplicas()); n += 2 {
+		var names []string
+		for _, s := range p.services {
+			if s.members == n {
+				names = append(names, s.id.String())
+			}
+		}
+		if len(names) > 0 {
+			p.block("%d nodes host %s, and their shards get %d of %d copies, for an even number bears no more failures: add another node",
+				n, strings.Join(names, ", "), odd(n), p.cluster.GetReplicas())
+		}
 	}
 }
 

@@ -387,7 +387,7 @@ func TestBlockedIsBounded(t *testing.T) {
 	v := balanced(t, 3, 100, 0, nil)
 	v.Nodes[2].State = metapb.NodeState_NODE_DECOMMISSIONED
 	a := Plan(DefaultConfig(), v, nil, 0)
-	if len(a.Blocked) != maxBlocked+1 || a.Blocked[maxBlocked] != "and 80 more" {
+	if len(a.Blocked) != maxBlocked+1 || a.Blocked[maxBlocked] != "and 81 more" {
 		t.Errorf("blocked are %d:\n%s", len(a.Blocked), strings.Join(a.Blocked, "\n"))
 	}
 }

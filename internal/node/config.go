@@ -64,6 +64,8 @@ type Config struct {
 	Layout shard.Layout
 	// Replicas is how many nodes keep a copy of each shard, at most; 3 unless there are fewer nodes.
 	Replicas int
+	// LayoutStated and ReplicasStated say that whoever starts the node has said so, and not the defaults.
+	LayoutStated, ReplicasStated bool
 	// PSP is the payment provider: the URL of its API, or Instant. It has no default: a node that was not told would charge nobody.
 	PSP string
 	// PublicWebhooks restricts webhooks to public addresses. Default false, for receivers are often on the same network; set it

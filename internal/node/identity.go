@@ -141,11 +141,34 @@ func (c Config) agrees(have identity) error {
 	case have.Joined || !c.Bootstrap: // what else is stated is about founding a cluster
 		return nil
 	case !maps.Equal(have.Layout, want.Layout):
-		return fmt.Errorf("data directory %s was bootstrapped with the shards %v, configured are %v: the layout never changes", c.Dir, have.Layout, want.Layout)
+		return fmt.Errorf("data directory %s was bootstrapped with the shards %s, configured are %s: the layout never changes", c.Dir, have.shards(), want.shards())
 	case !slices.Equal(have.Nodes, want.Nodes) || have.Replicas != want.Replicas:
 		return fmt.Errorf("data directory %s was bootstrapped for nodes %v with %d replicas, configured are %v with %d", c.Dir, have.Nodes, have.Replicas, want.Nodes, want.Replicas)
 	}
 	return nil
+}
+
+// shards writes the layout as --shards has it.
+func (id identity) shards() string {
+	var parts []string
+	for _, s := range shard.Services() {
+		if n := id.Layout[s.String()]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s=%d", s, n))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// unheeded lists what is stated about the cluster, and is not so since it was founded. Without --bootstrap that is no mistake to stop for: a unit file
+// may have it from another node.
+func (c Config) unheeded(have identity) (settings []string) {
+	if want := c.identity(); c.LayoutStated && !maps.Equal(have.Layout, want.Layout) {
+		settings = append(settings, fmt.Sprintf("--shards: the cluster has %s", have.shards()))
+	}
+	if c.ReplicasStated && have.Replicas != c.Replicas {
+		settings = append(settings, fmt.Sprintf("--replicas %d: the cluster has %d", c.Replicas, have.Replicas))
+	}
+	return settings
 }
 
 // bootstrap writes the first state of every replica that this node hosts. Each node does so for itself

@@ -67,7 +67,7 @@ func TestIdentify_refuses_what_is_not_this_nodes_directory(t *testing.T) {
 		{"peers in another order", func(c *Config) { c.Peers[0], c.Peers[1] = c.Peers[1], c.Peers[0] }, ""},
 		{"another node", func(c *Config) { c.ID = 1 }, "belongs to node 2, not 1"},
 		{"another cluster", func(c *Config) { c.ClusterID = "shed" }, `belongs to cluster "shop", not "shed"`},
-		{"a shard more", func(c *Config) { c.Layout[shard.Order]++ }, "the layout never changes"},
+		{"a shard more", func(c *Config) { c.Layout[shard.Order]++ }, "shards meta=1,order=3,inventory=2,payment=1,notification=1,keyspace=1, configured are meta=1,order=4,inventory=2,"},
 		{"a node more", func(c *Config) { c.Peers = append(c.Peers, Peer{ID: 4}) }, "bootstrapped for nodes [1 2 3]"},
 		{"who it is stands in the directory", func(c *Config) {
 			c.ID, c.ClusterID, c.Bootstrap, c.Peers, c.Layout, c.Replicas = 0, "", false, nil, shard.DefaultLayout(), 5
@@ -88,6 +88,24 @@ func TestIdentify_refuses_what_is_not_this_nodes_directory(t *testing.T) {
 				t.Errorf("identify = %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What a founder of the cluster says is not used later, and that is said.
+func TestUnheeded(t *testing.T) {
+	have := member().identity()
+	c := member()
+	c.Layout[shard.Order]++
+	c.Replicas = 5
+	if got := c.unheeded(have); len(got) != 0 {
+		t.Errorf("defaults are told of: %q", got)
+	}
+	c.LayoutStated, c.ReplicasStated = true, true
+	if got := c.unheeded(have); len(got) != 2 || !strings.Contains(got[0], "order=3,") || got[1] != "--replicas 5: the cluster has 3" {
+		t.Errorf("unheeded = %q, want --shards and --replicas", got)
+	}
+	if c = member(); len(c.unheeded(have)) != 0 {
+		t.Errorf("what is so is told of: %q", c.unheeded(have))
 	}
 }
 

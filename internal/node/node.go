@@ -156,6 +156,9 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, setting := range n.cfg.unheeded(n.identity) {
+		n.log.Warn("setting is not used: the cluster has been founded with another one, and it never changes", "setting", setting)
+	}
 	n.cfg.ID, n.cfg.ClusterID, n.cfg.Layout, n.cfg.Replicas = n.identity.Node, n.identity.Cluster, n.identity.layout(), n.identity.Replicas
 	n.log = n.log.With("node", n.cfg.ID)
 	n.countBoot = func(boot uint64) error { return countBoot(engine, boot) }

@@ -190,7 +190,10 @@ func (t *Transport) Peers() []transport.Peer {
 			peer.Refused = peer.Refused || s.refused
 			peer.Stranger = peer.Stranger || s.stranger
 			peer.Process = cmp.Or(s.process, peer.Process)
-			if peer.Err == "" && s.err != "" {
+			switch {
+			case s.refused || s.stranger: // it is about the node, whatever the stream
+				peer.Err = s.err
+			case peer.Err == "" && s.err != "":
 				peer.Err = s.class.String() + ": " + s.err
 			}
 			s.mu.Unlock()

@@ -133,7 +133,7 @@ func TestRefusedNode(t *testing.T) {
 		two.Send(1, transport.Call, request("hear me"))
 		l.Settle()
 		peers := two.Peers()
-		if p := peers[0]; p.Connected || !p.Refused || !strings.Contains(p.Err, "start 20 of node 2, process 42, is an old one") {
+		if p := peers[0]; p.Connected || !p.Refused || !strings.HasPrefix(p.Err, "start 20 of node 2, process 42, is an old one") {
 			t.Errorf("Peers()[0] = %+v, want it refused for its start", p)
 		}
 		if p := peers[1]; p.Connected || p.Refused {
