@@ -47,9 +47,18 @@ func (a *app) logger(format, level string) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(a.err, options)), nil
 	case "json":
+		options.ReplaceAttr = inMilliseconds
 		return slog.New(slog.NewJSONHandler(a.err, options)), nil
 	}
 	return nil, usage("--log-format %q: want text or json", format)
+}
+
+// inMilliseconds gives durations their unit, which a number does not have: took becomes took_ms.
+func inMilliseconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_ms", float64(a.Value.Duration().Microseconds())/1000)
+	}
+	return a
 }
 
 const serveLong = `Run a node.

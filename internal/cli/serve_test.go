@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"hanse/internal/node"
 )
@@ -90,5 +91,18 @@ func TestServeRefusesWhatCannotWork(t *testing.T) {
 		if _, ok := errors.AsType[*usageError](err); !ok || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hjt_1") {
 			t.Errorf("serve %v: %v, want %q", test.args, err, test.want)
 		}
+	}
+}
+
+// A number has no unit, so its name has one.
+func TestJSONLogsNameTheUnitOfDurations(t *testing.T) {
+	var out strings.Builder
+	log, err := (&app{err: &out}).logger("json", "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("request slow", "took", 2008642*time.Microsecond)
+	if got := out.String(); !strings.Contains(got, `"took_ms":2008.642`) || strings.Contains(got, `"took":`) {
+		t.Errorf("the log has %s, want took_ms 2008.642", got)
 	}
 }
