@@ -22,6 +22,8 @@ type FollowOptions struct {
 	After string
 	// Types are event types, or prefixes such as payment.*; none for all.
 	Types []string
+	// resumed says that After is the stream's own word, and not the caller's.
+	resumed bool
 }
 
 // Followed is an event of the cluster's stream. Events of one order come in its order.
@@ -90,16 +92,22 @@ func (c *Client) Follow(ctx context.Context, o FollowOptions) iter.Seq2[Followed
 func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield func(Followed, error) bool) (goOn bool, err error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	path := "/v1/events"
+	path, query := "/v1/events", url.Values{}
 	if len(o.Types) > 0 {
-		path += "?" + url.Values{"types": {strings.Join(o.Types, ",")}}.Encode()
+		query.Set("types", strings.Join(o.Types, ","))
+	}
+	if o.After != "" && !o.resumed { // a mistake in it is told in the caller's words
+		query.Set("after", o.After)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.base+path, nil)
 	if err != nil {
 		return true, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	if o.After != "" {
+	if o.resumed {
 		req.Header.Set("Last-Event-ID", o.After)
 	}
 	setTraceparent(req)
@@ -146,7 +154,7 @@ func (c *Client) stream(ctx context.Context, n *node, o *FollowOptions, yield fu
 			}
 			watchdog.Reset(patience)
 		}
-		o.After = id
+		o.After, o.resumed = id, true
 	}
 }
 

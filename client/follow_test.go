@@ -20,7 +20,11 @@ type streams struct {
 }
 
 func (s *streams) serve(r *http.Request) (*http.Response, error) {
-	s.after = append(s.after, r.Header.Get("Last-Event-ID"))
+	after := r.Header.Get("Last-Event-ID")
+	if r.URL.Query().Has("after") {
+		after += "after=" + r.URL.Query().Get("after")
+	}
+	s.after = append(s.after, after)
 	s.types = append(s.types, r.URL.Query().Get("types"))
 	i := len(s.after) - 1
 	if i >= len(s.bodies) {

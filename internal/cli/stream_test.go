@@ -75,7 +75,7 @@ func TestEventsAreFollowedUntilInterrupted(t *testing.T) {
 		if out.String() != test.want {
 			t.Errorf("it printed\n%swant\n%s", out, test.want)
 		}
-		if got := strings.Join(requests, ", "); got != "types=order.%2A start, types=order.%2A 0:1" {
+		if got := strings.Join(requests, ", "); got != "after=start&types=order.%2A , types=order.%2A 0:1" {
 			t.Errorf("it asked for %s", got)
 		}
 	}

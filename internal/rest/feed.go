@@ -30,7 +30,7 @@ func parsePositions(s string, n int) ([]uint64, error) {
 	}
 	seen := make([]bool, n)
 	for part := range strings.SplitSeq(s, ",") {
-		index, position, ok := strings.Cut(part, ":")
+		index, position, ok := strings.Cut(strings.TrimPrefix(part, "order/"), ":") // a Hanse-Position of an order is one, too
 		i, err := strconv.ParseUint(index, 10, 16)
 		if !ok || err != nil || i >= uint64(n) || seen[i] {
 			return nil, fmt.Errorf("%.40q is not shard:position with each shard from 0 to %d once", part, n-1)
@@ -99,6 +99,8 @@ func (s *server) follow(c *call) error {
 		positions = slices.Clone(positions)
 	} else if positions, err = parsePositions(from, s.backend.ShardCounts()["order"]); err != nil {
 		err = refuse(reject.InvalidRequest, name, err.Error())
+	} else {
+		err = s.withinFeeds(c.ctx, name, positions)
 	}
 	if err != nil {
 		return err
@@ -179,6 +181,26 @@ func (s *server) follow(c *call) error {
 			return nil
 		}
 	}
+}
+
+// feedCheck bounds the look whether positions are in the feeds.
+const feedCheck = time.Second
+
+// withinFeeds refuses positions that no event has had: a stream from there would say nothing, and leave out what comes until then. While a
+// shard has no leader nobody knows, and the stream begins all the same, for the other shards have theirs.
+func (s *server) withinFeeds(ctx context.Context, name string, positions []uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, feedCheck)
+	defer cancel()
+	ends, err := s.backend.FeedEnds(ctx)
+	if err != nil {
+		return nil
+	}
+	for i, p := range positions {
+		if i < len(ends) && p > ends[i] {
+			return refuse(reject.InvalidRequest, name, fmt.Sprintf("position %d of order/%d is beyond the end of its feed, %d", p, i, ends[i]))
+		}
+	}
+	return nil
 }
 
 // appendFeed appends events as server-sent events and moves the vector along. Events that are not wanted

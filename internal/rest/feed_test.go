@@ -197,6 +197,19 @@ func TestStreamResumesWhereItWas(t *testing.T) {
 		}
 		s.close()
 
+		// A Hanse-Position is a position; beyond the end there is nothing to follow.
+		s = listen(t, c, "/v1/events?after=order/1:3,order/0:1,2:1")
+		if got := s.event(); got != "d" {
+			t.Fatalf("resumed from a Hanse-Position with %q, want d", got)
+		}
+		s.close()
+		door, f2 := newDoor(t, nil)
+		f2.feed.publish(0, confirmed("a"))
+		w := ask(door, "GET", "/v1/events?after=0:2", "")
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "position 2 of order/0 is beyond the end of its feed, 1") {
+			t.Fatalf("beyond the end = %d %s, want 400", w.Code, w.Body)
+		}
+
 		s = listen(t, c, "/v1/events?after=start")
 		var all []string
 		for range 6 {

@@ -105,7 +105,7 @@ func (s *server) routes() []route {
 		{method: "GET", path: "/v1/events", name: "followEvents", tag: "events", summary: "Follow all events as they happen (server-sent events)",
 			handle: s.follow, stream: true, outType: "text/event-stream", params: []param{
 				{"types", "query", "string", "Event types separated by commas, or a prefix such as payment.*"},
-				{"after", "query", "string", "A position to start from, or start; from now on unless stated"},
+				{"after", "query", "string", "A position to start from, as 0:14,1:7 or order/0:14, or start; shards that it does not name start at their beginning; from now on unless stated"},
 				{"Last-Event-ID", "header", "string", "The id of the last event that was received: goes on behind it"},
 			}},
 		{method: "GET", path: "/v1/webhooks", name: "listEndpoints", tag: "events", summary: "List webhook receivers", handle: s.listEndpoints, out: EndpointPage{}},
