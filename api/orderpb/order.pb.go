@@ -3387,12 +3387,14 @@ func (x *RetryStep) GetOperator() string {
 }
 
 type ResolveStep struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	Decision      string                 `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
-	Evidence      string                 `protobuf:"bytes,4,opt,name=evidence,proto3" json:"evidence,omitempty"`
-	Operator      string                 `protobuf:"bytes,5,opt,name=operator,proto3" json:"operator,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Seq      uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Decision string                 `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
+	Evidence string                 `protobuf:"bytes,4,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	Operator string                 `protobuf:"bytes,5,opt,name=operator,proto3" json:"operator,omitempty"`
+	// tell_payment has the payment record first what has been done about money, so that both have the same books; needs feature level 5.
+	TellPayment   bool `protobuf:"varint,6,opt,name=tell_payment,json=tellPayment,proto3" json:"tell_payment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3460,6 +3462,13 @@ func (x *ResolveStep) GetOperator() string {
 		return x.Operator
 	}
 	return ""
+}
+
+func (x *ResolveStep) GetTellPayment() bool {
+	if x != nil {
+		return x.TellPayment
+	}
+	return false
 }
 
 // Receipt is the payload of an accepted command's result.
@@ -4746,13 +4755,14 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\tRetryStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
-	"\boperator\x18\x03 \x01(\tR\boperator\"\x83\x01\n" +
+	"\boperator\x18\x03 \x01(\tR\boperator\"\xa6\x01\n" +
 	"\vResolveStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\bdecision\x18\x03 \x01(\tR\bdecision\x12\x1a\n" +
 	"\bevidence\x18\x04 \x01(\tR\bevidence\x12\x1a\n" +
-	"\boperator\x18\x05 \x01(\tR\boperator\"R\n" +
+	"\boperator\x18\x05 \x01(\tR\boperator\x12!\n" +
+	"\ftell_payment\x18\x06 \x01(\bR\vtellPayment\"R\n" +
 	"\aReceipt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1b\n" +

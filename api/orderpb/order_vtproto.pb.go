@@ -1150,6 +1150,7 @@ func (m *ResolveStep) CloneVT() *ResolveStep {
 	r.Decision = m.Decision
 	r.Evidence = m.Evidence
 	r.Operator = m.Operator
+	r.TellPayment = m.TellPayment
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -3604,6 +3605,9 @@ func (this *ResolveStep) EqualVT(that *ResolveStep) bool {
 		return false
 	}
 	if this.Operator != that.Operator {
+		return false
+	}
+	if this.TellPayment != that.TellPayment {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -7415,6 +7419,16 @@ func (m *ResolveStep) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.TellPayment {
+		i--
+		if m.TellPayment {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x30
+	}
 	if len(m.Operator) > 0 {
 		i -= len(m.Operator)
 		copy(dAtA[i:], m.Operator)
@@ -9873,6 +9887,9 @@ func (m *ResolveStep) SizeVT() (n int) {
 	l = len(m.Operator)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.TellPayment {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -17612,6 +17629,26 @@ func (m *ResolveStep) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Operator = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field TellPayment", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.TellPayment = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -700,6 +700,7 @@ type Authorize struct {
 	// call_first has the shard's leader call the provider when it gets this, and log both together. A void that takes it back has to carry it.
 	CallFirst     bool            `protobuf:"varint,7,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"`
 	Answer        *ProviderAnswer `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"` // what the provider said; unset while it has not been called
+	Word          *Word           `protobuf:"bytes,9,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,18 +791,80 @@ func (x *Authorize) GetAnswer() *ProviderAnswer {
 	return nil
 }
 
+func (x *Authorize) GetWord() *Word {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
+// Word is an operator's, that what a command asks for has happened outside of the system: it is recorded, and the provider is not called. Needs
+// feature level 5.
+type Word struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operator      string                 `protobuf:"bytes,1,opt,name=operator,proto3" json:"operator,omitempty"`
+	Evidence      string                 `protobuf:"bytes,2,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Word) Reset() {
+	*x = Word{}
+	mi := &file_paymentpb_payment_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Word) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Word) ProtoMessage() {}
+
+func (x *Word) ProtoReflect() protoreflect.Message {
+	mi := &file_paymentpb_payment_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Word.ProtoReflect.Descriptor instead.
+func (*Word) Descriptor() ([]byte, []int) {
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Word) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *Word) GetEvidence() string {
+	if x != nil {
+		return x.Evidence
+	}
+	return ""
+}
+
 type Capture struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
 	Amount        int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Word          *Word                  `protobuf:"bytes,4,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_paymentpb_payment_proto_msgTypes[4]
+	mi := &file_paymentpb_payment_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +876,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[4]
+	mi := &file_paymentpb_payment_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +889,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{4}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Capture) GetPaymentId() string {
@@ -850,18 +913,26 @@ func (x *Capture) GetAmount() int64 {
 	return 0
 }
 
+func (x *Capture) GetWord() *Word {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
 type Void struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
 	Authorize     *Authorize             `protobuf:"bytes,3,opt,name=authorize,proto3" json:"authorize,omitempty"` // which may have been carried out without being logged
+	Word          *Word                  `protobuf:"bytes,4,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Void) Reset() {
 	*x = Void{}
-	mi := &file_paymentpb_payment_proto_msgTypes[5]
+	mi := &file_paymentpb_payment_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +944,7 @@ func (x *Void) String() string {
 func (*Void) ProtoMessage() {}
 
 func (x *Void) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[5]
+	mi := &file_paymentpb_payment_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +957,7 @@ func (x *Void) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Void.ProtoReflect.Descriptor instead.
 func (*Void) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{5}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Void) GetPaymentId() string {
@@ -910,18 +981,26 @@ func (x *Void) GetAuthorize() *Authorize {
 	return nil
 }
 
+func (x *Void) GetWord() *Word {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
 type Refund struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
 	Amount        int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Word          *Word                  `protobuf:"bytes,4,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refund) Reset() {
 	*x = Refund{}
-	mi := &file_paymentpb_payment_proto_msgTypes[6]
+	mi := &file_paymentpb_payment_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1012,7 @@ func (x *Refund) String() string {
 func (*Refund) ProtoMessage() {}
 
 func (x *Refund) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[6]
+	mi := &file_paymentpb_payment_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1025,7 @@ func (x *Refund) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refund.ProtoReflect.Descriptor instead.
 func (*Refund) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{6}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Refund) GetPaymentId() string {
@@ -970,6 +1049,13 @@ func (x *Refund) GetAmount() int64 {
 	return 0
 }
 
+func (x *Refund) GetWord() *Word {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
 type Wake struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
@@ -979,7 +1065,7 @@ type Wake struct {
 
 func (x *Wake) Reset() {
 	*x = Wake{}
-	mi := &file_paymentpb_payment_proto_msgTypes[7]
+	mi := &file_paymentpb_payment_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1077,7 @@ func (x *Wake) String() string {
 func (*Wake) ProtoMessage() {}
 
 func (x *Wake) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[7]
+	mi := &file_paymentpb_payment_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1090,7 @@ func (x *Wake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wake.ProtoReflect.Descriptor instead.
 func (*Wake) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{7}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Wake) GetPaymentId() string {
@@ -1024,7 +1110,7 @@ type RetryOp struct {
 
 func (x *RetryOp) Reset() {
 	*x = RetryOp{}
-	mi := &file_paymentpb_payment_proto_msgTypes[8]
+	mi := &file_paymentpb_payment_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1122,7 @@ func (x *RetryOp) String() string {
 func (*RetryOp) ProtoMessage() {}
 
 func (x *RetryOp) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[8]
+	mi := &file_paymentpb_payment_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1135,7 @@ func (x *RetryOp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryOp.ProtoReflect.Descriptor instead.
 func (*RetryOp) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{8}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RetryOp) GetPaymentId() string {
@@ -1079,7 +1165,7 @@ type ResolveOp struct {
 
 func (x *ResolveOp) Reset() {
 	*x = ResolveOp{}
-	mi := &file_paymentpb_payment_proto_msgTypes[9]
+	mi := &file_paymentpb_payment_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1177,7 @@ func (x *ResolveOp) String() string {
 func (*ResolveOp) ProtoMessage() {}
 
 func (x *ResolveOp) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[9]
+	mi := &file_paymentpb_payment_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1190,7 @@ func (x *ResolveOp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveOp.ProtoReflect.Descriptor instead.
 func (*ResolveOp) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{9}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResolveOp) GetPaymentId() string {
@@ -1157,7 +1243,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_paymentpb_payment_proto_msgTypes[10]
+	mi := &file_paymentpb_payment_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1255,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[10]
+	mi := &file_paymentpb_payment_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1268,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{10}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Outcome) GetStatus() OutcomeStatus {
@@ -1254,7 +1340,7 @@ type ProviderCall struct {
 
 func (x *ProviderCall) Reset() {
 	*x = ProviderCall{}
-	mi := &file_paymentpb_payment_proto_msgTypes[11]
+	mi := &file_paymentpb_payment_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1352,7 @@ func (x *ProviderCall) String() string {
 func (*ProviderCall) ProtoMessage() {}
 
 func (x *ProviderCall) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[11]
+	mi := &file_paymentpb_payment_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1365,7 @@ func (x *ProviderCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderCall.ProtoReflect.Descriptor instead.
 func (*ProviderCall) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{11}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProviderCall) GetPaymentId() string {
@@ -1371,7 +1457,7 @@ type ProviderAnswer struct {
 
 func (x *ProviderAnswer) Reset() {
 	*x = ProviderAnswer{}
-	mi := &file_paymentpb_payment_proto_msgTypes[12]
+	mi := &file_paymentpb_payment_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1469,7 @@ func (x *ProviderAnswer) String() string {
 func (*ProviderAnswer) ProtoMessage() {}
 
 func (x *ProviderAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[12]
+	mi := &file_paymentpb_payment_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1482,7 @@ func (x *ProviderAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderAnswer.ProtoReflect.Descriptor instead.
 func (*ProviderAnswer) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{12}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProviderAnswer) GetStatus() ProviderStatus {
@@ -1440,7 +1526,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_paymentpb_payment_proto_msgTypes[13]
+	mi := &file_paymentpb_payment_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1538,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[13]
+	mi := &file_paymentpb_payment_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1551,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{13}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Query) GetBody() isQuery_Body {
@@ -1518,7 +1604,7 @@ type FindPayment struct {
 
 func (x *FindPayment) Reset() {
 	*x = FindPayment{}
-	mi := &file_paymentpb_payment_proto_msgTypes[14]
+	mi := &file_paymentpb_payment_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1616,7 @@ func (x *FindPayment) String() string {
 func (*FindPayment) ProtoMessage() {}
 
 func (x *FindPayment) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[14]
+	mi := &file_paymentpb_payment_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1629,7 @@ func (x *FindPayment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPayment.ProtoReflect.Descriptor instead.
 func (*FindPayment) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{14}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FindPayment) GetId() string {
@@ -1564,7 +1650,7 @@ type ScanPayments struct {
 
 func (x *ScanPayments) Reset() {
 	*x = ScanPayments{}
-	mi := &file_paymentpb_payment_proto_msgTypes[15]
+	mi := &file_paymentpb_payment_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1662,7 @@ func (x *ScanPayments) String() string {
 func (*ScanPayments) ProtoMessage() {}
 
 func (x *ScanPayments) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[15]
+	mi := &file_paymentpb_payment_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1675,7 @@ func (x *ScanPayments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanPayments.ProtoReflect.Descriptor instead.
 func (*ScanPayments) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{15}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScanPayments) GetAfter() string {
@@ -1623,7 +1709,7 @@ type PaymentList struct {
 
 func (x *PaymentList) Reset() {
 	*x = PaymentList{}
-	mi := &file_paymentpb_payment_proto_msgTypes[16]
+	mi := &file_paymentpb_payment_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1721,7 @@ func (x *PaymentList) String() string {
 func (*PaymentList) ProtoMessage() {}
 
 func (x *PaymentList) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentpb_payment_proto_msgTypes[16]
+	mi := &file_paymentpb_payment_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1734,7 @@ func (x *PaymentList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaymentList.ProtoReflect.Descriptor instead.
 func (*PaymentList) Descriptor() ([]byte, []int) {
-	return file_paymentpb_payment_proto_rawDescGZIP(), []int{16}
+	return file_paymentpb_payment_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PaymentList) GetPayments() []*Payment {
@@ -1714,7 +1800,7 @@ const file_paymentpb_payment_proto_rawDesc = "" +
 	"\x04wake\x18\x06 \x01(\v2\x16.hanse.payment.v1.WakeH\x00R\x04wake\x121\n" +
 	"\x05retry\x18\a \x01(\v2\x19.hanse.payment.v1.RetryOpH\x00R\x05retry\x127\n" +
 	"\aresolve\x18\b \x01(\v2\x1b.hanse.payment.v1.ResolveOpH\x00R\aresolveB\x06\n" +
-	"\x04body\"\x84\x02\n" +
+	"\x04body\"\xb0\x02\n" +
 	"\tAuthorize\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n" +
@@ -1725,22 +1811,29 @@ const file_paymentpb_payment_proto_rawDesc = "" +
 	"\aexpires\x18\x06 \x01(\x03R\aexpires\x12\x1d\n" +
 	"\n" +
 	"call_first\x18\a \x01(\bR\tcallFirst\x128\n" +
-	"\x06answer\x18\b \x01(\v2 .hanse.payment.v1.ProviderAnswerR\x06answer\"P\n" +
+	"\x06answer\x18\b \x01(\v2 .hanse.payment.v1.ProviderAnswerR\x06answer\x12*\n" +
+	"\x04word\x18\t \x01(\v2\x16.hanse.payment.v1.WordR\x04word\">\n" +
+	"\x04Word\x12\x1a\n" +
+	"\boperator\x18\x01 \x01(\tR\boperator\x12\x1a\n" +
+	"\bevidence\x18\x02 \x01(\tR\bevidence\"|\n" +
 	"\aCapture\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n" +
-	"\x06amount\x18\x03 \x01(\x03R\x06amount\"p\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12*\n" +
+	"\x04word\x18\x04 \x01(\v2\x16.hanse.payment.v1.WordR\x04word\"\x9c\x01\n" +
 	"\x04Void\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x129\n" +
-	"\tauthorize\x18\x03 \x01(\v2\x1b.hanse.payment.v1.AuthorizeR\tauthorize\"O\n" +
+	"\tauthorize\x18\x03 \x01(\v2\x1b.hanse.payment.v1.AuthorizeR\tauthorize\x12*\n" +
+	"\x04word\x18\x04 \x01(\v2\x16.hanse.payment.v1.WordR\x04word\"{\n" +
 	"\x06Refund\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n" +
-	"\x06amount\x18\x03 \x01(\x03R\x06amount\"%\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12*\n" +
+	"\x04word\x18\x04 \x01(\v2\x16.hanse.payment.v1.WordR\x04word\"%\n" +
 	"\x04Wake\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\"8\n" +
@@ -1836,7 +1929,7 @@ func file_paymentpb_payment_proto_rawDescGZIP() []byte {
 }
 
 var file_paymentpb_payment_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_paymentpb_payment_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_paymentpb_payment_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_paymentpb_payment_proto_goTypes = []any{
 	(OpKind)(0),            // 0: hanse.payment.v1.OpKind
 	(OpState)(0),           // 1: hanse.payment.v1.OpState
@@ -1846,44 +1939,49 @@ var file_paymentpb_payment_proto_goTypes = []any{
 	(*Payment)(nil),        // 5: hanse.payment.v1.Payment
 	(*Command)(nil),        // 6: hanse.payment.v1.Command
 	(*Authorize)(nil),      // 7: hanse.payment.v1.Authorize
-	(*Capture)(nil),        // 8: hanse.payment.v1.Capture
-	(*Void)(nil),           // 9: hanse.payment.v1.Void
-	(*Refund)(nil),         // 10: hanse.payment.v1.Refund
-	(*Wake)(nil),           // 11: hanse.payment.v1.Wake
-	(*RetryOp)(nil),        // 12: hanse.payment.v1.RetryOp
-	(*ResolveOp)(nil),      // 13: hanse.payment.v1.ResolveOp
-	(*Outcome)(nil),        // 14: hanse.payment.v1.Outcome
-	(*ProviderCall)(nil),   // 15: hanse.payment.v1.ProviderCall
-	(*ProviderAnswer)(nil), // 16: hanse.payment.v1.ProviderAnswer
-	(*Query)(nil),          // 17: hanse.payment.v1.Query
-	(*FindPayment)(nil),    // 18: hanse.payment.v1.FindPayment
-	(*ScanPayments)(nil),   // 19: hanse.payment.v1.ScanPayments
-	(*PaymentList)(nil),    // 20: hanse.payment.v1.PaymentList
+	(*Word)(nil),           // 8: hanse.payment.v1.Word
+	(*Capture)(nil),        // 9: hanse.payment.v1.Capture
+	(*Void)(nil),           // 10: hanse.payment.v1.Void
+	(*Refund)(nil),         // 11: hanse.payment.v1.Refund
+	(*Wake)(nil),           // 12: hanse.payment.v1.Wake
+	(*RetryOp)(nil),        // 13: hanse.payment.v1.RetryOp
+	(*ResolveOp)(nil),      // 14: hanse.payment.v1.ResolveOp
+	(*Outcome)(nil),        // 15: hanse.payment.v1.Outcome
+	(*ProviderCall)(nil),   // 16: hanse.payment.v1.ProviderCall
+	(*ProviderAnswer)(nil), // 17: hanse.payment.v1.ProviderAnswer
+	(*Query)(nil),          // 18: hanse.payment.v1.Query
+	(*FindPayment)(nil),    // 19: hanse.payment.v1.FindPayment
+	(*ScanPayments)(nil),   // 20: hanse.payment.v1.ScanPayments
+	(*PaymentList)(nil),    // 21: hanse.payment.v1.PaymentList
 }
 var file_paymentpb_payment_proto_depIdxs = []int32{
 	0,  // 0: hanse.payment.v1.Op.kind:type_name -> hanse.payment.v1.OpKind
 	1,  // 1: hanse.payment.v1.Op.state:type_name -> hanse.payment.v1.OpState
 	4,  // 2: hanse.payment.v1.Payment.ops:type_name -> hanse.payment.v1.Op
 	7,  // 3: hanse.payment.v1.Command.authorize:type_name -> hanse.payment.v1.Authorize
-	8,  // 4: hanse.payment.v1.Command.capture:type_name -> hanse.payment.v1.Capture
-	9,  // 5: hanse.payment.v1.Command.void:type_name -> hanse.payment.v1.Void
-	10, // 6: hanse.payment.v1.Command.refund:type_name -> hanse.payment.v1.Refund
-	11, // 7: hanse.payment.v1.Command.wake:type_name -> hanse.payment.v1.Wake
-	12, // 8: hanse.payment.v1.Command.retry:type_name -> hanse.payment.v1.RetryOp
-	13, // 9: hanse.payment.v1.Command.resolve:type_name -> hanse.payment.v1.ResolveOp
-	16, // 10: hanse.payment.v1.Authorize.answer:type_name -> hanse.payment.v1.ProviderAnswer
-	7,  // 11: hanse.payment.v1.Void.authorize:type_name -> hanse.payment.v1.Authorize
-	2,  // 12: hanse.payment.v1.Outcome.status:type_name -> hanse.payment.v1.OutcomeStatus
-	0,  // 13: hanse.payment.v1.ProviderCall.kind:type_name -> hanse.payment.v1.OpKind
-	3,  // 14: hanse.payment.v1.ProviderAnswer.status:type_name -> hanse.payment.v1.ProviderStatus
-	18, // 15: hanse.payment.v1.Query.find:type_name -> hanse.payment.v1.FindPayment
-	19, // 16: hanse.payment.v1.Query.scan:type_name -> hanse.payment.v1.ScanPayments
-	5,  // 17: hanse.payment.v1.PaymentList.payments:type_name -> hanse.payment.v1.Payment
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	9,  // 4: hanse.payment.v1.Command.capture:type_name -> hanse.payment.v1.Capture
+	10, // 5: hanse.payment.v1.Command.void:type_name -> hanse.payment.v1.Void
+	11, // 6: hanse.payment.v1.Command.refund:type_name -> hanse.payment.v1.Refund
+	12, // 7: hanse.payment.v1.Command.wake:type_name -> hanse.payment.v1.Wake
+	13, // 8: hanse.payment.v1.Command.retry:type_name -> hanse.payment.v1.RetryOp
+	14, // 9: hanse.payment.v1.Command.resolve:type_name -> hanse.payment.v1.ResolveOp
+	17, // 10: hanse.payment.v1.Authorize.answer:type_name -> hanse.payment.v1.ProviderAnswer
+	8,  // 11: hanse.payment.v1.Authorize.word:type_name -> hanse.payment.v1.Word
+	8,  // 12: hanse.payment.v1.Capture.word:type_name -> hanse.payment.v1.Word
+	7,  // 13: hanse.payment.v1.Void.authorize:type_name -> hanse.payment.v1.Authorize
+	8,  // 14: hanse.payment.v1.Void.word:type_name -> hanse.payment.v1.Word
+	8,  // 15: hanse.payment.v1.Refund.word:type_name -> hanse.payment.v1.Word
+	2,  // 16: hanse.payment.v1.Outcome.status:type_name -> hanse.payment.v1.OutcomeStatus
+	0,  // 17: hanse.payment.v1.ProviderCall.kind:type_name -> hanse.payment.v1.OpKind
+	3,  // 18: hanse.payment.v1.ProviderAnswer.status:type_name -> hanse.payment.v1.ProviderStatus
+	19, // 19: hanse.payment.v1.Query.find:type_name -> hanse.payment.v1.FindPayment
+	20, // 20: hanse.payment.v1.Query.scan:type_name -> hanse.payment.v1.ScanPayments
+	5,  // 21: hanse.payment.v1.PaymentList.payments:type_name -> hanse.payment.v1.Payment
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_paymentpb_payment_proto_init() }
@@ -1900,7 +1998,7 @@ func file_paymentpb_payment_proto_init() {
 		(*Command_Retry)(nil),
 		(*Command_Resolve)(nil),
 	}
-	file_paymentpb_payment_proto_msgTypes[13].OneofWrappers = []any{
+	file_paymentpb_payment_proto_msgTypes[14].OneofWrappers = []any{
 		(*Query_Find)(nil),
 		(*Query_Scan)(nil),
 	}
@@ -1910,7 +2008,7 @@ func file_paymentpb_payment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_paymentpb_payment_proto_rawDesc), len(file_paymentpb_payment_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -115,7 +115,7 @@ func (a *app) sagaResolveCmd() *cobra.Command {
 	var operator, evidence, decision string
 	cmd := &cobra.Command{
 		Use: "resolve ORDER STEP --decision done|skip --evidence TEXT", Short: "Settle a stuck step by hand",
-		Long: "Settle a stuck step by hand: done, it has happened; skip, it is given up. Without --yes nothing is decided: the command only\nsays what would be recorded, and exits with 1.",
+		Long: "Settle a stuck step by hand: done, it has happened outside of the system; skip, it is given up. Money that is done is in the books\nof the order and of its payment, and the provider is not asked for it. Without --yes nothing is decided: the command only says\nwhat would be recorded, and exits with 1.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			seq, err := parseStep(args[1])

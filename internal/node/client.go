@@ -305,6 +305,7 @@ func (c *Client) RetryStep(ctx context.Context, r rest.Request, m *orderpb.Retry
 
 // ResolveStep implements rest.Orders.
 func (c *Client) ResolveStep(ctx context.Context, r rest.Request, m *orderpb.ResolveStep) (rest.Answer[*orderpb.Order], error) {
+	m.TellPayment = c.directory.features() >= cluster.TellPayment
 	return c.change(ctx, r, m.Id, &orderpb.Command{Body: &orderpb.Command_ResolveStep{ResolveStep: m}}, 0)
 }
 

@@ -220,7 +220,7 @@ const GivenUp = "given_up"
 
 // DecideResolve decides on an operator's word about a stuck step: done, or to be given up. Object is the
 // fulfillment or refund that the step is about, if it is about one. This ends the step; what it would have brought when it is
-// done is decided by the functions above. Money that refunds count on cannot be given up, nor the
+// done is decided by the functions above, and with TellPayment not before the payment has recorded it. Money that refunds count on cannot be given up, nor the
 // record of what the provider has authorized.
 func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now int64) ([]*orderpb.Event, *reject.Rejection) {
 	step := StuckAt(o, c.Seq)
@@ -241,6 +241,9 @@ func DecideResolve(o *orderpb.Order, c *orderpb.ResolveStep, object string, now 
 	}
 	if c.Decision == DecisionSkip && step.Step == StepCapture && o.CaptureRequested-step.Amount < o.RefundRequested {
 		return nil, refuse(reject.OrderState, "", "refunds of %d count on this capture of %d: resolve them first", o.RefundRequested, step.Amount)
+	}
+	if done := c.Decision == DecisionDone; done && c.TellPayment && step.Step == StepRefund && o.Refunded+step.Amount > o.Captured {
+		return nil, refuse(reject.OrderState, "", "a refund of %d cannot be done: %d are captured, and %d of them refunded; settle the captures first", step.Amount, o.Captured, o.Refunded)
 	}
 	if step.Step == StepAuthorize && o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZED {
 		return nil, refuse(reject.OrderState, "", "the provider has authorized the order, and the payment has to record it: retry the step")

@@ -169,9 +169,13 @@ func randomStep(t *rapid.T, s *story) (string, []*orderpb.Event, *reject.Rejecti
 		if rapid.Bool().Draw(t, "done") {
 			c.Decision = DecisionDone
 		}
+		c.TellPayment = rapid.Bool().Draw(t, "tell the payment")
 		events, r := DecideResolve(o, c, st.Cause, now)
 		if r != nil || c.Decision == DecisionSkip {
 			return "skip", events, r
+		}
+		if c.TellPayment { // its answer comes as that of a capture
+			return "done, if the payment agrees", events, nil
 		}
 		// Done: what it would have brought follows in the same entry.
 		after := o.CloneVT()

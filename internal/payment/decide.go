@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,6 +79,7 @@ func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.P
 	}
 	var s Step
 	from, on := Status(p), OnAuthorize
+	word := wordOf(c)
 	switch c := c.Body.(type) {
 	case *paymentpb.Command_Authorize:
 		p, s = authorize(p, c.Authorize, now)
@@ -90,10 +92,28 @@ func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.P
 		}
 		on, s = decideExisting(p, c, now)
 	}
+	if word != nil {
+		on = OnWord
+	}
 	if s.Changed {
 		stored(p, from, on, now)
 	}
 	return p, s
+}
+
+// wordOf returns the operator's word that a command may have instead of a wish, nil when it has none.
+func wordOf(c *paymentpb.Command) *paymentpb.Word {
+	switch c := c.Body.(type) {
+	case *paymentpb.Command_Authorize:
+		return c.Authorize.GetWord()
+	case *paymentpb.Command_Capture:
+		return c.Capture.GetWord()
+	case *paymentpb.Command_Void:
+		return c.Void.GetWord()
+	case *paymentpb.Command_Refund:
+		return c.Refund.GetWord()
+	}
+	return nil
 }
 
 func validID(id string) bool { return id != "" && len(id) <= maxIDBytes && !strings.Contains(id, ".") }
@@ -119,7 +139,7 @@ func authorize(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) (*paymen
 				return p, refuse(reject.PaymentMismatch, "payment %s is about %d %s of order %s by %q, not %d %s of order %s by %q",
 					p.Id, p.Requested, p.Currency, p.OrderId, p.Method, c.Amount, c.Currency, c.OrderId, c.Method)
 			}
-			return p, Step{Op: op}
+			return p, known(p, Step{Op: op}, c.Word, now)
 		}
 	}
 	if r := checkAuthorize(c); r != nil {
@@ -127,7 +147,7 @@ func authorize(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) (*paymen
 	}
 	// A payment without authorization is the stub that an early void left: it refuses for good, however late this comes.
 	if p == nil {
-		if late := now - c.Expires; isLate(c, now) && c.Answer == nil {
+		if late := now - c.Expires; isLate(c, now) && c.Answer == nil && c.Word == nil {
 			return nil, refuse(reject.MessageExpired, "the authorization came %d ms too late", late)
 		}
 		p = &paymentpb.Payment{Id: c.PaymentId, CreatedAt: now}
@@ -141,10 +161,51 @@ func authorize(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) (*paymen
 		s.Op.State, s.Op.Attempts = paymentpb.OpState_OP_SENT, 1
 		settle(p, s.Op, false, c.Answer, now, &s)
 	default:
-		advance(p, now, &s)
+		begin(p, c.Word, now, &s)
 	}
 	return p, s
 }
+
+// begin sends the operation that has been added, unless others are before it; or takes an operator's word that it has been done.
+func begin(p *paymentpb.Payment, w *paymentpb.Word, now int64, s *Step) {
+	if w != nil {
+		before := underWay(p)
+		byWord(p, w, now, s)
+		s.Recall = before != nil && isFinished(before)
+	}
+	advance(p, now, s)
+}
+
+// byWord ends the operation of s. Who says that a payment is voided says too what became of an authorization without outcome: it is given back.
+func byWord(p *paymentpb.Payment, w *paymentpb.Word, now int64, s *Step) {
+	end := func(op *paymentpb.Op) {
+		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, resolvedBy(w.Operator), w.Evidence, now, s)
+	}
+	if s.Op.Kind == paymentpb.OpKind_VOID {
+		if auth := find(p, AuthorizeOp); auth != nil && !isFinished(auth) {
+			end(auth)
+		}
+		s.Op.Amount = room(p, paymentpb.OpKind_VOID)
+	}
+	end(s.Op)
+}
+
+// known answers a command about an operation that is there already. One that has ended stays as it is, whatever the word.
+func known(p *paymentpb.Payment, s Step, w *paymentpb.Word, now int64) Step {
+	if w == nil || s.Op == nil || isFinished(s.Op) {
+		return s
+	}
+	s.Changed = true
+	begin(p, w, now, &s)
+	return s
+}
+
+const resolvedPrefix = "resolved by "
+
+func resolvedBy(operator string) string { return resolvedPrefix + cmp.Or(operator, "an operator") }
+
+// IsResolved reports whether an operation ended by an operator's word, from its code: the provider need not have done the same.
+func IsResolved(code string) bool { return strings.HasPrefix(code, resolvedPrefix) }
 
 // request notes the authorization that a payment is about.
 func request(p *paymentpb.Payment, c *paymentpb.Authorize, now int64) *paymentpb.Op {
@@ -172,8 +233,11 @@ func void(p *paymentpb.Payment, c *paymentpb.Void, now int64) (*paymentpb.Paymen
 		id = VoidOp
 	}
 	if p != nil {
+		if other := underWay(p); c.Word != nil && other != nil && other.Id != id && other.Kind != paymentpb.OpKind_AUTHORIZE {
+			return p, refuse(reject.PaymentState, "what there is to void is not known before %s of payment %s has ended", other.Id, p.Id)
+		}
 		if s, done := repeated(p, paymentpb.OpKind_VOID, id, 0); done {
-			return p, s
+			return p, known(p, s, c.Word, now)
 		}
 	}
 	if r := checkOp(p, id); r != nil {
@@ -188,19 +252,20 @@ func void(p *paymentpb.Payment, c *paymentpb.Void, now int64) (*paymentpb.Paymen
 		}
 		p = &paymentpb.Payment{Id: c.PaymentId, CreatedAt: now}
 		if a := c.Authorize; a != nil { // it may be on its way: there is a moment until the provider is asked
-			op := request(p, a, now)
-			ask(p, op, now+pause(op), now, &s)
+			if op := request(p, a, now); c.Word == nil {
+				ask(p, op, now+pause(op), now, &s)
+			}
 		}
 	}
 	p.VoidRequested = true
 	s.Op = add(p, paymentpb.OpKind_VOID, id, 0, now)
-	advance(p, now, &s)
+	begin(p, c.Word, now, &s)
 	return p, s
 }
 
 func capture(p *paymentpb.Payment, c *paymentpb.Capture, now int64) Step {
 	if s, done := repeated(p, paymentpb.OpKind_CAPTURE, c.Op, c.Amount); done {
-		return s
+		return known(p, s, c.Word, now)
 	}
 	if r := checkAmount(p, c.Op, c.Amount); r != nil {
 		return Step{Rejection: r}
@@ -213,13 +278,26 @@ func capture(p *paymentpb.Payment, c *paymentpb.Capture, now int64) Step {
 			c.Amount, p.Authorized, promised)
 	}
 	s := Step{Op: add(p, paymentpb.OpKind_CAPTURE, c.Op, c.Amount, now), Changed: true}
-	advance(p, now, &s)
+	begin(p, c.Word, now, &s)
 	return s
 }
 
 func refund(p *paymentpb.Payment, c *paymentpb.Refund, now int64) Step {
-	if s, done := repeated(p, paymentpb.OpKind_REFUND, c.Op, c.Amount); done {
+	s, repeat := repeated(p, paymentpb.OpKind_REFUND, c.Op, c.Amount)
+	if repeat && (c.Word == nil || s.Op == nil || isFinished(s.Op)) {
 		return s
+	}
+	if c.Word != nil { // what is paid out has been captured
+		others := unfinished(p, paymentpb.OpKind_REFUND)
+		if repeat {
+			others -= s.Op.Amount
+		}
+		if p.Refunded+others+c.Amount > p.Captured {
+			return refuse(reject.PaymentState, "cannot have refunded %d: %d are captured, and %d of them refunded or about to be", c.Amount, p.Captured, p.Refunded+others)
+		}
+	}
+	if repeat {
+		return known(p, s, c.Word, now)
 	}
 	if r := checkAmount(p, c.Op, c.Amount); r != nil {
 		return Step{Rejection: r}
@@ -229,8 +307,8 @@ func refund(p *paymentpb.Payment, c *paymentpb.Refund, now int64) Step {
 		return refuse(reject.PaymentState, "cannot refund %d: %d are captured or about to be, and %d of them refunded or about to be",
 			c.Amount, captured, promised)
 	}
-	s := Step{Op: add(p, paymentpb.OpKind_REFUND, c.Op, c.Amount, now), Changed: true}
-	advance(p, now, &s)
+	s = Step{Op: add(p, paymentpb.OpKind_REFUND, c.Op, c.Amount, now), Changed: true}
+	begin(p, c.Word, now, &s)
 	return s
 }
 
@@ -276,9 +354,9 @@ func resolve(p *paymentpb.Payment, c *paymentpb.ResolveOp, now int64) Step {
 	}
 	s := Step{Op: op, Changed: true, Recall: true}
 	if c.Succeeded {
-		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, "resolved by "+c.Operator, c.Evidence, now, &s)
+		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, resolvedBy(c.Operator), c.Evidence, now, &s)
 	} else {
-		finish(p, op, paymentpb.OpState_OP_DECLINED, "resolved by "+c.Operator+": "+c.Evidence, "", now, &s)
+		finish(p, op, paymentpb.OpState_OP_DECLINED, resolvedBy(c.Operator)+": "+c.Evidence, "", now, &s)
 	}
 	advance(p, now, &s)
 	return s

@@ -14,7 +14,8 @@
 //	CANCELED (never sent: nothing to do, or a void came first)
 //
 // An operation has one idempotency key at the provider for all its life, [Key]. That is why a card is never charged
-// twice: whatever is repeated is repeated under the same key. [Status] is derived, and [Transitions] lists how it moves; a
+// twice: whatever is repeated is repeated under the same key. What an operator says has happened elsewhere is recorded as an operation too, with
+// who said it ([IsResolved]), and never sent. [Status] is derived, and [Transitions] lists how it moves; a
 // decision that leads elsewhere stops the process.
 //
 // Invariants: requested >= authorized >= captured >= refunded >= 0; voided is 0 or authorized - captured; each

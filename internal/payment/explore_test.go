@@ -75,6 +75,7 @@ type input struct {
 	on   Input
 	can  func(s shop) bool // nil for always
 	do   func(s *shop) Step
+	leaf bool // what it leads to is not explored further
 }
 
 func commanded(name string, on Input, c *paymentpb.Command) input {
@@ -139,12 +140,34 @@ func resolving(op string, succeeded bool) *paymentpb.Command {
 	}}}
 }
 
+// spoken is a command with an operator's word that it has been carried out.
+func spoken(c *paymentpb.Command) *paymentpb.Command {
+	w := &paymentpb.Word{Operator: "ann", Evidence: "cash"}
+	switch c := c.Body.(type) {
+	case *paymentpb.Command_Authorize:
+		c.Authorize.Word = w
+	case *paymentpb.Command_Capture:
+		c.Capture.Word = w
+	case *paymentpb.Command_Void:
+		c.Void.Word = w
+	case *paymentpb.Command_Refund:
+		c.Refund.Word = w
+	}
+	return c
+}
+
 // refused limits an input to where it does nothing: others reach what it would do, and the exploration stays small.
 func refused(in input) input {
 	in.can = func(s shop) bool {
 		after := s.clone()
 		return in.do(&after).Rejection != nil
 	}
+	return in
+}
+
+// leaf has what an input leads to be looked at, and not explored further: that would be much more of the same.
+func leaf(in input) input {
+	in.leaf = true
 	return in
 }
 
@@ -162,10 +185,18 @@ func inputs() []input {
 		refused(commanded("capture c1 3", OnCapture, capturing("c1", 3))),
 		commanded("capture c2 1", OnCapture, capturing("c2", 1)),
 		commanded("void", OnVoid, voiding("")),
-		{"void v2", OnVoid, voidInDoubt, func(s *shop) Step { return s.decide(voiding("v2")) }},
+		{name: "void v2", on: OnVoid, can: voidInDoubt, do: func(s *shop) Step { return s.decide(voiding("v2")) }},
 		commanded("refund r1 1", OnRefund, refunding("r1", 1)),
 		refused(commanded("refund r1 3", OnRefund, refunding("r1", 3))),
 		commanded("refund r2 2", OnRefund, refunding("r2", 2)),
+		leaf(commanded("authorized outside", OnWord, spoken(authorizing(3)))),
+		leaf(commanded("captured outside c1 2", OnWord, spoken(capturing("c1", 2)))),
+		leaf(commanded("captured outside c2 1", OnWord, spoken(capturing("c2", 1)))),
+		leaf(commanded("captured outside c1 3", OnWord, spoken(capturing("c1", 3)))),
+		leaf(commanded("voided outside", OnWord, spoken(voiding("")))),
+		leaf(commanded("voided outside, authorize 3", OnWord, spoken(voidingDoubtful(3)))),
+		leaf(commanded("refunded outside r1 1", OnWord, spoken(refunding("r1", 1)))),
+		leaf(commanded("refunded outside r2 2", OnWord, spoken(refunding("r2", 2)))),
 		commanded("wake", OnWake, waking()),
 		answered("succeeded", OnSucceeded, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Reference: "ref"}, called),
 		answered("another amount", OnUnknown, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_SUCCEEDED, Amount: 77}, called),
@@ -173,7 +204,7 @@ func inputs() []input {
 		answered("not found", OnNotFound, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_FOUND}, called),
 		answered("not sent", OnNotSent, &paymentpb.ProviderAnswer{Status: paymentpb.ProviderStatus_PROVIDER_NOT_SENT}, called),
 		answered("unknown", OnUnknown, &paymentpb.ProviderAnswer{}, called),
-		{"undelivered", OnUndelivered, called, func(s *shop) Step {
+		{name: "undelivered", on: OnUndelivered, can: called, do: func(s *shop) Step {
 			step := Undelivered(s.p, s.call, "no leader", noon+1, noon)
 			s.take(step)
 			return step
@@ -207,7 +238,9 @@ func explore(visit func(before, after shop, in input, step Step)) (shops int) {
 			after := s.clone()
 			step := in.do(&after)
 			visit(s, after, in, step)
-			ways = append(ways, after)
+			if !in.leaf {
+				ways = append(ways, after)
+			}
 		}
 		for _, w := range ways {
 			if k := w.key(); !seen[k] {

@@ -12,8 +12,9 @@ import (
 // Input is what can happen to a payment: a command, or the answer to its call.
 type Input uint8
 
-// The inputs. Those from OnSucceeded on answer the call that is under way: that it succeeded, was declined, that the provider does not
-// know its key, that it was not sent, that its outcome is unknown, that it could not be delivered for long.
+// The inputs. OnWord is one of the first four with an operator's word that it has been done outside of the system. Those from OnSucceeded on answer
+// the call that is under way: that it succeeded, was declined, that the provider does not know its key, that it was not sent, that its outcome is
+// unknown, that it could not be delivered for long.
 const (
 	OnAuthorize Input = iota
 	OnCapture
@@ -22,6 +23,7 @@ const (
 	OnWake
 	OnRetry
 	OnResolve
+	OnWord
 	OnSucceeded
 	OnDeclined
 	OnNotFound
@@ -33,7 +35,7 @@ const (
 )
 
 var inputNames = [inputCount]string{
-	"authorize", "capture", "void", "refund", "wake", "retry", "resolve", "succeeded", "declined", "not found", "not sent", "unknown", "undelivered",
+	"authorize", "capture", "void", "refund", "wake", "retry", "resolve", "done outside", "succeeded", "declined", "not found", "not sent", "unknown", "undelivered",
 }
 
 func (i Input) String() string { return inputNames[i] }
@@ -129,6 +131,26 @@ var transitions = []Transition{
 	{[]string{Unknown}, OnResolve, "of the one under way", []string{
 		Authorized, Declined, PartiallyCaptured, Captured, Voided, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
 	}, "", "as the operator says" + nextOp},
+
+	// The word is about an operation, which has not begun, waits for others, or is under way.
+	{[]string{None}, OnWord, "authorize, void", []string{Authorized, Voided}, "", "recorded"},
+	{[]string{None}, OnWord, "capture, refund", nil, reject.PaymentNotFound, ""},
+	{without(all, Authorizing), OnWord, "an operation that has ended, or waits for others", nil, "", "recorded, unless it has ended"},
+	{all, OnWord, "another under its ID", nil, reject.PaymentMismatch, ""},
+	{all, OnWord, "more than there is; void during a capture or a refund", nil, reject.PaymentState, ""},
+	{[]string{Authorized}, OnWord, "capture, void", []string{PartiallyCaptured, Captured, Voided}, "", "recorded"},
+	{[]string{PartiallyCaptured}, OnWord, "capture, void, refund", []string{PartiallyCaptured, Captured, PartiallyRefunded, Refunded}, "", "recorded"},
+	{[]string{Captured, PartiallyRefunded}, OnWord, "refund", []string{PartiallyRefunded, Refunded}, "", "recorded"},
+	{[]string{Refunded}, OnWord, "capture", []string{PartiallyRefunded}, "", "recorded"},
+	{[]string{Authorizing}, OnWord, "authorize; void, so the authorization was given back", []string{Authorized, Voiding, Voided}, "", "recorded" + nextOp},
+	{[]string{Capturing}, OnWord, "the one under way", []string{
+		PartiallyCaptured, Captured, PartiallyRefunded, Capturing, Voiding, Refunding,
+	}, "", "recorded" + nextOp},
+	{[]string{Voiding}, OnWord, "the one under way", []string{Captured, Voided, PartiallyRefunded, Refunded, Refunding}, "", "recorded" + nextOp},
+	{[]string{Refunding}, OnWord, "the one under way", []string{PartiallyRefunded, Refunded, Capturing, Voiding, Refunding}, "", "recorded" + nextOp},
+	{[]string{Unknown}, OnWord, "the one under way", []string{
+		Authorized, PartiallyCaptured, Captured, Voided, PartiallyRefunded, Refunded, Capturing, Voiding, Refunding,
+	}, "", "recorded" + nextOp},
 
 	{[]string{Authorizing}, OnSucceeded, "", []string{Authorized, Voiding}, "", "authorized += a" + nextOp},
 	{[]string{Capturing}, OnSucceeded, "", []string{

@@ -116,6 +116,27 @@ func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte, shardOf 
 	return s, nil
 }
 
+// ByWord returns what was sent to the payment service with an operator's word that it has been done: the payment records it, and the provider is
+// not called.
+func ByWord(payload []byte, operator, evidence string) ([]byte, error) {
+	c := new(paymentpb.Command)
+	if err := c.UnmarshalVT(payload); err != nil {
+		return nil, err
+	}
+	word := &paymentpb.Word{Operator: operator, Evidence: evidence}
+	switch c := c.Body.(type) {
+	case *paymentpb.Command_Authorize:
+		c.Authorize.Word, c.Authorize.CallFirst = word, false
+	case *paymentpb.Command_Capture:
+		c.Capture.Word = word
+	case *paymentpb.Command_Void:
+		c.Void.Word = word
+	case *paymentpb.Command_Refund:
+		c.Refund.Word = word
+	}
+	return c.MarshalVT()
+}
+
 // Again returns the ID under which a refused operation is sent once more: the provider has answered the old one for good.
 func Again(op, attempt string) string { return op + attemptMark + attempt }
 

@@ -424,8 +424,26 @@ func (l *logic) resolve(tx *shard.Tx, f *file, c *orderpb.ResolveStep, now int64
 		return nil, r
 	}
 	tx.Finish(m.Seq)
+	if c.TellPayment && c.Decision == order.DecisionDone && m.To.Service() == shard.Payment {
+		// What follows for the order comes with the payment's answer, as it does from the provider's.
+		l.tellPayment(tx, o, m, c)
+		return events, nil
+	}
 	l.record(tx, f, events)
 	return saga.Resolve(o, sent, c.Decision == order.DecisionDone, c.Evidence, now), nil
+}
+
+// tellPayment has the payment record that a step has been done outside of the system. It goes the way of the order's other messages, and not on in the
+// lane of its own that a refused step has: a refund that follows must not overtake the capture that it counts on.
+func (l *logic) tellPayment(tx *shard.Tx, o *orderpb.Order, m *shard.Message, c *orderpb.ResolveStep) {
+	payload, err := saga.ByWord(m.Payload, c.Operator, c.Evidence)
+	if err != nil {
+		panic("ordershard: own outbox message does not decode: " + err.Error())
+	}
+	seq := tx.Emit(m.To, o.Id, payload, 0)
+	if l.authorizationAhead(o) == m.Seq {
+		l.ahead[o.Id] = seq
+	}
 }
 
 func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *reject.Rejection) {
