@@ -70,6 +70,7 @@ const (
 	PaymentNoOrder     = "payment_without_order"
 	ChargedTwice       = "charged_twice"    // more than one authorization at the provider
 	LedgerDiffers      = "ledger_differs"   // the provider has done something else than the payment says
+	LedgerResolved     = "ledger_resolved"  // the same, by what an operator has decided
 	LedgerNoPayment    = "ledger_has_more"  // the provider has a payment that the cluster does not know
 	StockDiffers       = "stock_differs"    // a counter is not the sum of what moved it
 	MovementGap        = "movement_gap"     // a receipt or adjustment is missing
@@ -87,6 +88,9 @@ type Report struct {
 	Differences []Difference      `json:"differences"`
 	// LedgerCompared says that the provider's ledger was there to be compared with.
 	LedgerCompared bool `json:"ledger_compared"`
+	// Resolved are the payments of which the provider has something else because an operator has decided what came of an operation. They are
+	// no differences: a person answers for them.
+	Resolved []Difference `json:"resolved"`
 	// Open counts orders that were under way to the end, Stuck those of them that wait for a person. Moving counts SKUs that
 	// changed while they were summed up, each time.
 	Open   int `json:"open"`
@@ -128,7 +132,7 @@ func Run(ctx context.Context, s Source, ledger Ledger, cfg Config) (*Report, err
 	}
 	a := &auditor{
 		source: s, cfg: cfg, counts: shards.Counts, suspects: make(map[string]verdict), rested: make(map[place]bool),
-		report: Report{CheckedAt: make(map[string]uint64), Differences: []Difference{}},
+		report: Report{CheckedAt: make(map[string]uint64), Differences: []Difference{}, Resolved: []Difference{}},
 	}
 	for _, sh := range shards.Shards {
 		a.report.CheckedAt[sh.ID] = sh.Applied
@@ -156,13 +160,16 @@ func Run(ctx context.Context, s Source, ledger Ledger, cfg Config) (*Report, err
 	for _, v := range a.suspects {
 		a.conclude(v)
 	}
-	slices.SortFunc(a.report.Differences, func(x, y Difference) int {
-		return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.ID, y.ID), strings.Compare(x.Expected, y.Expected))
-	})
+	slices.SortFunc(a.report.Differences, byKind)
+	slices.SortFunc(a.report.Resolved, byKind)
 	if n := len(a.report.Differences); n > maxNamed {
 		a.report.Differences = append(a.report.Differences[:maxNamed], Difference{TooManyDifferences, "all", fmt.Sprintf("at most %d", maxNamed), fmt.Sprint(n)})
 	}
 	return &a.report, nil
+}
+
+func byKind(x, y Difference) int {
+	return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.ID, y.ID), strings.Compare(x.Expected, y.Expected))
 }
 
 // auditor is an audit under way.
@@ -191,6 +198,7 @@ func (a *auditor) examine(g *group) {
 	}
 	v := a.judge(g)
 	if v.fine() {
+		a.report.Resolved = append(a.report.Resolved, v.resolved...)
 		return
 	}
 	if len(a.suspects) < maxSuspects {
@@ -230,6 +238,7 @@ func (a *auditor) lookAgain(ctx context.Context) error {
 			return err
 		}
 		if v := a.judge(g); v.fine() {
+			a.report.Resolved = append(a.report.Resolved, v.resolved...)
 			delete(a.suspects, orderID)
 		} else {
 			a.suspects[orderID] = v
@@ -249,6 +258,7 @@ func (a *auditor) conclude(v verdict) {
 		a.report.Stuck++
 	}
 	a.report.Differences = append(a.report.Differences, v.differences...)
+	a.report.Resolved = append(a.report.Resolved, v.resolved...)
 }
 
 // pass reads the whole cluster once: every order with its holds and its payment goes to examine, and the counters

@@ -424,3 +424,62 @@ func TestUnlikeNamesTheMembers(t *testing.T) {
 		t.Errorf("unlike: found %q, want %q", found, want)
 	}
 }
+
+// What an operator has decided need not be what the provider has done: it is shown, and is no difference. What he has not decided is one.
+func TestWhatAnOperatorHasResolvedIsNoDifference(t *testing.T) {
+	resolve := func(h handle, kind, state string) {
+		p := h.payment()
+		for i := range p.Operations {
+			if p.Operations[i].Kind == kind {
+				p.Operations[i].State, p.Operations[i].Code = state, "resolved by kim"
+			}
+		}
+	}
+	without := func(s *shop, h handle, kind string) {
+		s.charges = slices.DeleteFunc(s.charges, func(c Charge) bool { return c.PaymentID == h.payment().ID && c.Kind == kind })
+	}
+	again := func(s *shop, h handle, kind, key string) {
+		c := s.charges[slices.IndexFunc(s.charges, func(c Charge) bool { return c.PaymentID == h.payment().ID && c.Kind == kind })]
+		c.Key = key
+		s.charges = append(s.charges, c)
+	}
+	for _, test := range []struct {
+		name                  string
+		do                    func(s *shop, h handle)
+		resolved, differences int
+	}{
+		{"the provider has it too", func(s *shop, h handle) { resolve(h, "capture", "succeeded") }, 0, 0},
+		{"the provider has not charged what was paid in cash", func(s *shop, h handle) {
+			resolve(h, "capture", "succeeded")
+			without(s, h, "refund")
+			resolve(h, "refund", "succeeded")
+			without(s, h, "capture")
+		}, 1, 0},
+		{"the provider has done it under another key", func(s *shop, h handle) {
+			resolve(h, "refund", "succeeded")
+			again(s, h, "refund", "another")
+			i := slices.IndexFunc(s.charges, func(c Charge) bool { return c.PaymentID == h.payment().ID && c.Kind == "refund" })
+			s.charges = slices.Delete(s.charges, i, i+1)
+		}, 1, 0},
+		{"the provider has paid out twice what was done once", func(s *shop, h handle) {
+			resolve(h, "refund", "succeeded")
+			again(s, h, "refund", "another")
+		}, 0, 1},
+		{"nobody has decided about the capture", func(s *shop, h handle) {
+			resolve(h, "refund", "succeeded")
+			without(s, h, "refund")
+			without(s, h, "capture")
+		}, 0, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, orders := example()
+			test.do(s, orders["returned"])
+			for i := range s.charges { // as a ledger numbers its rows
+				s.charges[i].Seq = uint64(i) + 1
+			}
+			if r := run(t, s, config()); len(r.Resolved) != test.resolved || len(r.Differences) != test.differences {
+				t.Errorf("resolved %v, differences %v; want %d and %d", r.Resolved, r.Differences, test.resolved, test.differences)
+			}
+		})
+	}
+}

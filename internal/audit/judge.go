@@ -17,6 +17,8 @@ import (
 // verdict is what is to be said about one order.
 type verdict struct {
 	differences []Difference
+	// resolved is what the provider has otherwise by an operator's decision.
+	resolved []Difference
 	// open says that its saga has not ended, stuck that it waits for a person.
 	open, stuck bool
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"hanse/client"
 	"hanse/internal/id"
+	"hanse/internal/payment"
 )
 
 // provider is what the payment provider has done, by payment.
@@ -113,9 +115,35 @@ func (p *provider) judge(v *verdict, g *group) {
 		// An order that is about to ask for its payment has it a moment later.
 		v.differ(LedgerNoPayment, paymentID, "a payment", found.sums)
 	case g.payment == nil || v.open: // an operation may be done and its answer on the way
+	case found.sums == sumsOf(g.payment) && found.marks == marks(g.payment):
+	case decided(g.payment, found.sums):
+		v.resolved = append(v.resolved, Difference{LedgerResolved, paymentID, sumsOf(g.payment).String(), found.String()})
 	case found.sums != sumsOf(g.payment):
 		v.differ(LedgerDiffers, paymentID, sumsOf(g.payment), found.sums)
-	case found.marks != marks(g.payment):
+	default:
 		v.differ(LedgerDiffers, paymentID, "the payment's operations, each once under its key", "others of the same amounts")
 	}
+}
+
+// decided says whether what the provider has can be what an operator's decisions leave open: it may not have done what he took for done, and may have
+// done what he took for failed. What is left of an authorization may be voided there at any time: that takes nobody's money.
+func decided(p *client.Payment, found sums) bool {
+	var done, failed sums
+	any := false
+	for _, op := range p.Operations {
+		if !payment.IsResolved(op.Code) {
+			continue
+		}
+		any = true
+		if op.State == "succeeded" {
+			done.add(op.Kind, op.Amount)
+		} else {
+			failed.add(op.Kind, op.Amount)
+		}
+	}
+	within := func(found, booked, done, failed int64) bool { return booked-done <= found && found <= booked+failed }
+	return any && within(found.authorized, p.Authorized, done.authorized, failed.authorized) &&
+		within(found.captured, p.Captured, done.captured, failed.captured) &&
+		within(found.refunded, p.Refunded, done.refunded, failed.refunded) &&
+		p.Voided-done.voided <= found.voided && found.captured+found.voided <= found.authorized
 }

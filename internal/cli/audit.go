@@ -25,7 +25,7 @@ func (a *app) auditCmd() *cobra.Command {
 	var provider string
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Recompute stock, money and orders from their events and compare", Args: cobra.NoArgs,
-		Long: "Recompute stock, money and orders from the events of all shards, and compare them with the stored state and with the\nprovider's ledger. Names each difference, and exits with 1 when there is one; with 3 when the cluster or the given provider does not\nanswer. Says whether the ledger was compared.",
+		Long: "Recompute stock, money and orders from the events of all shards, and compare them with the stored state and with the\nprovider's ledger. Names each difference, and exits with 1 when there is one; with 3 when the cluster or the given provider does not\nanswer. Says whether the ledger was compared. What the provider has otherwise because an operator has resolved an operation is shown\ntoo, and is no difference.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -55,6 +55,9 @@ func showAudit(w io.Writer, r *audit.Report) {
 	fmt.Fprintf(w, "%d orders (%d under way, %d of them wait for a person), %d SKUs, %d payments\n", r.Orders, r.Open, r.Stuck, r.SKUs, r.Payments)
 	if r.Moving > 0 {
 		fmt.Fprintf(w, "The stock of %d SKUs changed all the time and could not be compared; audit again when there is less to do.\n", r.Moving)
+	}
+	for _, d := range r.Resolved {
+		fmt.Fprintf(w, "%s was resolved by an operator: the books have %s; the provider %s\n", d.ID, d.Expected, d.Found)
 	}
 	uncompared := ""
 	if !r.LedgerCompared {
