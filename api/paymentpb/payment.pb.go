@@ -1100,10 +1100,12 @@ func (x *Wake) GetPaymentId() string {
 	return ""
 }
 
+// Both do nothing to an operation that has ended; with refuse_ended, which needs feature level 5, they say so.
 type RetryOp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
+	RefuseEnded   bool                   `protobuf:"varint,3,opt,name=refuse_ended,json=refuseEnded,proto3" json:"refuse_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1152,6 +1154,13 @@ func (x *RetryOp) GetOp() string {
 	return ""
 }
 
+func (x *RetryOp) GetRefuseEnded() bool {
+	if x != nil {
+		return x.RefuseEnded
+	}
+	return false
+}
+
 type ResolveOp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId     string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
@@ -1159,6 +1168,7 @@ type ResolveOp struct {
 	Succeeded     bool                   `protobuf:"varint,3,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
 	Evidence      string                 `protobuf:"bytes,4,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	Operator      string                 `protobuf:"bytes,5,opt,name=operator,proto3" json:"operator,omitempty"`
+	RefuseEnded   bool                   `protobuf:"varint,6,opt,name=refuse_ended,json=refuseEnded,proto3" json:"refuse_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1226,6 +1236,13 @@ func (x *ResolveOp) GetOperator() string {
 		return x.Operator
 	}
 	return ""
+}
+
+func (x *ResolveOp) GetRefuseEnded() bool {
+	if x != nil {
+		return x.RefuseEnded
+	}
+	return false
 }
 
 type Outcome struct {
@@ -1836,18 +1853,20 @@ const file_paymentpb_payment_proto_rawDesc = "" +
 	"\x04word\x18\x04 \x01(\v2\x16.hanse.payment.v1.WordR\x04word\"%\n" +
 	"\x04Wake\x12\x1d\n" +
 	"\n" +
-	"payment_id\x18\x01 \x01(\tR\tpaymentId\"8\n" +
+	"payment_id\x18\x01 \x01(\tR\tpaymentId\"[\n" +
 	"\aRetryOp\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
-	"\x02op\x18\x02 \x01(\tR\x02op\"\x90\x01\n" +
+	"\x02op\x18\x02 \x01(\tR\x02op\x12!\n" +
+	"\frefuse_ended\x18\x03 \x01(\bR\vrefuseEnded\"\xb3\x01\n" +
 	"\tResolveOp\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x1c\n" +
 	"\tsucceeded\x18\x03 \x01(\bR\tsucceeded\x12\x1a\n" +
 	"\bevidence\x18\x04 \x01(\tR\bevidence\x12\x1a\n" +
-	"\boperator\x18\x05 \x01(\tR\boperator\"\xe5\x01\n" +
+	"\boperator\x18\x05 \x01(\tR\boperator\x12!\n" +
+	"\frefuse_ended\x18\x06 \x01(\bR\vrefuseEnded\"\xe5\x01\n" +
 	"\aOutcome\x127\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1f.hanse.payment.v1.OutcomeStatusR\x06status\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x12\n" +

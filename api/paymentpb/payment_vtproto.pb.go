@@ -292,6 +292,7 @@ func (m *RetryOp) CloneVT() *RetryOp {
 	r := new(RetryOp)
 	r.PaymentId = m.PaymentId
 	r.Op = m.Op
+	r.RefuseEnded = m.RefuseEnded
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -313,6 +314,7 @@ func (m *ResolveOp) CloneVT() *ResolveOp {
 	r.Succeeded = m.Succeeded
 	r.Evidence = m.Evidence
 	r.Operator = m.Operator
+	r.RefuseEnded = m.RefuseEnded
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -996,6 +998,9 @@ func (this *RetryOp) EqualVT(that *RetryOp) bool {
 	if this.Op != that.Op {
 		return false
 	}
+	if this.RefuseEnded != that.RefuseEnded {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -1025,6 +1030,9 @@ func (this *ResolveOp) EqualVT(that *ResolveOp) bool {
 		return false
 	}
 	if this.Operator != that.Operator {
+		return false
+	}
+	if this.RefuseEnded != that.RefuseEnded {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -2148,6 +2156,16 @@ func (m *RetryOp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.RefuseEnded {
+		i--
+		if m.RefuseEnded {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x18
+	}
 	if len(m.Op) > 0 {
 		i -= len(m.Op)
 		copy(dAtA[i:], m.Op)
@@ -2194,6 +2212,16 @@ func (m *ResolveOp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.RefuseEnded {
+		i--
+		if m.RefuseEnded {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x30
 	}
 	if len(m.Operator) > 0 {
 		i -= len(m.Operator)
@@ -3102,6 +3130,9 @@ func (m *RetryOp) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	if m.RefuseEnded {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3130,6 +3161,9 @@ func (m *ResolveOp) SizeVT() (n int) {
 	l = len(m.Operator)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.RefuseEnded {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -5519,6 +5553,26 @@ func (m *RetryOp) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Op = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RefuseEnded", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.RefuseEnded = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -5718,6 +5772,26 @@ func (m *ResolveOp) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Operator = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RefuseEnded", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.RefuseEnded = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

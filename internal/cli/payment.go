@@ -119,6 +119,9 @@ func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command
 					continue
 				}
 				if !yes {
+					if op.State != "unknown" && !op.Stuck {
+						return fmt.Errorf("operation %s of payment %s is %s: only what is unknown or stuck can be resolved", op.ID, p.ID, op.State)
+					}
 					return a.dryRun("--yes to decide", map[string]any{"payment_id": p.ID, "operation": op, "outcome": outcome},
 						"%s of %s (%s, %d attempts) would be recorded as %s.", op.Kind, money(op.Amount, p.Currency), op.State, op.Attempts, outcome)
 				}

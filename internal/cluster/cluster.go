@@ -17,7 +17,8 @@ const (
 	CallFirst uint32 = 3
 	// ReserveEarly is the level from which stock is reserved tentatively while an order is being placed.
 	ReserveEarly uint32 = 4
-	// TellPayment is the level from which stuck steps are resolved with orderpb.ResolveStep.TellPayment.
+	// TellPayment is the level from which stuck steps are resolved with orderpb.ResolveStep.TellPayment, and operations that have ended are not
+	// settled once more: paymentpb.RetryOp.RefuseEnded, paymentpb.ResolveOp.RefuseEnded.
 	TellPayment uint32 = 5
 )
 

@@ -554,11 +554,13 @@ func (c *Client) ScanPayments(ctx context.Context, index int, after string, limi
 
 // RetryOp implements rest.Payments.
 func (c *Client) RetryOp(ctx context.Context, r rest.Request, m *paymentpb.RetryOp) (rest.Answer[*paymentpb.Payment], error) {
+	m.RefuseEnded = c.directory.features() >= cluster.TellPayment
 	return c.settlePayment(ctx, r, m.PaymentId, &paymentpb.Command{Body: &paymentpb.Command_Retry{Retry: m}})
 }
 
 // ResolveOp implements rest.Payments.
 func (c *Client) ResolveOp(ctx context.Context, r rest.Request, m *paymentpb.ResolveOp) (rest.Answer[*paymentpb.Payment], error) {
+	m.RefuseEnded = c.directory.features() >= cluster.TellPayment
 	return c.settlePayment(ctx, r, m.PaymentId, &paymentpb.Command{Body: &paymentpb.Command_Resolve{Resolve: m}})
 }
 

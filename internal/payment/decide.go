@@ -329,6 +329,9 @@ func retry(p *paymentpb.Payment, c *paymentpb.RetryOp, now int64) Step {
 	if op == nil {
 		return refuse(reject.PaymentState, "payment %s has no operation %.100q", p.Id, c.Op)
 	}
+	if c.RefuseEnded && isFinished(op) {
+		return ended(op)
+	}
 	if op.State != paymentpb.OpState_OP_SENT && op.State != paymentpb.OpState_OP_UNKNOWN {
 		return Step{Op: op}
 	}
@@ -344,6 +347,8 @@ func resolve(p *paymentpb.Payment, c *paymentpb.ResolveOp, now int64) Step {
 	switch {
 	case op == nil:
 		return refuse(reject.PaymentState, "payment %s has no operation %.100q", p.Id, c.Op)
+	case c.RefuseEnded && isFinished(op):
+		return ended(op)
 	case isFinished(op):
 		return Step{Op: op}
 	case op.State != paymentpb.OpState_OP_UNKNOWN && !op.Stuck:
@@ -360,6 +365,15 @@ func resolve(p *paymentpb.Payment, c *paymentpb.ResolveOp, now int64) Step {
 	}
 	advance(p, now, &s)
 	return s
+}
+
+// ended refuses to settle an operation that has its outcome.
+func ended(op *paymentpb.Op) Step {
+	return refuse(reject.PaymentState, "operation %s has ended: it is %s", op.Id, stateName(op.State))
+}
+
+func stateName(s paymentpb.OpState) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "OP_"))
 }
 
 // repeated answers a command whose operation exists already.

@@ -156,6 +156,17 @@ func spoken(c *paymentpb.Command) *paymentpb.Command {
 	return c
 }
 
+// asking is a command to settle an operation that refuses when it has ended.
+func asking(c *paymentpb.Command) *paymentpb.Command {
+	switch c := c.Body.(type) {
+	case *paymentpb.Command_Retry:
+		c.Retry.RefuseEnded = true
+	case *paymentpb.Command_Resolve:
+		c.Resolve.RefuseEnded = true
+	}
+	return c
+}
+
 // refused limits an input to where it does nothing: others reach what it would do, and the exploration stays small.
 func refused(in input) input {
 	in.can = func(s shop) bool {
@@ -215,6 +226,8 @@ func inputs() []input {
 			commanded("retry "+op, OnRetry, retrying(op)),
 			commanded("resolve "+op+" succeeded", OnResolve, resolving(op, true)),
 			commanded("resolve "+op+" failed", OnResolve, resolving(op, false)),
+			refused(commanded("retry if it can be "+op, OnRetry, asking(retrying(op)))),
+			refused(commanded("resolve if it can be "+op, OnResolve, asking(resolving(op, true)))),
 		)
 	}
 	return list

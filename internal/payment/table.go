@@ -116,7 +116,10 @@ var transitions = []Transition{
 	{busy, OnRetry, "of the one under way", []string{Unknown}, "", "the question is asked at once, instead of the call"},
 	{all, OnRetry, "of one that is not there", nil, reject.PaymentState, ""},
 
+	{all, OnRetry, "of an operation that has ended, by one who wants to know", nil, reject.PaymentState, ""},
+
 	{without(all, Authorizing), OnResolve, "of an operation that has ended", nil, "", ""},
+	{without(all, Authorizing), OnResolve, "the same, by one who wants to know", nil, reject.PaymentState, ""},
 	{all, OnResolve, "of one that is neither unknown nor stuck, or not there", nil, reject.PaymentState, ""},
 	{[]string{Authorizing}, OnResolve, "stuck", []string{Authorized, Voiding, Declined}, "", "as the operator says" + nextOp},
 	{[]string{Capturing}, OnResolve, "stuck", []string{

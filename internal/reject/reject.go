@@ -148,7 +148,7 @@ var codes = []Code{
 	{HoldMismatch, 409, "The same reservation or operation ID was used with other contents.", "Repeat a request unchanged, or use a new ID."},
 	{PaymentDeclined, 402, "The payment provider declined.", "Ask the customer for another payment method and place a new order."},
 	{PaymentMismatch, 409, "The same payment or operation ID was used with another amount.", "Repeat a request unchanged, or use a new ID."},
-	{PaymentState, 409, "The payment's amounts do not allow the operation.", "Read the payment; captures are bounded by what is authorized, refunds by what is captured."},
+	{PaymentState, 409, "The payment's amounts do not allow the operation, or it has ended and cannot be settled any more.", "Read the payment; captures are bounded by what is authorized, refunds by what is captured."},
 	{OrderState, 409, "The order's state does not allow the operation.", "Read the order; the detail names its state."},
 	{OrderTerminal, 409, "The order has ended.", "Place a new order."},
 	{UseReturn, 409, "The order is fulfilled: there is nothing left to cancel.", "Book a return instead."},

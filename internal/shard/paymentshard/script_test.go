@@ -98,10 +98,11 @@ func (d *desk) Do(td *datadriven.TestData) string {
 	case "wake":
 		return d.apply(&paymentpb.Command{Body: &paymentpb.Command_Wake{Wake: &paymentpb.Wake{PaymentId: word(0)}}})
 	case "retry":
-		return d.apply(&paymentpb.Command{Body: &paymentpb.Command_Retry{Retry: &paymentpb.RetryOp{PaymentId: word(0), Op: word(1)}}})
+		return d.apply(&paymentpb.Command{Body: &paymentpb.Command_Retry{Retry: &paymentpb.RetryOp{PaymentId: word(0), Op: word(1), RefuseEnded: arg("refuse") == "ended"}}})
 	case "resolve":
 		return d.apply(&paymentpb.Command{Body: &paymentpb.Command_Resolve{Resolve: &paymentpb.ResolveOp{
 			PaymentId: word(0), Op: word(1), Succeeded: word(2) == "succeeded", Operator: arg("operator"), Evidence: arg("evidence"),
+			RefuseEnded: arg("refuse") == "ended",
 		}}})
 	case "malformed":
 		return d.entry(shard.Command{Kind: shard.KindLogic, Payload: []byte(td.Input)})
