@@ -207,7 +207,7 @@ func (a *app) order(do func(*client.Client) (*client.Order, error)) error {
 func showOrder(w io.Writer, o *client.Order) {
 	fmt.Fprintf(w, "%s  %s  %s  revision %d\n", o.ID, o.State, money(o.Total, o.Currency), o.Revision)
 	if o.Reason != "" {
-		fmt.Fprintf(w, "reason: %s %s\n", o.Reason, o.ReasonDetail)
+		fmt.Fprintln(w, strings.TrimRight("reason: "+o.Reason+" "+o.ReasonDetail, " "))
 	}
 	fmt.Fprintf(w, "customer %s, payment %s, fulfillment %s, returns %s\n", o.CustomerID, o.PaymentStatus, o.FulfillmentStatus, o.ReturnStatus)
 	shown := o.Lines[:min(len(o.Lines), 20)]

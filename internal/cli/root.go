@@ -20,6 +20,7 @@ import (
 
 	"hanse/client"
 	"hanse/internal/dev"
+	"hanse/internal/reject"
 )
 
 // Exit codes.
@@ -119,7 +120,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 		if a.json {
 			_ = json.NewEncoder(a.err).Encode(refused) // nobody to tell that it cannot be told
 		} else {
-			a.complain(refused.Code, err.Error(), a.repeat(refused.Retryable)...)
+			a.complain(refused.Code, err.Error(), append(onHold(refused), a.repeat(refused.Retryable)...)...)
 		}
 		if refused.Retryable {
 			return exitUnavailable
@@ -135,6 +136,18 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	a.complain("failed", err.Error())
 	return exitRefused
+}
+
+// onHold says where to look when an order is refused something because it waits for a person.
+func onHold(refused *client.Error) []string {
+	if refused.Code != reject.OrderState || !strings.HasSuffix(refused.Detail, "on_hold") {
+		return nil
+	}
+	orderID := "ORDER"
+	if path := strings.Split(refused.Instance, "/"); len(path) > 3 && path[2] == "orders" { // /v1/orders/ID/...
+		orderID = path[3]
+	}
+	return []string{"It waits for a person: hanse saga show " + orderID + " says why, and how to go on."}
 }
 
 // repeat says how to repeat a change safely, when it may or may not have been carried out.

@@ -149,7 +149,7 @@ var codes = []Code{
 	{PaymentDeclined, 402, "The payment provider declined.", "Ask the customer for another payment method and place a new order."},
 	{PaymentMismatch, 409, "The same payment or operation ID was used with another amount.", "Repeat a request unchanged, or use a new ID."},
 	{PaymentState, 409, "The payment's amounts do not allow the operation, or it has ended and cannot be settled any more.", "Read the payment; captures are bounded by what is authorized, refunds by what is captured."},
-	{OrderState, 409, "The order's state does not allow the operation.", "Read the order; the detail names its state."},
+	{OrderState, 409, "The order's state does not allow the operation.", "Read the order; the detail names its state. One that is on hold waits for a person: `hanse saga show` says why."},
 	{OrderTerminal, 409, "The order has ended.", "Place a new order."},
 	{UseReturn, 409, "The order is fulfilled: there is nothing left to cancel.", "Book a return instead."},
 	{RevisionMismatch, 412, "The order has changed since the revision in If-Match.", "Read it again and decide anew."},
