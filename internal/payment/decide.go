@@ -70,6 +70,20 @@ func PaymentID(c *paymentpb.Command) string {
 	return ""
 }
 
+// OperationOf returns the payment that a command is about, and its operation.
+func OperationOf(c *paymentpb.Command) (paymentID, op string) {
+	op = AuthorizeOp
+	switch c := c.GetBody().(type) {
+	case *paymentpb.Command_Capture:
+		op = c.Capture.GetOp()
+	case *paymentpb.Command_Void:
+		op = cmp.Or(c.Void.GetOp(), VoidOp)
+	case *paymentpb.Command_Refund:
+		op = c.Refund.GetOp()
+	}
+	return PaymentID(c), op
+}
+
 // Decide applies a command to the payment it names, nil when there is none, at the time now. It changes p in place
 // and returns it, or the payment it created.
 func Decide(p *paymentpb.Payment, c *paymentpb.Command, now int64) (*paymentpb.Payment, Step) {

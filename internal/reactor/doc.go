@@ -8,7 +8,7 @@
 // A message is delivered at least once until its reply is applied, which ends it in the same entry
 // that takes the reply's effect. A new leader starts from the outbox in the shard's state, so nothing
 // is lost with the old one; receivers are idempotent, so nothing happens twice. Failed deliveries are tried again after growing pauses, or soon
-// when a destination that was away answers again.
+// when a destination that was away answers again. What is stuck because its receiver has not finished is asked about more often, as long as it is little.
 //
 // Messages about one object to one destination go one after the other, in the order they were emitted: a
 // fulfillment never overtakes its allocation. Different objects never wait for each other. Across destinations one

@@ -2,9 +2,11 @@ package reactor
 
 import (
 	"container/heap"
+	"fmt"
 	"slices"
 	"time"
 
+	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/payment"
@@ -18,7 +20,7 @@ type Config struct {
 	// zero to that (full jitter), so that what failed together does not come back together. Defaults 100 ms, 30 s.
 	FirstBackoff, MaxBackoff time.Duration
 	// StuckAfterAttempts and StuckAfter say when a message is reported as stuck, whichever comes first;
-	// from then on it is tried every StuckRetry. Defaults 12, 15 min, 5 min.
+	// from then on it is tried every StuckRetry, or sooner when its receiver is there and has not finished. Defaults 12, 15 min, 5 min.
 	StuckAfterAttempts int
 	StuckAfter         time.Duration
 	StuckRetry         time.Duration
@@ -110,6 +112,7 @@ type outbox struct {
 	ages     []*early    // the same, oldest first
 	held     []*delivery // reserves that have their answer already
 	peers    map[shard.ID]*peer
+	asking   int // deliveries that wait to ask again, for their receivers have not finished
 }
 
 // peer is what is known of a destination.
@@ -120,6 +123,10 @@ type peer struct {
 
 // silence is how long a destination has to have been silent, in ms, to count as away, and how soon it gets what has failed when it is back.
 const silence = 1000
+
+// askingPace is how often receivers that have not finished are asked again for one shard, in ms, by those that are stuck. Few ask often, and hear soon that the
+// provider is back after an outage; of many each asks as seldom as what has failed, so that they do not keep the log busy.
+const askingPace = 10
 
 // early is a tentative reserve that left before its order was on record.
 type early struct {
@@ -164,6 +171,7 @@ type delivery struct {
 	state    deliveryState
 	attempts int
 	reported bool
+	asks     bool   // waits to ask a receiver again that has not finished
 	missed   bool   // is among what has failed at its peer
 	due      int64  // on Mono, of the retry it waits for
 	reply    []byte // the answer, as it is proposed
@@ -408,6 +416,7 @@ func (r *Reactor) send(d *delivery) {
 		return
 	}
 	o.depart(d)
+	o.ask(d, false)
 	d.state, d.left = sent, true
 	if !o.wait(d) {
 		r.leave(d)
@@ -459,6 +468,7 @@ func (r *Reactor) finish(o *outbox, seq uint64, now clock.Reading) {
 	if d.state == sent {
 		o.arrive(d)
 	}
+	o.ask(d, false)
 	d.state = abandoned
 	l := d.lane
 	if !d.left && is(saga.Authorize, d.message) {
@@ -501,18 +511,45 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 	case d == nil || d.state != sent:
 	case err != nil:
 		o.arrive(d)
-		r.retry(d, err.Error(), now)
+		r.retry(d, err.Error(), r.cfg.StuckRetry, now)
 		o.missed(d, now)
 		r.refill(o, now)
 	case result.Pending != "":
 		o.arrive(d)
-		r.retry(d, "the receiver has not finished", now)
+		o.ask(d, true)
+		r.retry(d, unfinished(d.message), r.askAgain(o), now)
 		r.heard(o, d.message.To, now)
 		r.refill(o, now)
 	default:
 		r.heard(o, d.message.To, now)
 		r.answered(d, result, now)
 	}
+}
+
+// ask notes whether a delivery waits to ask again.
+func (o *outbox) ask(d *delivery, asks bool) {
+	switch {
+	case asks && !d.asks:
+		o.asking++
+	case !asks && d.asks:
+		o.asking--
+	}
+	d.asks = asks
+}
+
+// askAgain returns the pause of a stuck delivery whose receiver has not finished.
+func (r *Reactor) askAgain(o *outbox) time.Duration {
+	return min(r.cfg.StuckRetry, max(r.cfg.MaxBackoff, time.Duration(o.asking*askingPace)*time.Millisecond))
+}
+
+// unfinished says what a message waits for whose receiver has not finished.
+func unfinished(m *shard.Message) string {
+	var c paymentpb.Command
+	if m.To.Service() != shard.Payment || c.UnmarshalVT(m.Payload) != nil {
+		return "the receiver has not finished"
+	}
+	paymentID, op := payment.OperationOf(&c)
+	return fmt.Sprintf("%s has not finished %s: hanse payment get %s says why", paymentID, op, paymentID)
 }
 
 // peer returns what is known of a destination.
@@ -579,7 +616,8 @@ func (r *Reactor) ProposalFailed(to shard.ID, term, seq uint64, now clock.Readin
 	}
 }
 
-func (r *Reactor) retry(d *delivery, cause string, now clock.Reading) {
+// retry has a delivery wait before it is tried again: once it is stuck, for whenStuck.
+func (r *Reactor) retry(d *delivery, cause string, whenStuck time.Duration, now clock.Reading) {
 	d.attempts++
 	pause := r.cfg.FirstBackoff << min(d.attempts-1, 20)
 	if pause > r.cfg.MaxBackoff || pause <= 0 {
@@ -589,7 +627,7 @@ func (r *Reactor) retry(d *delivery, cause string, now clock.Reading) {
 	// What the inventory sends are questions: no person can help, and stock waits for the answer.
 	stuck := d.outbox.id.Service() != shard.Inventory && (d.attempts >= r.cfg.StuckAfterAttempts || now.Wall-d.message.Created.Millis() >= r.cfg.StuckAfter.Milliseconds())
 	if stuck {
-		wait = r.cfg.StuckRetry.Milliseconds()
+		wait = whenStuck.Milliseconds()
 		if !d.reported {
 			d.reported = true
 			r.out.Proposals = append(r.out.Proposals, Proposal{

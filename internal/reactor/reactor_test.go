@@ -172,6 +172,53 @@ func TestWhoIsBackGetsWhatHasFailed(t *testing.T) {
 	}
 }
 
+// After an outage of the provider an order stayed stuck for up to five minutes after its payment was authorized. A receiver that has not finished is
+// asked again sooner, unless many wait: they share a pace.
+func TestWhoHasNotFinishedIsAskedSoonUnlessManyAre(t *testing.T) {
+	cfg := DefaultConfig()
+	for _, c := range []struct {
+		orders int
+		want   time.Duration
+	}{{1, cfg.MaxBackoff}, {3000, cfg.MaxBackoff}, {6000, time.Minute}, {100_000, cfg.StuckRetry}} {
+		cfg.MaxInFlight = c.orders
+		r, now := New(cfg, func() uint64 { return 0 }), int64(0)
+		payments := shard.NewID(shard.Payment, 0)
+		command := &paymentpb.Command{Body: &paymentpb.Command_Capture{Capture: &paymentpb.Capture{PaymentId: "pay_1", Op: "ful_1"}}}
+		payload, err := command.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages := make([]*shard.Message, c.orders)
+		for i := range messages {
+			messages[i] = message(uint64(i)+1, payments, fmt.Sprint(i))
+			messages[i].Payload = payload
+		}
+		r.Lead(source, 1, messages, at(now))
+		now = cfg.StuckAfter.Milliseconds()
+		for range 2 { // when all are stuck they know how many they are
+			for _, d := range r.Take().Deliveries {
+				r.Answered(source, 1, d.Message.Seq, shard.Result{Pending: "x"}, nil, at(now))
+			}
+			for _, p := range r.Take().Proposals {
+				s, err := shard.DecodeStuck(p.Command.Payload)
+				if want := "pay_1 has not finished ful_1: hanse payment get pay_1 says why"; err != nil || s.Cause != want {
+					t.Fatalf("the cause is %+v, %v; want %q", s, err, want)
+				}
+			}
+			now += cfg.StuckRetry.Milliseconds()
+			r.Tick(at(now))
+		}
+		last := int64(0)
+		for _, d := range r.Take().Deliveries {
+			r.Answered(source, 1, d.Message.Seq, shard.Result{Pending: "x"}, nil, at(now))
+			last = max(last, r.led[source].pending[d.Message.Seq].due)
+		}
+		if got := time.Duration(last-now) * time.Millisecond; got != c.want {
+			t.Errorf("%d orders: the last asks again after %v, want %v", c.orders, got, c.want)
+		}
+	}
+}
+
 func TestPendingResultIsAskedAgain(t *testing.T) {
 	r := newReactor()
 	r.Lead(source, 1, []*shard.Message{message(1, stock, "a")}, at(0))
