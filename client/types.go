@@ -125,10 +125,10 @@ type StuckStep struct {
 	Step     string    `json:"step"`
 	Cause    string    `json:"cause"`
 	Since    time.Time `json:"since,omitzero"`
-	Attempts uint64    `json:"attempts"`
-	NextTry  time.Time `json:"next_try,omitzero"`
-	Amount   int64     `json:"amount"` // money at risk
-	Units    int64     `json:"units"`  // stock at risk
+	Attempts uint64    `json:"attempts"`          // when it became stuck; more since
+	NextTry  time.Time `json:"next_try,omitzero"` // as it was known then
+	Amount   int64     `json:"amount"`            // money at risk
+	Units    int64     `json:"units"`             // stock at risk
 }
 
 // ReturnItems takes items back.

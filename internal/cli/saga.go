@@ -53,13 +53,21 @@ func (a *app) showSaga(s *client.Saga) error {
 			fmt.Fprintf(w, "  stock in %s: %s\n", l.Shard, l.State)
 		}
 		for _, st := range s.Stuck {
-			fmt.Fprintf(w, "  stuck: step %d, %s, since %s, %d attempts, next %s\n    %s\n    at risk: %s and %d units\n", st.Seq, st.Step,
-				timeOfDay(st.Since), st.Attempts, timeOfDay(st.NextTry), st.Cause, money(st.Amount, s.Currency), st.Units)
+			fmt.Fprintf(w, "  stuck: step %d, %s, since %s, at least %d attempts, next %s\n    %s\n    at risk: %s and %d units\n", st.Seq, st.Step,
+				timeOfDay(st.Since), st.Attempts, nextTry(st.NextTry), st.Cause, money(st.Amount, s.Currency), st.Units)
 		}
 		if len(s.Stuck) > 0 {
 			fmt.Fprintf(w, "Settle it: hanse saga retry %s STEP, or hanse saga resolve %s STEP\n", s.OrderID, s.OrderID)
 		}
 	})
+}
+
+// nextTry writes when a stuck step is tried next, as far as the order knows: that was written down when it became stuck, and others follow.
+func nextTry(t time.Time) string {
+	if t.Before(time.Now()) {
+		return "–"
+	}
+	return timeOfDay(t)
 }
 
 // timeOfDay writes a time of day, or a dash for none.
@@ -95,7 +103,7 @@ func (a *app) sagaListCmd() *cobra.Command {
 					}
 					for _, st := range s.Stuck {
 						row(s.OrderID, s.State, fmt.Sprintf("%d %s", st.Seq, st.Step), timeOfDay(st.Since),
-							st.Attempts, timeOfDay(st.NextTry), money(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
+							fmt.Sprintf("%d+", st.Attempts), nextTry(st.NextTry), money(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
 					}
 				}
 			})

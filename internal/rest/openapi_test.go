@@ -331,7 +331,8 @@ func TestEnums(t *testing.T) {
 		{"Return", "disposition", dispositions}, {"ReturnRequest", "disposition", dispositions},
 		{"Reservation", "state", holdStates[1:]}, {"Hold", "state", holdStates[1:]},
 		{"Operation", "state", opStates}, {"Operation", "kind", opKinds[1:]},
-		{"Saga", "payment_step", paymentSteps}, {"SagaLeg", "state", legStates},
+		{"Saga", "payment_step", append(slices.Clone(paymentSteps), "partially_captured", "captured", "partially_refunded", "refunded")},
+		{"SagaLeg", "state", append(slices.Clone(legStates), "closed")},
 	} {
 		properties := description().Parts.Schemas[test.schema]["properties"].(map[string]any)
 		var enum []string

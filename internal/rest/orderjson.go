@@ -158,6 +158,23 @@ func appendStuckStep(e *encoder, s *orderpb.StuckStep) {
 	e.close('}')
 }
 
+// paymentStep says how far the money is. The order's own step ends with the authorization, or the void of what is left of it.
+func paymentStep(o *orderpb.Order) string {
+	if o.Captured > 0 && o.Payment != orderpb.PaymentStep_PAYMENT_VOIDING {
+		return order.PaymentStatus(o)
+	}
+	return nameOf(paymentSteps, o.Payment)
+}
+
+// legState says how an inventory shard's part is kept: not at all when every unit of the order has left or was canceled. The order's own leg is held from
+// then on for ever, for it says whether there is something to undo.
+func legState(o *orderpb.Order, l *orderpb.Leg) string {
+	if l.State == orderpb.LegState_LEG_HELD && order.FulfillmentStatus(o) == "fulfilled" {
+		return "closed"
+	}
+	return nameOf(legStates, l.State)
+}
+
 // appendSaga writes an order as [Saga].
 func appendSaga(e *encoder, o *orderpb.Order) {
 	e.open('{')
@@ -165,7 +182,7 @@ func appendSaga(e *encoder, o *orderpb.Order) {
 	e.str("state", order.StateName(o.State))
 	e.int("revision", int64(o.Revision))
 	e.str("payment_id", o.PaymentId)
-	e.str("payment_step", nameOf(paymentSteps, o.Payment))
+	e.str("payment_step", paymentStep(o))
 	e.str("currency", o.Currency)
 	e.int("total", o.Total)
 	e.key("legs")
@@ -173,7 +190,7 @@ func appendSaga(e *encoder, o *orderpb.Order) {
 	for _, l := range o.Legs {
 		e.open('{')
 		e.str("shard", "inventory/"+strconv.Itoa(int(l.Shard)))
-		e.str("state", nameOf(legStates, l.State))
+		e.str("state", legState(o, l))
 		e.close('}')
 	}
 	e.close(']')

@@ -132,8 +132,8 @@ type StuckStep struct {
 	Step     string `json:"step"`
 	Cause    string `json:"cause"`
 	Since    string `json:"since,omitempty" format:"date-time"`
-	Attempts uint64 `json:"attempts"`
-	NextTry  string `json:"next_try,omitempty" format:"date-time"`
+	Attempts uint64 `json:"attempts" doc:"When it became stuck; more since"`
+	NextTry  string `json:"next_try,omitempty" format:"date-time" doc:"As it was known then; when it has passed, others follow"`
 	Amount   int64  `json:"amount" doc:"Money at risk"`
 	Units    int64  `json:"units" doc:"Stock at risk"`
 }
@@ -316,7 +316,7 @@ type Saga struct {
 	State       string      `json:"state"`
 	Revision    uint64      `json:"revision"`
 	PaymentID   string      `json:"payment_id"`
-	PaymentStep string      `json:"payment_step" enum:"none,authorizing,authorized,declined,voiding,voided"`
+	PaymentStep string      `json:"payment_step" enum:"none,authorizing,authorized,declined,voiding,voided,partially_captured,captured,partially_refunded,refunded"`
 	Currency    string      `json:"currency"`
 	Total       int64       `json:"total"`
 	Legs        []SagaLeg   `json:"legs"`
@@ -329,7 +329,7 @@ type Saga struct {
 // SagaLeg is the part of the stock that one inventory shard keeps.
 type SagaLeg struct {
 	Shard string `json:"shard" example:"inventory/2"`
-	State string `json:"state" enum:"pending,held,refused,releasing,released"`
+	State string `json:"state" enum:"pending,held,refused,releasing,released,closed" doc:"closed: all of the order has left or was canceled, nothing is kept"`
 }
 
 // SagaPage is a page of sagas.
