@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hanse/client"
+	"hanse/internal/money"
 )
 
 func (a *app) orderCmd() *cobra.Command {
@@ -50,7 +51,7 @@ func (a *app) orderCmd() *cobra.Command {
 			}
 			table(w, "ORDER\tSTATE\tTOTAL\tLINES\tPLACED", func(row func(...any)) {
 				for _, o := range orders {
-					row(o.ID, o.State, money(o.Total, o.Currency), len(o.Lines), o.CreatedAt.Format("2006-01-02 15:04:05"))
+					row(o.ID, o.State, money.Text(o.Total, o.Currency), len(o.Lines), o.CreatedAt.Format("2006-01-02 15:04:05"))
 				}
 			})
 			if next != "" {
@@ -205,7 +206,7 @@ func (a *app) order(do func(*client.Client) (*client.Order, error)) error {
 }
 
 func showOrder(w io.Writer, o *client.Order) {
-	fmt.Fprintf(w, "%s  %s  %s  revision %d\n", o.ID, o.State, money(o.Total, o.Currency), o.Revision)
+	fmt.Fprintf(w, "%s  %s  %s  revision %d\n", o.ID, o.State, money.Text(o.Total, o.Currency), o.Revision)
 	if o.Reason != "" {
 		fmt.Fprintln(w, strings.TrimRight("reason: "+o.Reason+" "+o.ReasonDetail, " "))
 	}
@@ -213,7 +214,7 @@ func showOrder(w io.Writer, o *client.Order) {
 	shown := o.Lines[:min(len(o.Lines), 20)]
 	table(w, "LINE\tSKU\tQUANTITY\tPRICE\tTOTAL\tFULFILLED\tRETURNED\tCANCELED", func(row func(...any)) {
 		for _, l := range shown {
-			row(l.Line, l.SKU, l.Quantity, amount(l.UnitPrice, o.Currency), amount(l.Total, o.Currency), l.Fulfilled, l.Returned, l.Canceled)
+			row(l.Line, l.SKU, l.Quantity, money.Amount(l.UnitPrice, o.Currency), money.Amount(l.Total, o.Currency), l.Fulfilled, l.Returned, l.Canceled)
 		}
 	})
 	if n := len(o.Lines) - len(shown); n > 0 {

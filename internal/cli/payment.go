@@ -9,20 +9,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"hanse/client"
+	"hanse/internal/money"
 )
 
 func (a *app) paymentCmd() *cobra.Command {
 	show := func(p *client.Payment) error {
 		return a.print(p, func(w io.Writer) {
 			fmt.Fprintf(w, "%s of order %s: authorized %s, captured %s, refunded %s, voided %s\n", p.ID, p.OrderID,
-				money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
+				money.Text(p.Authorized, p.Currency), money.Text(p.Captured, p.Currency), money.Text(p.Refunded, p.Currency), money.Text(p.Voided, p.Currency))
 			table(w, "OPERATION\tKIND\tSTATE\tAMOUNT\tATTEMPTS\tCODE", func(row func(...any)) {
 				for _, op := range p.Operations {
 					state := op.State
 					if op.Stuck {
 						state += " (stuck)"
 					}
-					row(op.ID, op.Kind, state, amount(op.Amount, p.Currency), op.Attempts, op.Code)
+					row(op.ID, op.Kind, state, money.Amount(op.Amount, p.Currency), op.Attempts, op.Code)
 				}
 			})
 		})
@@ -64,7 +65,7 @@ func (a *app) paymentListCmd() *cobra.Command {
 			}
 			table(w, "PAYMENT\tORDER\tAUTHORIZED\tCAPTURED\tREFUNDED\tVOIDED", func(row func(...any)) {
 				for _, p := range payments {
-					row(p.ID, p.OrderID, money(p.Authorized, p.Currency), money(p.Captured, p.Currency), money(p.Refunded, p.Currency), money(p.Voided, p.Currency))
+					row(p.ID, p.OrderID, money.Text(p.Authorized, p.Currency), money.Text(p.Captured, p.Currency), money.Text(p.Refunded, p.Currency), money.Text(p.Voided, p.Currency))
 				}
 			})
 			if next != "" {
@@ -123,7 +124,7 @@ func (a *app) paymentResolveCmd(show func(*client.Payment) error) *cobra.Command
 						return fmt.Errorf("operation %s of payment %s is %s: only what is unknown or stuck can be resolved", op.ID, p.ID, op.State)
 					}
 					return a.dryRun("--yes to decide", map[string]any{"payment_id": p.ID, "operation": op, "outcome": outcome},
-						"%s of %s (%s, %d attempts) would be recorded as %s.", op.Kind, money(op.Amount, p.Currency), op.State, op.Attempts, outcome)
+						"%s of %s (%s, %d attempts) would be recorded as %s.", op.Kind, money.Text(op.Amount, p.Currency), op.State, op.Attempts, outcome)
 				}
 				if p, err = c.ResolveOperation(cmd.Context(), args[0], args[1], outcome == "succeeded", evidence, operator); err != nil {
 					return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hanse/client"
+	"hanse/internal/money"
 	"hanse/internal/replay"
 )
 
@@ -313,10 +314,10 @@ func summary(w io.Writer, r replayReport, result *replay.Result, source string) 
 		row("orders", r.Orders, t.Orders)
 		row("lines", r.Lines, t.Lines)
 		row("units", r.Units, t.Units)
-		row("amount", money(r.AmountMinor, replay.Currency), money(t.AmountMinor, replay.Currency))
+		row("amount", money.Text(r.AmountMinor, replay.Currency), money.Text(t.AmountMinor, replay.Currency))
 		row("returns booked", r.ReturnsBooked, t.ReturnsBooked)
 		row("returns rejected", r.ReturnsRejected, t.ReturnsRejected)
-		row("refunded", money(r.RefundMinor, replay.Currency), money(t.RefundMinor, replay.Currency))
+		row("refunded", money.Text(r.RefundMinor, replay.Currency), money.Text(t.RefundMinor, replay.Currency))
 		row("adjustments", r.Adjustments, t.Adjustments)
 	})
 	fmt.Fprintf(w, "\n%.1f s for %d orders (%d of them placed by an earlier run), %.0f orders/s, after %.1f s of receiving stock\n",
@@ -358,7 +359,7 @@ func (a *app) progress(p *replay.Progress, plan *replay.Plan) func() {
 			return
 		}
 		fmt.Fprintf(a.err, "%d of %d orders (%.0f %%), %s, %d returns, %d adjustments, %d refused, %.0f s%s", n, plan.Truth.Orders,
-			100*float64(n)/float64(max(1, plan.Truth.Orders)), money(p.Amount.Load(), replay.Currency), p.Returns.Load(), p.Adjustments.Load(),
+			100*float64(n)/float64(max(1, plan.Truth.Orders)), money.Text(p.Amount.Load(), replay.Currency), p.Returns.Load(), p.Adjustments.Load(),
 			p.Refused.Load(), time.Since(start).Seconds(), end)
 	}
 	go func() {

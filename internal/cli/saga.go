@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hanse/client"
+	"hanse/internal/money"
 )
 
 func (a *app) sagaCmd() *cobra.Command {
@@ -48,13 +49,13 @@ func (a *app) withSaga(do func(context.Context, *client.Client, []string) (*clie
 
 func (a *app) showSaga(s *client.Saga) error {
 	return a.print(s, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s  %s  payment %s\n", s.OrderID, s.State, money(s.Total, s.Currency), s.PaymentStep)
+		fmt.Fprintf(w, "%s  %s  %s  payment %s\n", s.OrderID, s.State, money.Text(s.Total, s.Currency), s.PaymentStep)
 		for _, l := range s.Legs {
 			fmt.Fprintf(w, "  stock in %s: %s\n", l.Shard, l.State)
 		}
 		for _, st := range s.Stuck {
 			fmt.Fprintf(w, "  stuck: step %d, %s, since %s, at least %d attempts, next %s\n    %s\n    at risk: %s and %d units\n", st.Seq, st.Step,
-				timeOfDay(st.Since), st.Attempts, nextTry(st.NextTry), st.Cause, money(st.Amount, s.Currency), st.Units)
+				timeOfDay(st.Since), st.Attempts, nextTry(st.NextTry), st.Cause, money.Text(st.Amount, s.Currency), st.Units)
 		}
 		if len(s.Stuck) > 0 {
 			fmt.Fprintf(w, "Settle it: hanse saga retry %s STEP, or hanse saga resolve %s STEP\n", s.OrderID, s.OrderID)
@@ -103,7 +104,7 @@ func (a *app) sagaListCmd() *cobra.Command {
 					}
 					for _, st := range s.Stuck {
 						row(s.OrderID, s.State, fmt.Sprintf("%d %s", st.Seq, st.Step), timeOfDay(st.Since),
-							fmt.Sprintf("%d+", st.Attempts), nextTry(st.NextTry), money(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
+							fmt.Sprintf("%d+", st.Attempts), nextTry(st.NextTry), money.Text(st.Amount, s.Currency), st.Units, shorten(st.Cause, 60))
 					}
 				}
 			})
@@ -148,7 +149,7 @@ func (a *app) sagaResolveCmd() *cobra.Command {
 				if !yes {
 					return a.dryRun("--yes to decide", map[string]any{"order_id": s.OrderID, "step": st, "decision": decision},
 						"Step %d (%s) of order %s would be recorded as %s, with %s and %d units at risk.",
-						seq, st.Step, s.OrderID, map[string]string{"done": "done", "skip": "given up"}[decision], money(st.Amount, s.Currency), st.Units)
+						seq, st.Step, s.OrderID, map[string]string{"done": "done", "skip": "given up"}[decision], money.Text(st.Amount, s.Currency), st.Units)
 				}
 				resolved, err := c.ResolveStep(cmd.Context(), args[0], seq, decision, evidence, operator)
 				if err != nil {

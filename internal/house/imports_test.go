@@ -10,7 +10,7 @@ import (
 // do not know one another, contracts do not know their implementations, doors do not know the replicas.
 var levels = [][]string{
 	{"api/*"},
-	{"internal/clock", "internal/dirlock", "internal/freeport", "internal/golden", "internal/hlc", "internal/invariant", "internal/proptest", "internal/reject", "internal/slot", "internal/trace"},
+	{"internal/clock", "internal/dirlock", "internal/freeport", "internal/golden", "internal/hlc", "internal/invariant", "internal/money", "internal/proptest", "internal/reject", "internal/slot", "internal/trace"},
 	// The public client knows the words and nothing of the inside.
 	{"internal/id", "client"},
 	// The domains, pure; and the contract of storage, which they do not know.

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"fmt"
 	"strconv"
 
 	"hanse/api/orderpb"
@@ -101,68 +100,6 @@ func appendDetail(e *encoder, ev *orderpb.Event) {
 }
 
 func inventoryShard(index uint32) string { return "inventory/" + strconv.FormatUint(uint64(index), 10) }
-
-// sentence tells an event in words, and who or what made it happen.
-func sentence(ev *orderpb.Event, currency string) (cause, text string) {
-	const api, stock, provider, saga = "API request", "answer of inventory", "answer of the payment provider", "the order's saga"
-	money := func(minor int64) string { return fmt.Sprintf("%d %s in minor units", minor, currency) }
-	switch d := ev.Detail.(type) {
-	case *orderpb.Event_Placed:
-		o := d.Placed.GetOrder()
-		return api, fmt.Sprintf("The order was placed: %s worth %s. Its stock is being reserved.", count(len(o.GetLines()), "line"), money(o.GetTotal()))
-	case *orderpb.Event_StockReserved:
-		return stock, fmt.Sprintf("Shard %s holds its part of the stock.", inventoryShard(d.StockReserved.GetShard()))
-	case *orderpb.Event_StockRefused:
-		return stock, fmt.Sprintf("Shard %s refused to hold the stock (%s): %s", inventoryShard(d.StockRefused.GetShard()), d.StockRefused.GetCode(), d.StockRefused.GetText())
-	case *orderpb.Event_PaymentAuthorized:
-		return provider, fmt.Sprintf("The payment of %s was authorized.", money(d.PaymentAuthorized.GetAmount()))
-	case *orderpb.Event_PaymentDeclined:
-		return provider, fmt.Sprintf("The payment was declined (%s).", d.PaymentDeclined.GetCode())
-	case *orderpb.Event_Confirmed:
-		return saga, "The order was confirmed: from here it only goes forward."
-	case *orderpb.Event_CancelRequested:
-		return api, "A cancel was asked for" + because(d.CancelRequested.GetReason()) + ". What was done is being undone."
-	case *orderpb.Event_ExpireRequested:
-		return "a deadline", "The order ran out of time" + because(d.ExpireRequested.GetReason()) + ". What was done is being undone."
-	case *orderpb.Event_StockReleased:
-		return stock, fmt.Sprintf("Shard %s has released its part of the stock.", inventoryShard(d.StockReleased.GetShard()))
-	case *orderpb.Event_PaymentVoided:
-		return provider, fmt.Sprintf("The authorization was voided; %s are free again.", money(d.PaymentVoided.GetAmount()))
-	case *orderpb.Event_Ended:
-		return saga, fmt.Sprintf("Everything is undone: the order is %s.", order.StateName(d.Ended.GetState()))
-	case *orderpb.Event_Fulfilled:
-		f := d.Fulfilled.GetFulfillment()
-		return api, fmt.Sprintf("%s sent with fulfillment %s; %s are to be charged.", count(units(f.GetItems()), "unit"), f.GetId(), money(f.GetAmount()))
-	case *orderpb.Event_PaymentCaptured:
-		return provider, fmt.Sprintf("%s were charged for fulfillment %s.", money(d.PaymentCaptured.GetAmount()), d.PaymentCaptured.GetFulfillmentId())
-	case *orderpb.Event_CaptureFailed:
-		return provider, fmt.Sprintf("Charging for fulfillment %s failed for good (%s). The order waits for a person.", d.CaptureFailed.GetFulfillmentId(), d.CaptureFailed.GetCode())
-	case *orderpb.Event_Returned:
-		r := d.Returned.GetReturn()
-		return api, fmt.Sprintf("%s came back (%s) with return %s; %s are to be refunded.", count(units(r.GetItems()), "unit"), nameOf(dispositions, r.GetDisposition()), r.GetId(), money(r.GetAmount()))
-	case *orderpb.Event_RefundRequested:
-		r := d.RefundRequested.GetRefund()
-		return api, fmt.Sprintf("A refund of %s was asked for%s.", money(r.GetAmount()), because(r.GetReason()))
-	case *orderpb.Event_PaymentRefunded:
-		return provider, fmt.Sprintf("%s were refunded (%s).", money(d.PaymentRefunded.GetAmount()), d.PaymentRefunded.GetRefundId())
-	case *orderpb.Event_RefundFailed:
-		return provider, fmt.Sprintf("Refund %s failed for good (%s). A person has to look.", d.RefundFailed.GetRefundId(), d.RefundFailed.GetCode())
-	case *orderpb.Event_StepStuck:
-		s := d.StepStuck.GetStep()
-		return saga, fmt.Sprintf("Step %q is stuck after %s: %s", s.GetStep(), count(int(s.GetAttempts()), "attempt"), s.GetCause())
-	case *orderpb.Event_StepResolved:
-		who := "an operator"
-		if d.StepResolved.GetOperator() != "" {
-			who = "operator " + d.StepResolved.GetOperator()
-		} else if d.StepResolved.GetDecision() == "done" {
-			who = saga
-		}
-		return who, fmt.Sprintf("Stuck step %d was settled: %s%s.", d.StepResolved.GetSeq(), d.StepResolved.GetDecision(), because(d.StepResolved.GetEvidence()))
-	case *orderpb.Event_RemainderCanceled:
-		return api, fmt.Sprintf("%s not yet sent were canceled%s.", count(units(d.RemainderCanceled.GetItems()), "unit"), because(d.RemainderCanceled.GetReason()))
-	}
-	return "unknown", "An event of a later version of Hanse."
-}
 
 func because(reason string) string {
 	if reason == "" {

@@ -403,7 +403,7 @@ func TestEveryKindOfEventIsTold(t *testing.T) {
 		if len(told.Data) == 0 && order.KindOf(e) != order.KindConfirmed {
 			t.Errorf("%s has no data", told.Type)
 		}
-		if cause, text := sentence(e, "EUR"); cause == "unknown" || !strings.HasSuffix(text, ".") && order.KindOf(e) != order.KindStockRefused && order.KindOf(e) != order.KindStepStuck {
+		if cause, text := newNarrator("EUR").tell(e); cause == "unknown" || !strings.HasSuffix(text, ".") && order.KindOf(e) != order.KindStockRefused && order.KindOf(e) != order.KindStepStuck {
 			t.Errorf("%s is told as %q by %q", told.Type, text, cause)
 		}
 	}
@@ -412,7 +412,7 @@ func TestEveryKindOfEventIsTold(t *testing.T) {
 			t.Errorf("no sample of %v", k)
 		}
 	}
-	if cause, text := sentence(&orderpb.Event{}, "EUR"); cause != "unknown" || text == "" {
+	if cause, text := newNarrator("EUR").tell(&orderpb.Event{}); cause != "unknown" || text == "" {
 		t.Errorf("an event of a later version is told as %q by %q", text, cause)
 	}
 }

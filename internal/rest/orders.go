@@ -207,8 +207,9 @@ func (s *server) explainOrder(c *call) error {
 		e.str("summary", summary(o.Value))
 		e.key("story")
 		e.open('[')
+		n := newNarrator(o.Value.Currency)
 		for i, ev := range a.Value.Events {
-			cause, text := sentence(ev, o.Value.Currency)
+			cause, text := n.tell(ev)
 			e.open('{')
 			e.int("version", int64(ev.Version))
 			e.str("position", shard+":"+uintString(a.Value.Positions[i]))

@@ -1,4 +1,4 @@
-package cli
+package money
 
 import "fmt"
 
@@ -10,8 +10,8 @@ var decimals = map[string]int{
 	"CLF": 4, "UYW": 4,
 }
 
-// amount writes minor units as people read them, with as many decimals as the currency has.
-func amount(minor int64, currency string) string {
+// Amount writes minor units as people read them, with as many decimals as the currency has.
+func Amount(minor int64, currency string) string {
 	n, other := decimals[currency]
 	if !other {
 		n = 2
@@ -27,5 +27,5 @@ func amount(minor int64, currency string) string {
 	return sign + digits[:len(digits)-n] + "." + digits[len(digits)-n:]
 }
 
-// money is an amount with its currency.
-func money(minor int64, currency string) string { return amount(minor, currency) + " " + currency }
+// Text is an amount with its currency.
+func Text(minor int64, currency string) string { return Amount(minor, currency) + " " + currency }

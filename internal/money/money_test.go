@@ -1,10 +1,8 @@
-package cli
+package money
 
 import (
 	"math"
-	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 func TestMoneyIsWrittenWithTheCurrencysDecimals(t *testing.T) {
@@ -17,21 +15,8 @@ func TestMoneyIsWrittenWithTheCurrencysDecimals(t *testing.T) {
 		{2500, "JPY", "2500 JPY"}, {-1, "JPY", "-1 JPY"}, {0, "JPY", "0 JPY"}, {7, "KWD", "0.007 KWD"}, {12345, "CLF", "1.2345 CLF"},
 		{math.MaxInt64, "EUR", "92233720368547758.07 EUR"}, {math.MinInt64, "EUR", "-92233720368547758.08 EUR"},
 	} {
-		if got := money(test.minor, test.currency); got != test.want {
-			t.Errorf("money(%d, %s) = %q, want %q", test.minor, test.currency, got, test.want)
+		if got := Text(test.minor, test.currency); got != test.want {
+			t.Errorf("Text(%d, %s) = %q, want %q", test.minor, test.currency, got, test.want)
 		}
-	}
-}
-
-func TestTextsAreCutBetweenCharacters(t *testing.T) {
-	text := strings.Repeat("ü☃", 20)
-	for n := range len(text) + 2 {
-		got := shorten(text, n)
-		if !utf8.ValidString(got) || len(got) > n+len("…") {
-			t.Errorf("shorten(%d) = %q", n, got)
-		}
-	}
-	if got := shorten(text, len(text)); got != text {
-		t.Errorf("a text that fits was cut: %q", got)
 	}
 }
