@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"hanse/api/orderpb"
+	"hanse/internal/order"
 )
 
 // A finished order's saga said that its money was authorized and its stock held.
@@ -31,4 +32,14 @@ func TestSagaOfAFinishedOrder(t *testing.T) {
 	want("captured", "closed")
 	o.Refunded = 100
 	want("refunded", "closed")
+}
+
+// A refund that an operator had given up called for a person for ever.
+func TestWhatNeedsAttention(t *testing.T) {
+	for reason, want := range map[string]bool{"": false, "account_closed": true, order.GivenUp: false} {
+		o := &orderpb.Order{State: order.Fulfilled, Refunds: []*orderpb.Refund{{Amount: 100, Failed: reason}}}
+		if got := needsAttention(o); got != want {
+			t.Errorf("a refund that failed by %q needs attention: %v, want %v", reason, got, want)
+		}
+	}
 }

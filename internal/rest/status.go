@@ -6,16 +6,17 @@ import (
 	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
+	"hanse/internal/order"
 )
 
 // needsAttention says whether a person has to look: a step is stuck, a shipment could not be charged, or a
-// refund failed for good.
+// refund failed for good. What an operator has given up is decided.
 func needsAttention(o *orderpb.Order) bool {
 	if len(o.Stuck) > 0 || o.State == orderpb.State_ON_HOLD {
 		return true
 	}
 	for _, r := range o.Refunds {
-		if r.Failed != "" {
+		if r.Failed != "" && r.Failed != order.GivenUp {
 			return true
 		}
 	}
