@@ -102,6 +102,8 @@ type Item struct {
 	Unavailable   int64                  `protobuf:"varint,6,opt,name=unavailable,proto3" json:"unavailable,omitempty"`
 	Untracked     bool                   `protobuf:"varint,7,opt,name=untracked,proto3" json:"untracked,omitempty"` // no counters are kept; every hold succeeds
 	Revision      uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	Tentative     int64                  `protobuf:"varint,9,opt,name=tentative,proto3" json:"tentative,omitempty"`  // of reserved: for orders that may not be on record yet
+	Contested     int64                  `protobuf:"varint,10,opt,name=contested,proto3" json:"contested,omitempty"` // until then nothing is reserved tentatively: an order on record waits for what is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +190,20 @@ func (x *Item) GetUntracked() bool {
 func (x *Item) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *Item) GetTentative() int64 {
+	if x != nil {
+		return x.Tentative
+	}
+	return 0
+}
+
+func (x *Item) GetContested() int64 {
+	if x != nil {
+		return x.Contested
 	}
 	return 0
 }
@@ -1803,7 +1819,7 @@ var File_inventorypb_inventory_proto protoreflect.FileDescriptor
 
 const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\n" +
-	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\xe3\x01\n" +
+	"\x1binventorypb/inventory.proto\x12\x12hanse.inventory.v1\"\x9f\x02\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x17\n" +
@@ -1812,7 +1828,10 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\tallocated\x18\x05 \x01(\x03R\tallocated\x12 \n" +
 	"\vunavailable\x18\x06 \x01(\x03R\vunavailable\x12\x1c\n" +
 	"\tuntracked\x18\a \x01(\bR\tuntracked\x12\x1a\n" +
-	"\brevision\x18\b \x01(\x04R\brevision\"\xe3\x02\n" +
+	"\brevision\x18\b \x01(\x04R\brevision\x12\x1c\n" +
+	"\ttentative\x18\t \x01(\x03R\ttentative\x12\x1c\n" +
+	"\tcontested\x18\n" +
+	" \x01(\x03R\tcontested\"\xe3\x02\n" +
 	"\x04Hold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.hanse.inventory.v1.HoldStateR\x05state\x12\x1a\n" +

@@ -32,6 +32,8 @@ func (m *Item) CloneVT() *Item {
 	r.Unavailable = m.Unavailable
 	r.Untracked = m.Untracked
 	r.Revision = m.Revision
+	r.Tentative = m.Tentative
+	r.Contested = m.Contested
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -670,6 +672,12 @@ func (this *Item) EqualVT(that *Item) bool {
 		return false
 	}
 	if this.Revision != that.Revision {
+		return false
+	}
+	if this.Tentative != that.Tentative {
+		return false
+	}
+	if this.Contested != that.Contested {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -1742,6 +1750,16 @@ func (m *Item) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Contested != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Contested))
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.Tentative != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Tentative))
+		i--
+		dAtA[i] = 0x48
 	}
 	if m.Revision != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Revision))
@@ -3394,6 +3412,12 @@ func (m *Item) SizeVT() (n int) {
 	if m.Revision != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Revision))
 	}
+	if m.Tentative != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Tentative))
+	}
+	if m.Contested != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Contested))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -4285,6 +4309,44 @@ func (m *Item) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.Revision |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Tentative", wireType)
+			}
+			m.Tentative = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Tentative |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Contested", wireType)
+			}
+			m.Contested = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Contested |= int64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -18,8 +18,9 @@
 //   - each fulfillment, return and partial release is recorded by its operation ID and is done once.
 //
 // A tentative reserve is for an order that is on its way to be on record, and may never be. Its hold counts as any other; it is one of an order on
-// record from the first message that only such an order sends. One that falls short leaves no trace. When the hold falls due its order is asked, and
-// one that is not on record then never will be: the hold expires.
+// record from the first message that only such an order sends. An order on record that needs the same units meanwhile is not refused but asked to wait,
+// for they may come back in a moment, and comes before other tentative ones; a tentative reserve that falls short leaves no trace. When the hold falls due its order is asked, and one that is not
+// on record then never will be: the hold expires.
 //
 // A fulfillment that overtakes its allocate allocates first. A return cannot overtake its fulfillment (the outbox
 // delivers messages about one key in order), so one that returns more than was fulfilled is a mismatch, not a retry.
@@ -37,6 +38,7 @@
 //
 //	on_hand = available + reserved + allocated + unavailable, none of them negative
 //	reserved  = Σ quantity − fulfilled − released over its lines in HELD and TENTATIVE holds
+//	tentative = the part of reserved that is in TENTATIVE holds
 //	allocated = Σ quantity − fulfilled − released over its lines in ALLOCATED holds
 //	on_hand   = Σ movements − Σ fulfilled + Σ restocked
 package inventory

@@ -19,7 +19,9 @@ import (
 // reserve under the same ID is a mismatch. Of several short lines the one with the lowest number is named. Taken says that
 // this call took the stock, or took it over from the tentative reserve before it.
 //
-// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace.
+// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace. One of an order on record that falls short only for
+// what is held tentatively cannot be answered yet: then there is neither a hold nor a rejection, and for a while nothing is reserved tentatively of what
+// it needs, or those who are refused elsewhere in the end would keep it from getting its turn.
 func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r *reject.Rejection) {
 	location := Location(c.Location)
 	if !validName(c.HoldId) {
@@ -49,14 +51,16 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 
 	var few [8]*Item // most orders need no more, and then nothing is allocated
 	items := few[:0]
-	refusal, at := (*reject.Rejection)(nil), uint32(0)
+	refusal, at, undecided := (*reject.Rejection)(nil), uint32(0), false
 	for _, l := range lines {
 		i, ok := b.Item(l.Sku, location)
 		items = append(items, i)
 		switch {
 		case ok && i.Untracked:
 			l.Quantity = 0
-		case ok && Available(i) >= l.Quantity:
+		case ok && Available(i) >= l.Quantity && (!tentative || i.Contested <= now):
+		case ok && Available(i)+i.Tentative >= l.Quantity && !tentative && !c.FreeStanding:
+			undecided = true
 		case refusal != nil && at <= l.Line:
 		case ok:
 			refusal, at = short(l, i), l.Line
@@ -72,16 +76,35 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		moved(h, None, OnReserve)
 		b.PutHold(h)
 		return h, false, refusal
+	case undecided:
+		contest(b, items, lines, now)
+		return nil, false, nil
 	}
 	for n, l := range lines {
 		if l.Quantity > 0 {
 			items[n].Reserved += l.Quantity
+			if tentative {
+				items[n].Tentative += l.Quantity
+			}
 			put(b, items[n])
 		}
 	}
 	moved(h, None, OnReserve)
 	b.PutHold(h)
 	return h, true, nil
+}
+
+// contestedTime is how long an order that waits for what is held tentatively keeps others from holding more so, in ms: until it has asked again.
+const contestedTime = 1000
+
+// contest marks the items of which an order waits for what is held tentatively.
+func contest(b Books, items []*Item, lines []*Line, now int64) {
+	for n, i := range items {
+		if Available(i) < lines[n].Quantity && i.Contested < now+contestedTime/2 {
+			i.Contested = now + contestedTime
+			put(b, i)
+		}
+	}
 }
 
 func reserveAgain(h *Hold, c *inventorypb.Reserve, location string, lines []*Line) *reject.Rejection {
@@ -104,6 +127,13 @@ func reserveAgain(h *Hold, c *inventorypb.Reserve, location string, lines []*Lin
 
 // settle makes a tentative hold one of an order on record.
 func settle(b Books, h *Hold, op Op, now int64) {
+	for _, l := range h.Lines {
+		if n := rest(l); n > 0 {
+			i := itemOf(b, h, l)
+			i.Tentative -= n
+			put(b, i)
+		}
+	}
 	h.State, h.UpdatedAt = Held, now
 	moved(h, Tentative, op)
 	b.PutHold(h)
@@ -147,7 +177,7 @@ func allocate(b Books, h *Hold) {
 	for _, l := range h.Lines {
 		if n := rest(l); n > 0 {
 			i := itemOf(b, h, l)
-			i.Reserved -= n
+			unreserve(h, i, n)
 			i.Allocated += n
 			put(b, i)
 		}
@@ -202,7 +232,7 @@ func releaseLine(b Books, h *Hold, l *Line, n int64) {
 	}
 	i := itemOf(b, h, l)
 	if waits(h) {
-		i.Reserved -= n
+		unreserve(h, i, n)
 	} else {
 		i.Allocated -= n
 	}
@@ -212,6 +242,14 @@ func releaseLine(b Books, h *Hold, l *Line, n int64) {
 
 // waits reports whether a hold's order has not been confirmed.
 func waits(h *Hold) bool { return h.State == Held || h.State == Tentative }
+
+// unreserve takes units out of what is reserved; the caller puts the item.
+func unreserve(h *Hold, i *Item, n int64) {
+	i.Reserved -= n
+	if h.State == Tentative {
+		i.Tentative -= n
+	}
+}
 
 func releasePart(b Books, c *inventorypb.Release, now int64) (*Hold, *reject.Rejection) {
 	h, lines, mark, r := begin(b, c.HoldId, c.Op, c.Demands, OnReleasePart, false, rest)

@@ -62,9 +62,9 @@ func Location(l string) string {
 // put checks the item's counters and stores it as its next revision.
 func put(b Books, i *Item) {
 	// The condition stands outside: Check's arguments are put on the heap even when they are not needed, here for every line.
-	if i.Reserved < 0 || i.Allocated < 0 || i.Unavailable < 0 || Available(i) < 0 {
-		invariant.Check(false, "item %s at %s: on_hand %d, reserved %d, allocated %d, unavailable %d",
-			i.Sku, i.Location, i.OnHand, i.Reserved, i.Allocated, i.Unavailable)
+	if i.Tentative < 0 || i.Reserved < i.Tentative || i.Allocated < 0 || i.Unavailable < 0 || Available(i) < 0 {
+		invariant.Check(false, "item %s at %s: on_hand %d, reserved %d (tentative %d), allocated %d, unavailable %d",
+			i.Sku, i.Location, i.OnHand, i.Reserved, i.Tentative, i.Allocated, i.Unavailable)
 	}
 	i.Revision++
 	b.PutItem(i)

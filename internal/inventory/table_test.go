@@ -20,6 +20,7 @@ var variants = []struct {
 }{
 	{"unheard of", None, func(Books, string) {}},
 	{"unheard of, free-standing", None, func(Books, string) {}},
+	{"beside 7 tentative", None, func(b Books, _ string) { tentative(b, "other", 7) }},
 	{"held", Held, func(b Books, id string) { reserve(b, id, 4) }},
 	{"free-standing", Held, func(b Books, id string) {
 		Reserve(b, &inventorypb.Reserve{HoldId: id, Demands: demand("A", 4), Due: 50, FreeStanding: true}, 1)
@@ -131,23 +132,49 @@ func restockN(n int64, damaged bool) func(Books, string) *reject.Rejection {
 	}
 }
 
-// What is held tentatively is held: who falls short is told at once. A tentative reserve that falls short leaves no trace, so that its order's own
-// is decided anew.
-func TestWhatIsTentativeIsHeld(t *testing.T) {
-	b := newBooks()
-	Receive(b, &inventorypb.Receive{Sku: "A", Quantity: 10}, 1)
-	tentative(b, "o1", 7)
-	if _, r := reserve(b, "o2", 4); code(r) != reject.OutOfStock || stateOf(b, "o2") != Refused {
-		t.Errorf("4 beside 7 of 10: %v and %s, want it refused", r, StateName(stateOf(b, "o2")))
+// Units that may come back at any moment refuse nobody: who needs them is neither refused nor served until it is known whose they are.
+func TestWhatIsTentativeRefusesNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		settle func(b Books)
+		code   string
+	}{
+		"its order was not placed": {func(b Books) { Unwanted(b, "o1", 1) }, ""},
+		"its order was placed":     {func(b Books) { Wanted(b, "o1", 90, 1) }, reject.OutOfStock},
+		"its order is confirmed":   {func(b Books) { Allocate(b, &inventorypb.Allocate{HoldId: "o1"}, 1) }, reject.OutOfStock},
+		"its order reserves":       {func(b Books) { reserve(b, "o1", 7) }, reject.OutOfStock},
+		"its order is canceled":    {func(b Books) { Release(b, &inventorypb.Release{HoldId: "o1"}, 1) }, ""},
+	} {
+		b := newBooks()
+		Receive(b, &inventorypb.Receive{Sku: "A", Quantity: 10}, 1)
+		tentative(b, "o1", 7)
+		if _, r := reserve(b, "o2", 11); code(r) != reject.OutOfStock {
+			t.Errorf("11 of 10: %v, want %s whatever becomes of the 7", r, reject.OutOfStock)
+		}
+		if _, r := tentative(b, "o3", 4); code(r) != reject.OutOfStock || stateOf(b, "o3") != None {
+			t.Errorf("4 tentatively: %v and %s, want it refused without a trace", r, StateName(stateOf(b, "o3")))
+		}
+		before := b.clone()
+		h, taken, r := Reserve(b, &inventorypb.Reserve{HoldId: "o4", Demands: demand("A", 4)}, 1)
+		item, _ := b.Item("A", DefaultLocation)
+		if h != nil || taken || r != nil || len(b.holds) != len(before.holds) || item.Reserved != 7 || item.Contested != 1+contestedTime {
+			t.Errorf("4 while 7 of 10 are tentative: %v, %v, %v, item %v; want no answer, and nothing but that it is contested", h, taken, r, item)
+		}
+		if _, r := tentative(b, "o5", 1); code(r) != reject.OutOfStock {
+			t.Errorf("1 of 3 tentatively while somebody waits: %v, want it refused", r)
+		}
+		if _, r := reserve(b, "o6", 1); r != nil {
+			t.Errorf("1 of 3 by an order on record while somebody waits: %v", r)
+		}
+		Release(b, &inventorypb.Release{HoldId: "o6"}, 1)
+		test.settle(b)
+		if _, r := reserve(b, "o4", 4); code(r) != test.code {
+			t.Errorf("%s: 4 more are answered %v, want code %q", name, r, test.code)
+		}
+		if _, _, r := Reserve(b, &inventorypb.Reserve{HoldId: "o7", Demands: demand("A", 1), Tentative: 49}, 1+contestedTime); r != nil {
+			t.Errorf("%s: 1 tentatively when nobody waits any more: %v", name, r)
+		}
+		balanced(t, b)
 	}
-	if _, r := tentative(b, "o3", 4); code(r) != reject.OutOfStock || stateOf(b, "o3") != None {
-		t.Errorf("4 tentatively: %v and %s, want it refused without a trace", r, StateName(stateOf(b, "o3")))
-	}
-	Unwanted(b, "o1", 2)
-	if _, r := reserve(b, "o3", 4); r != nil || stateOf(b, "o3") != Held {
-		t.Errorf("its order's own reserve, when there is room: %v and %s, want it held", r, StateName(stateOf(b, "o3")))
-	}
-	balanced(t, b)
 }
 
 func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
@@ -236,7 +263,7 @@ func code(r *reject.Rejection) string {
 
 // balanced checks the invariants of the package over all books, from scratch.
 func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
-	type sums struct{ reserved, allocated, onHand int64 }
+	type sums struct{ reserved, tentative, allocated, onHand int64 }
 	want := map[[2]string]*sums{}
 	for k := range b.items {
 		want[k] = &sums{}
@@ -248,7 +275,10 @@ func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
 				continue // a refused demand for an unknown SKU
 			}
 			switch h.State {
-			case Held, Tentative:
+			case Tentative:
+				s.tentative += l.Quantity - l.Fulfilled - l.Released
+				s.reserved += l.Quantity - l.Fulfilled - l.Released
+			case Held:
 				s.reserved += l.Quantity - l.Fulfilled - l.Released
 			case Allocated:
 				s.allocated += l.Quantity - l.Fulfilled - l.Released
@@ -269,11 +299,11 @@ func balanced(t interface{ Errorf(string, ...any) }, b *memoryBooks) {
 	}
 	for k, i := range b.items {
 		w := want[k]
-		if i.Reserved != w.reserved || i.Allocated != w.allocated || i.OnHand != w.onHand {
-			t.Errorf("item %v: reserved %d, allocated %d, on hand %d; holds and movements say %+v",
-				k, i.Reserved, i.Allocated, i.OnHand, *w)
+		if i.Reserved != w.reserved || i.Tentative != w.tentative || i.Allocated != w.allocated || i.OnHand != w.onHand {
+			t.Errorf("item %v: reserved %d, tentative %d, allocated %d, on hand %d; holds and movements say %+v",
+				k, i.Reserved, i.Tentative, i.Allocated, i.OnHand, *w)
 		}
-		if Available(i) < 0 || i.Reserved < 0 || i.Allocated < 0 || i.Unavailable < 0 || i.OnHand < 0 {
+		if Available(i) < 0 || i.Tentative < 0 || i.Reserved < 0 || i.Allocated < 0 || i.Unavailable < 0 || i.OnHand < 0 {
 			t.Errorf("item %v is negative: %v", k, i)
 		}
 	}

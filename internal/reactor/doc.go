@@ -14,7 +14,8 @@
 // fulfillment never overtakes its allocation. Different objects never wait for each other. Across destinations one
 // thing waits: an order's authorization, until all its reserves have been answered that the stock is held. What is known of the
 // attempts before is in [Delivery.Payload]: a void says whether its authorization may have left. An answer that says what the
-// shard knows already does not hurry. A reserve that has left tentatively, before its order was on record, need not leave again: see [Reactor.Early].
+// shard knows already does not hurry. A reserve that has left tentatively, before its order was on record, need not leave again, or not at once:
+// see [Reactor.Early].
 //
 // The package is a step machine: no goroutines, no clock, no randomness of its own. Time and
 // random numbers are passed in; package node executes the actions, and so does a simulator.

@@ -10,6 +10,7 @@ import (
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
 	"hanse/internal/payment"
+	"hanse/internal/reject"
 	"hanse/internal/saga"
 	"hanse/internal/shard"
 )
@@ -88,8 +89,22 @@ type Reactor struct {
 	random func() uint64
 	led    map[shard.ID]*outbox
 	timers timerQueue
+	settle []settling // in the order of their times
 	out    Actions
 }
+
+// settling is a reserve of an order on record that leaves after all, unless something else of the order does before.
+type settling struct {
+	at      int64 // on Mono
+	outbox  *outbox
+	message *shard.Message
+}
+
+// settleAfter is how long the inventory may be left to think that an order may not be on record, in ms: others who need the same units wait meanwhile.
+const settleAfter = 500
+
+// undecidedPause is the longest pause, in ms, before a reserve is sent again that waits for what is held tentatively.
+const undecidedPause = 250
 
 // New returns a reactor that leads nothing. Random draws the jitter.
 func New(cfg Config, random func() uint64) *Reactor {
@@ -112,7 +127,9 @@ type outbox struct {
 	ages     []*early    // the same, oldest first
 	held     []*delivery // reserves that have their answer already
 	peers    map[shard.ID]*peer
-	asking   int // deliveries that wait to ask again, for their receivers have not finished
+	// unsettled has the reserves that were answered by tentative ones, while nothing has told the inventory yet that their orders are on record.
+	unsettled map[laneKey]*shard.Message
+	asking    int // deliveries that wait to ask again, for their receivers have not finished
 }
 
 // peer is what is known of a destination.
@@ -171,10 +188,12 @@ type delivery struct {
 	state    deliveryState
 	attempts int
 	reported bool
-	asks     bool   // waits to ask a receiver again that has not finished
-	missed   bool   // is among what has failed at its peer
-	due      int64  // on Mono, of the retry it waits for
-	reply    []byte // the answer, as it is proposed
+	asks     bool // waits to ask a receiver again that has not finished
+	missed   bool // is among what has failed at its peer
+	// undecided says that a reserve waits for what is held tentatively.
+	undecided bool
+	due       int64  // on Mono, of the retry it waits for
+	reply     []byte // the answer, as it is proposed
 }
 
 type deliveryState uint8
@@ -196,7 +215,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 	o := &outbox{
 		id: id, term: term, pending: make(map[uint64]*delivery), lanes: make(map[laneKey]*lane), awaited: make(map[string]int),
 		gates: make(map[string]*gate), paying: make(map[string]*delivery), early: make(map[laneKey]*early),
-		peers: make(map[shard.ID]*peer),
+		peers: make(map[shard.ID]*peer), unsettled: make(map[laneKey]*shard.Message),
 	}
 	r.led[id] = o
 	for _, m := range messages {
@@ -245,12 +264,16 @@ func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Rea
 		return // emitted between the moment the outbox was listed and now
 	}
 	k := laneKey{m.To, m.Key}
+	delete(o.unsettled, k)
 	l, lazy := o.lanes[k], lazy(m.To, m.Payload)
 	if l != nil {
 		d := &delivery{outbox: o, lane: l, message: m, lazy: lazy, left: inherited}
 		o.pending[m.Seq] = d
 		o.note(d)
 		l.queue = append(l.queue, d)
+		if head := l.queue[0]; head.undecided && head.state == delayed {
+			r.giveUp(head, now)
+		}
 		return
 	}
 	var both struct { // one allocation
@@ -374,11 +397,36 @@ func (r *Reactor) EarlyAnswered(from, to shard.ID, orderID string, held bool, no
 		return
 	case d == nil || d.state != sent:
 	case held:
-		r.answered(d, shard.Result{}, now)
+		r.heldEarly(d, now)
 	default:
 		r.leave(d)
 	}
 	delete(o.early, lane)
+}
+
+// heldEarly takes the answer to a tentative reserve for that to the order's own. Somebody has to tell the inventory that the order is on record, though:
+// others wait for what is held tentatively. Mostly that is its allocation, soon.
+func (r *Reactor) heldEarly(d *delivery, now clock.Reading) {
+	o := d.outbox
+	r.answered(d, shard.Result{}, now)
+	o.unsettled[laneKey{d.message.To, d.message.Key}] = d.message
+	r.settle = append(r.settle, settling{now.Mono + settleAfter, o, d.message})
+}
+
+// settleDue has the reserves leave of which the inventory has not heard otherwise. Nobody waits for their answers.
+func (r *Reactor) settleDue(now int64) {
+	due := 0
+	for due < len(r.settle) && r.settle[due].at <= now {
+		s := r.settle[due]
+		r.settle[due] = settling{}
+		due++
+		k := laneKey{s.message.To, s.message.Key}
+		if o := s.outbox; r.led[o.id] == o && o.unsettled[k] == s.message {
+			delete(o.unsettled, k)
+			r.out.Deliveries = append(r.out.Deliveries, Delivery{From: o.id, Term: o.term, Message: s.message})
+		}
+	}
+	r.settle = r.settle[due:]
 }
 
 // wait has the reserve of an order on record wait for the answer to a tentative one, and reports whether there is one.
@@ -402,7 +450,7 @@ func (r *Reactor) answerHeld(o *outbox, now clock.Reading) {
 	o.held = nil
 	for _, d := range held {
 		if d.state == sent {
-			r.answered(d, shard.Result{}, now)
+			r.heldEarly(d, now)
 		}
 	}
 }
@@ -514,6 +562,15 @@ func (r *Reactor) Answered(from shard.ID, term, seq uint64, result shard.Result,
 		r.retry(d, err.Error(), r.cfg.StuckRetry, now)
 		o.missed(d, now)
 		r.refill(o, now)
+	case result.Pending != "" && d.message.To.Service() == shard.Inventory:
+		o.arrive(d)
+		r.heard(o, d.message.To, now)
+		if d.undecided = true; len(d.lane.queue) > 1 {
+			r.giveUp(d, now)
+		} else {
+			r.delay(d, now.Mono+int64(r.random()%undecidedPause)+1)
+		}
+		r.refill(o, now)
 	case result.Pending != "":
 		o.arrive(d)
 		o.ask(d, true)
@@ -583,9 +640,20 @@ func (r *Reactor) heard(o *outbox, to shard.ID, now clock.Reading) {
 	p.failed = nil
 }
 
+// giveUp answers a reserve that waits for what is held tentatively, when its order does not want it any more: what is behind it in the lane releases it,
+// and must not wait for others' orders.
+func (r *Reactor) giveUp(d *delivery, now clock.Reading) {
+	r.conclude(d, shard.Result{Code: reject.HoldCanceled, Detail: "the order was given up while it waited for stock that others held tentatively"}, now)
+}
+
 // answered takes a final result of what is in flight.
 func (r *Reactor) answered(d *delivery, result shard.Result, now clock.Reading) {
 	d.outbox.arrive(d)
+	r.conclude(d, result, now)
+}
+
+// conclude has the outcome of a delivery applied.
+func (r *Reactor) conclude(d *delivery, result shard.Result, now clock.Reading) {
 	d.state, d.reply = answered, shard.EncodeReply(d.message.Seq, &result)
 	if result.OK() {
 		r.open(d.pass(), now) // first: the answer need not hurry when it is not what the order waits for
@@ -643,6 +711,7 @@ func (r *Reactor) retry(d *delivery, cause string, whenStuck time.Duration, now 
 
 // Tick sends what has become due at now.
 func (r *Reactor) Tick(now clock.Reading) {
+	r.settleDue(now.Mono)
 	for len(r.timers) > 0 && r.timers[0].at <= now.Mono {
 		t := heap.Pop(&r.timers).(timer)
 		switch {
@@ -657,10 +726,14 @@ func (r *Reactor) Tick(now clock.Reading) {
 
 // NextDue returns when Tick has something to do, on its Mono; 0 when it has not.
 func (r *Reactor) NextDue() int64 {
-	if len(r.timers) == 0 {
-		return 0
+	next := int64(0)
+	if len(r.timers) > 0 {
+		next = r.timers[0].at
 	}
-	return r.timers[0].at
+	if len(r.settle) > 0 && (next == 0 || r.settle[0].at < next) {
+		next = r.settle[0].at
+	}
+	return next
 }
 
 // Take returns the actions since the last Take.

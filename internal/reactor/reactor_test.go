@@ -12,6 +12,7 @@ import (
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
+	"hanse/internal/reject"
 	"hanse/internal/shard"
 )
 
@@ -90,6 +91,102 @@ func TestFailureIsRetriedThenReportedStuck(t *testing.T) {
 	r.Answered(source, 1, 1, shard.Result{}, errors.New("no leader"), at(now))
 	if a := r.Take(); len(a.Proposals) != 0 {
 		t.Errorf("reported twice: %+v", a)
+	}
+}
+
+// A reserve that waits for what is held tentatively is sent again soon, as often as it takes, and nobody is told that it is stuck. When its order
+// is given up, what releases it does not wait behind it.
+func TestReservesThatWaitForWhatIsTentative(t *testing.T) {
+	reserve := &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}}
+	release := &inventorypb.Command{Body: &inventorypb.Command_Release{Release: new(inventorypb.Release)}}
+	undecided := shard.Result{Pending: "a"}
+	begin := func() *Reactor {
+		r := newReactor()
+		r.Lead(source, 1, nil, at(0))
+		r.Applied(source, []*shard.Message{carrying(t, 1, stock, "a", reserve)}, nil, at(0))
+		r.Take()
+		return r
+	}
+	givenUp := func(r *Reactor, now int64) {
+		t.Helper()
+		a := r.Take()
+		if len(a.Deliveries) != 0 || len(a.Proposals) != 1 {
+			t.Fatalf("given up: %+v, want the reserve answered", a)
+		}
+		seq, result, err := shard.DecodeReply(a.Proposals[0].Command.Payload)
+		if err != nil || seq != 1 || result.Code != reject.HoldCanceled {
+			t.Errorf("reply to %d is %+v, %v; want %s", seq, result, err, reject.HoldCanceled)
+		}
+		r.Applied(source, nil, []uint64{1}, at(now))
+		if got, want := sentSeqs(r.Take()), []uint64{2}; !slices.Equal(got, want) {
+			t.Errorf("then %v leave, want %v", got, want)
+		}
+	}
+
+	r, now := begin(), int64(0)
+	for range 3 * DefaultConfig().StuckAfterAttempts {
+		r.Answered(source, 1, 1, undecided, nil, at(now))
+		if a := r.Take(); len(a.Deliveries)+len(a.Proposals) != 0 || r.NextDue()-now > undecidedPause {
+			t.Fatalf("at %d: %+v, and the next try at %d; want it within %d ms and nothing else", now, a, r.NextDue(), undecidedPause)
+		}
+		now = r.NextDue()
+		r.Tick(at(now))
+		if got := sentSeqs(r.Take()); len(got) != 1 {
+			t.Fatalf("at %d %v are sent, want the reserve", now, got)
+		}
+	}
+	r.Answered(source, 1, 1, undecided, nil, at(now))
+	r.Applied(source, []*shard.Message{carrying(t, 2, stock, "a", release)}, nil, at(now))
+	givenUp(r, now)
+
+	r = begin() // it is on its way when the release comes
+	r.Applied(source, []*shard.Message{carrying(t, 2, stock, "a", release)}, nil, at(0))
+	r.Answered(source, 1, 1, undecided, nil, at(0))
+	givenUp(r, 0)
+}
+
+// The inventory hears that an order is on record, whose stock was held tentatively, at the latest when others have waited for half a second.
+func TestWhatIsHeldEarlyIsSettled(t *testing.T) {
+	reserve := &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}}
+	allocate := &inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: new(inventorypb.Allocate)}}
+	for _, test := range []struct {
+		name string
+		then func(r *Reactor)
+		want []uint64
+	}{
+		{"nothing follows", func(*Reactor) {}, []uint64{1}},
+		{"it is allocated", func(r *Reactor) {
+			r.Applied(source, []*shard.Message{carrying(t, 2, stock, "a", allocate)}, []uint64{1}, at(100))
+		}, nil},
+		{"another leads", func(r *Reactor) { r.Resign(source) }, nil},
+		{"this one leads again", func(r *Reactor) { r.Lead(source, 2, nil, at(100)) }, nil},
+	} {
+		r := newReactor()
+		r.Lead(source, 1, nil, at(0))
+		r.Early(source, stock, "a", at(0))
+		r.Applied(source, []*shard.Message{carrying(t, 1, stock, "a", reserve)}, nil, at(0))
+		r.EarlyAnswered(source, stock, "a", true, at(0))
+		test.then(r)
+		r.Take()
+		if due := r.NextDue(); due != settleAfter {
+			t.Errorf("%s: the next tick is wanted at %d, want %d", test.name, due, settleAfter)
+		}
+		r.Tick(at(settleAfter - 1))
+		if got := sentSeqs(r.Take()); len(got) != 0 {
+			t.Errorf("%s: before its time %v are sent", test.name, got)
+		}
+		r.Tick(at(settleAfter))
+		if got := sentSeqs(r.Take()); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v are sent, want %v", test.name, got, test.want)
+		}
+		r.Answered(source, 1, 1, shard.Result{}, nil, at(settleAfter))
+		if a := r.Take(); len(a.Proposals) != 0 && test.name != "nothing follows" {
+			t.Errorf("%s: %+v", test.name, a)
+		}
+		r.Tick(at(10 * settleAfter))
+		if got := sentSeqs(r.Take()); len(got) != 0 {
+			t.Errorf("%s: %v are sent once more", test.name, got)
+		}
 	}
 }
 

@@ -444,7 +444,7 @@ func (w *World) auditMoney(b *books) {
 
 // auditStock recomputes every counter.
 func (w *World) auditStock(b *books) {
-	type sums struct{ reserved, allocated, fulfilled, restocked int64 }
+	type sums struct{ reserved, tentative, allocated, fulfilled, restocked int64 }
 	bySKU := make(map[string]*sums)
 	of := func(sku string) *sums {
 		if bySKU[sku] == nil {
@@ -462,7 +462,10 @@ func (w *World) auditStock(b *books) {
 		for _, l := range h.Lines {
 			rest := l.Quantity - l.Fulfilled - l.Released
 			switch h.State {
-			case inventory.Held, inventory.Tentative:
+			case inventory.Tentative:
+				of(l.Sku).reserved += rest
+				of(l.Sku).tentative += rest
+			case inventory.Held:
 				of(l.Sku).reserved += rest
 			case inventory.Allocated:
 				of(l.Sku).allocated += rest
@@ -496,8 +499,9 @@ func (w *World) auditStock(b *books) {
 	}
 	for _, i := range b.items {
 		s := of(i.Sku)
-		if i.Reserved != s.reserved || i.Allocated != s.allocated {
-			w.fail("stock", "%s: reserved %d, allocated %d; its holds add up to %d and %d", i.Sku, i.Reserved, i.Allocated, s.reserved, s.allocated)
+		if i.Reserved != s.reserved || i.Tentative != s.tentative || i.Allocated != s.allocated {
+			w.fail("stock", "%s: reserved %d, tentative %d, allocated %d; its holds add up to %d, %d and %d",
+				i.Sku, i.Reserved, i.Tentative, i.Allocated, s.reserved, s.tentative, s.allocated)
 		}
 		if want := b.movements[i.Sku] - s.fulfilled + s.restocked; i.OnHand != want {
 			w.fail("stock", "%s: on hand %d; movements %d, fulfilled %d and restocked %d make %d", i.Sku, i.OnHand, b.movements[i.Sku], s.fulfilled, s.restocked, want)

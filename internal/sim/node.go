@@ -539,6 +539,9 @@ func (n *node) act() bool {
 	deadline := n.w.now + deliveryTimeout
 	for _, d := range actions.Deliveries {
 		answered := func(r shard.Result, err error) {
+			if r.Pending != "" && d.Message.To.Service() == shard.Inventory {
+				n.w.hit(probeInTheWay)
+			}
 			n.reactor.Answered(d.From, d.Term, d.Message.Seq, r, err, n.clock())
 			n.wake()
 		}

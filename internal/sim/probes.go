@@ -46,6 +46,7 @@ const (
 	probeHeldEarly
 	probeNotPlaced
 	probeLapsed
+	probeInTheWay
 	probes
 )
 
@@ -90,6 +91,7 @@ var probeNames = [probes]string{
 	probeHeldEarly:               "stock was held for an order that was not on record yet",
 	probeNotPlaced:               "stock was held for an order that was not placed after all",
 	probeLapsed:                  "an order was placed too late, and placed anew",
+	probeInTheWay:                "a reserve waited for what was held tentatively",
 	probeUndecided:               "a history was too long to be decided",
 }
 

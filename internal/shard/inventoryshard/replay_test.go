@@ -101,7 +101,7 @@ func sound(t *rapid.T, d *desk) {
 	read(t, d, &inventorypb.Query{Body: &inventorypb.Query_Items{Items: &inventorypb.ScanItems{Limit: 1000}}}, &items)
 	read(t, d, &inventorypb.Query{Body: &inventorypb.Query_Movements{Movements: &inventorypb.ListMovements{Limit: 1000}}}, &movements)
 
-	type sums struct{ onHand, reserved, allocated int64 }
+	type sums struct{ onHand, reserved, tentative, allocated int64 }
 	want := make(map[[2]string]*sums)
 	for _, i := range items.Items {
 		want[[2]string{i.Sku, i.Location}] = &sums{}
@@ -121,7 +121,10 @@ func sound(t *rapid.T, d *desk) {
 			}
 			w.onHand += l.Restocked - l.Fulfilled
 			switch rest := l.Quantity - l.Fulfilled - l.Released; h.State {
-			case inventory.Held, inventory.Tentative:
+			case inventory.Tentative:
+				w.reserved += rest
+				w.tentative += rest
+			case inventory.Held:
 				w.reserved += rest
 			case inventory.Allocated:
 				w.allocated += rest
@@ -139,7 +142,7 @@ func sound(t *rapid.T, d *desk) {
 		t.Fatalf("the next tick is wanted at %d, and the first hold without a question is due at %d", next.Millis(), earliest)
 	}
 	for _, i := range items.Items {
-		if w := want[[2]string{i.Sku, i.Location}]; i.OnHand != w.onHand || i.Reserved != w.reserved || i.Allocated != w.allocated || inventory.Available(i) < 0 {
+		if w := want[[2]string{i.Sku, i.Location}]; i.OnHand != w.onHand || i.Reserved != w.reserved || i.Tentative != w.tentative || i.Allocated != w.allocated || inventory.Available(i) < 0 {
 			t.Fatalf("%v, want %+v by holds and movements", i, *w)
 		}
 	}

@@ -230,6 +230,8 @@ func (d *desk) entry(c shard.Command) string {
 	switch {
 	case !r.OK():
 		fmt.Fprintf(&b, "%s: %s\n", strings.TrimSpace(r.Code+" "+r.Field), r.Detail)
+	case r.Pending != "":
+		b.WriteString("not yet\n")
 	case len(r.Payload) == 0:
 		b.WriteString("ok\n")
 	default:

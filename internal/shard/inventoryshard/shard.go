@@ -113,6 +113,9 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 			return shard.Result{Code: reject.InvalidID, Detail: err.Error()}
 		}
 		h, taken, r := inventory.Reserve(l, body.Reserve, now)
+		if h == nil && r == nil {
+			return shard.Result{Pending: body.Reserve.HoldId}
+		}
 		if taken {
 			l.watch(tx, h)
 		}
