@@ -193,7 +193,7 @@ func begin(p *paymentpb.Payment, w *paymentpb.Word, now int64, s *Step) {
 // byWord ends the operation of s. Who says that a payment is voided says too what became of an authorization without outcome: it is given back.
 func byWord(p *paymentpb.Payment, w *paymentpb.Word, now int64, s *Step) {
 	end := func(op *paymentpb.Op) {
-		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, resolvedBy(w.Operator), w.Evidence, now, s)
+		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, byOperator(w.Operator), w.Evidence, now, s)
 	}
 	if s.Op.Kind == paymentpb.OpKind_VOID {
 		if auth := find(p, AuthorizeOp); auth != nil && !isFinished(auth) {
@@ -216,7 +216,8 @@ func known(p *paymentpb.Payment, s Step, w *paymentpb.Word, now int64) Step {
 
 const resolvedPrefix = "resolved by "
 
-func resolvedBy(operator string) string { return resolvedPrefix + cmp.Or(operator, "an operator") }
+// byOperator is the code of an operation that a word has ended.
+func byOperator(operator string) string { return resolvedPrefix + cmp.Or(operator, "an operator") }
 
 // IsResolved reports whether an operation ended by an operator's word, from its code: the provider need not have done the same.
 func IsResolved(code string) bool { return strings.HasPrefix(code, resolvedPrefix) }
@@ -373,9 +374,9 @@ func resolve(p *paymentpb.Payment, c *paymentpb.ResolveOp, now int64) Step {
 	}
 	s := Step{Op: op, Changed: true, Recall: true}
 	if c.Succeeded {
-		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, resolvedBy(c.Operator), c.Evidence, now, &s)
+		finish(p, op, paymentpb.OpState_OP_SUCCEEDED, resolvedPrefix+c.Operator, c.Evidence, now, &s)
 	} else {
-		finish(p, op, paymentpb.OpState_OP_DECLINED, resolvedBy(c.Operator)+": "+c.Evidence, "", now, &s)
+		finish(p, op, paymentpb.OpState_OP_DECLINED, resolvedPrefix+c.Operator+": "+c.Evidence, "", now, &s)
 	}
 	advance(p, now, &s)
 	return s
