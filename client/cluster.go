@@ -137,6 +137,7 @@ type JoinedNode struct {
 	Node    uint64 `json:"node"`
 	Cluster string `json:"cluster"`
 	View    []byte `json:"view"`
+	PSP     string `json:"psp"`
 }
 
 // Recovery is what an unsafe recovery of a shard would do, or has done.

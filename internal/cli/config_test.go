@@ -118,36 +118,6 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Who moves the money is said by someone, on the command line, in the environment or in the file.
-func TestServeIsToldWhoMovesTheMoney(t *testing.T) {
-	t.Setenv("HANSE_PSP", "") // is as it was at the end
-	if err := os.Unsetenv("HANSE_PSP"); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "node")
-	serve := func(more ...string) (int, string) {
-		var out, errOut strings.Builder
-		code := Run(t.Context(), append([]string{"serve", "--data", dir, "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, more...), nil, &out, &errOut)
-		return code, errOut.String()
-	}
-	for _, args := range [][]string{{"--bootstrap"}, {"--join", "127.0.0.1:1", "--join-token", "t"}, nil, {"--config", write(t, "node-id: 1\n")}} {
-		if code, said := serve(args...); code != exitUsage || !strings.Contains(said, "no payment provider: say --psp") {
-			t.Errorf("serve %v: exit %d, %q, want that a provider is asked for", args, code, said)
-		}
-	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the refused start has made the directory (%v)", err)
-	}
-	told := []string{"--config", write(t, "psp: instant\n")}
-	if code, said := serve(told...); code != exitRefused || strings.Contains(said, "no payment provider") {
-		t.Errorf("told by the file: exit %d, %q", code, said)
-	}
-	t.Setenv("HANSE_PSP", "https://payments.example")
-	if code, said := serve(); code != exitRefused || strings.Contains(said, "no payment provider") {
-		t.Errorf("told by the environment: exit %d, %q", code, said)
-	}
-}
-
 func TestANodeWithoutBootstrapNeedsData(t *testing.T) {
 	var out, errOut strings.Builder
 	dir := filepath.Join(t.TempDir(), "empty")

@@ -422,7 +422,7 @@ func (a *app) nodeReplaceCmd() *cobra.Command {
 			if r.Token, err = c.CreateJoinToken(ctx); err != nil {
 				return err
 			}
-			r.Command = fmt.Sprintf("HANSE_JOIN_TOKEN=%s hanse serve --data DIR --host ADDRESS --psp PROVIDER --join %s --replace %d", r.Token, strings.Join(r.Join, ","), id)
+			r.Command = fmt.Sprintf("HANSE_JOIN_TOKEN=%s hanse serve --data DIR --host ADDRESS --join %s --replace %d", r.Token, strings.Join(r.Join, ","), id)
 			if n.Zone != "" {
 				r.Command += " --zone " + n.Zone
 			}
@@ -468,7 +468,7 @@ func (a *app) nodeForgetCmd() *cobra.Command {
 
 func (a *app) nodeTokenCmd() *cobra.Command {
 	return &cobra.Command{Use: "token", Short: "Make a token that lets nodes join; the one before is worth nothing from then on", Args: cobra.NoArgs,
-		Long: "Make a token that lets nodes join; the one before is worth nothing from then on. On the new machine:\n\n  HANSE_JOIN_TOKEN=... hanse serve --data DIR --host ADDRESS --psp PROVIDER --join NODE:7400",
+		Long: "Make a token that lets nodes join; the one before is worth nothing from then on. On the new machine:\n\n  HANSE_JOIN_TOKEN=... hanse serve --data DIR --host ADDRESS --join NODE:7400",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {

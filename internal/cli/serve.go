@@ -77,14 +77,15 @@ names. Flags win over the environment, that over the file, that over the default
   shards: {order: 6, inventory: 6}
   psp: https://payments.example
 
-Each node has to be told who moves the money, and all of them the same: --psp has the URL of the payment provider, or says instant, for
-tests: it accepts everything and charges nobody.
+All nodes have to be told who moves the money, and the same: --psp has the URL of the payment provider, or says instant, for tests: it
+accepts everything and charges nobody. A node that joins takes the provider of the node that admits it, unless it is told. One that knows none
+warns at each start that nobody is charged.
 
 A cluster begins with one node that has --bootstrap, or with several that list one another in --peers. More join it:
 
   hanse serve --data DIR --bootstrap --psp URL --host 10.0.0.1 --zone a   # the first
   hanse node token                                                        # at any node
-  HANSE_JOIN_TOKEN=... hanse serve --data DIR --psp URL --host 10.0.0.4 --join 10.0.0.1:7400,10.0.0.2:7400 --zone b`
+  HANSE_JOIN_TOKEN=... hanse serve --data DIR --host 10.0.0.4 --join 10.0.0.1:7400,10.0.0.2:7400 --zone b`
 
 // serveFlags are the settings of a node that are not fields of its Config as they stand.
 type serveFlags struct {
@@ -271,7 +272,7 @@ func (a *app) serveCmdOf(cfg *node.Config, o *serveFlags) *cobra.Command {
 	f.StringVar(&o.peers, "peers", "", "all nodes of a cluster that is created at once: id=http-address/peer-address, separated by commas")
 	f.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "copies of each shard")
 	f.StringToIntVar(&o.shards, "shards", nil, "shards of services, for example order=6,inventory=6; fixed at bootstrap")
-	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider, which has to be said: a URL, or instant, for tests, which accepts everything and charges nobody")
+	f.StringVar(&cfg.PSP, "psp", cfg.PSP, "payment provider: a URL, or instant, for tests, which accepts everything and charges nobody; not said: that of the node that admitted this one, or instant")
 	f.IntVar(&cfg.MaxInFlight, "max-in-flight", cfg.MaxInFlight, "requests served at once; more get 429")
 	f.IntVar(&cfg.SnapshotRate, "snapshot-rate", cfg.SnapshotRate, "MiB a second, at most, that go to replicas which are new or far behind; more is sooner done, and felt more")
 	f.DurationVar(&cfg.SlowRequest, "slow-request", cfg.SlowRequest, "requests that take longer are in the log as warnings")

@@ -66,7 +66,8 @@ type Config struct {
 	Replicas int
 	// LayoutStated and ReplicasStated say that whoever starts the node has said so, and not the defaults.
 	LayoutStated, ReplicasStated bool
-	// PSP is the payment provider: the URL of its API, or Instant. It has no default: a node that was not told would charge nobody.
+	// PSP is the payment provider: the URL of its API, or Instant. A node that is not told takes that of the node which admitted it, and else
+	// Instant, with a warning.
 	PSP string
 	// PublicWebhooks restricts webhooks to public addresses. Default false, for receivers are often on the same network; set it
 	// when others than the operators may register receivers, who could otherwise reach what only this node can.
@@ -167,10 +168,8 @@ func (c Config) Validate() error {
 // checkProvider looks at who moves the money.
 func checkProvider(psp string) error {
 	switch psp {
-	case Instant:
+	case Instant, "":
 		return nil
-	case "":
-		return errors.New("no payment provider: say --psp with its URL, or --psp instant for tests, which accepts everything and charges nobody")
 	}
 	if u, err := url.Parse(psp); err != nil || u.Host == "" {
 		return fmt.Errorf("payment provider %q: want %q or a URL", psp, Instant)

@@ -48,26 +48,28 @@ func TestValidate_reports_every_problem(t *testing.T) {
 	}
 }
 
-// A node that was not told who moves the money would confirm orders that nobody pays for.
-func TestValidate_wants_a_payment_provider(t *testing.T) {
-	c := member()
-	c.PSP = ""
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "no payment provider: say --psp") {
-		t.Errorf("Validate = %v", err)
-	}
-}
-
+// A node that charges nobody says so, for orders are confirmed all the same.
 func TestAProviderThatChargesNobodyIsAnnounced(t *testing.T) {
-	var out strings.Builder
-	n := &Node{cfg: member(), log: slog.New(slog.NewTextHandler(&out, nil))}
-	n.provider()
-	if !strings.Contains(out.String(), "level=WARN") || !strings.Contains(out.String(), "charges nobody") {
-		t.Errorf("with %q the log says %q, want a warning", n.cfg.PSP, out.String())
-	}
-	out.Reset()
-	n.cfg.PSP = "http://127.0.0.1:7490"
-	if n.provider(); out.Len() > 0 {
-		t.Errorf("with %q the log says %q", n.cfg.PSP, out.String())
+	const url, other = "http://127.0.0.1:7490", "http://127.0.0.1:7491"
+	for _, test := range []struct {
+		said, admitted string // by whoever starts the node, and by the node that admitted it
+		want           string
+		warns          bool
+	}{
+		{"", "", "", true}, {Instant, "", Instant, true}, {"", Instant, Instant, true}, {Instant, url, Instant, true},
+		{url, "", url, false}, {"", url, url, false}, {other, url, other, false},
+	} {
+		var out strings.Builder
+		n := &Node{cfg: member(), identity: identity{PSP: test.admitted}, log: slog.New(slog.NewTextHandler(&out, nil))}
+		n.cfg.PSP = test.said
+		if got := n.psp(); got != test.want {
+			t.Errorf("said %q and %q: the provider is %q, want %q", test.said, test.admitted, got, test.want)
+		}
+		n.provider()
+		warns := strings.Contains(out.String(), "level=WARN") && strings.Contains(out.String(), "charge")
+		if warns != test.warns || !warns && out.Len() > 0 {
+			t.Errorf("said %q and %q: the log says %q, want a warning: %v", test.said, test.admitted, out.String(), test.warns)
+		}
 	}
 }
 

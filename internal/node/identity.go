@@ -31,8 +31,9 @@ type identity struct {
 	// Nodes are the founders, which decide where the shards' replicas are at first.
 	Nodes    []uint64 `json:"nodes,omitempty"`
 	Replicas int      `json:"replicas"`
-	// Joined says that the node has joined a cluster that was there.
-	Joined bool `json:"joined,omitempty"`
+	// Joined says that the node has joined a cluster that was there. PSP is then the payment provider of the node that admitted it.
+	Joined bool   `json:"joined,omitempty"`
+	PSP    string `json:"psp,omitempty"`
 }
 
 // layout returns the layout that the identity names.

@@ -146,11 +146,12 @@ func (j *joiner) ask(ctx context.Context, address string, process uint64) (*rest
 		Node    uint64 `json:"node"`
 		Cluster string `json:"cluster"`
 		View    []byte `json:"view"`
+		PSP     string `json:"psp"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return nil, fmt.Errorf("unreadable answer: %w", err)
 	}
-	return &rest.JoinAnswer{Node: answer.Node, Cluster: answer.Cluster, View: answer.View}, nil
+	return &rest.JoinAnswer{Node: answer.Node, Cluster: answer.Cluster, View: answer.View, PSP: answer.PSP}, nil
 }
 
 // admitted makes the directory that of the node which the cluster has given a number.
@@ -163,7 +164,7 @@ func (j *joiner) admitted(a *rest.JoinAnswer) (identity, error) {
 		return identity{}, errors.New("join: the answer has no number for this node, or no cluster")
 	}
 	id := identity{
-		Format: formatVersion, Cluster: v.Cluster.Id, Node: a.Node, Replicas: int(v.Cluster.Replicas), Joined: true, Layout: make(map[string]int),
+		Format: formatVersion, Cluster: v.Cluster.Id, Node: a.Node, Replicas: int(v.Cluster.Replicas), Joined: true, PSP: a.PSP, Layout: make(map[string]int),
 	}
 	for _, s := range v.Cluster.Layout {
 		id.Layout[shard.Service(s.Service).String()] = int(s.Shards)

@@ -39,7 +39,7 @@ func admits(w http.ResponseWriter) {
 		v.Cluster.Layout = append(v.Cluster.Layout, &metapb.ServiceShards{Service: uint32(s), Shards: uint32(n)})
 	}
 	w.WriteHeader(http.StatusCreated)
-	_ = json.NewEncoder(w).Encode(map[string]any{"node": 7, "cluster": "hanse", "view": encode(v)})
+	_ = json.NewEncoder(w).Encode(map[string]any{"node": 7, "cluster": "hanse", "view": encode(v), "psp": "https://payments.example"})
 }
 
 func TestJoinAsksOnWhereThatHelps(t *testing.T) {
@@ -61,8 +61,8 @@ func TestJoinAsksOnWhereThatHelps(t *testing.T) {
 			j := &joiner{cfg: cfg, engine: memstore.NewDisk().Open(), log: slog.New(slog.DiscardHandler), now: time.Now}
 			id, err := j.join(t.Context())
 			switch {
-			case c.want == "" && (err != nil || id.Node != 7 || !id.Joined):
-				t.Errorf("join() = %+v, %v, want node 7", id, err)
+			case c.want == "" && (err != nil || id.Node != 7 || !id.Joined || id.PSP != "https://payments.example"):
+				t.Errorf("join() = %+v, %v, want node 7 with the provider of who admits it", id, err)
 			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("join() = %+v, %v, want an error with %q", id, err, c.want)
 			}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,12 +219,19 @@ func (n *Node) openReplicas() error {
 }
 
 func (n *Node) provider() payment.Provider {
-	if n.cfg.PSP == Instant {
+	switch psp := n.psp(); psp {
+	case "":
+		n.log.Warn("no payment provider was said (--psp URL): every payment is accepted, and nobody is charged")
+	case Instant:
 		n.log.Warn("the payment provider of this node accepts everything and charges nobody: for tests only", "psp", Instant)
-		return pspclient.Instant{}
+	default:
+		return pspclient.HTTP(psp, providerPatience)
 	}
-	return pspclient.HTTP(n.cfg.PSP, providerPatience)
+	return pspclient.Instant{}
 }
+
+// psp is the payment provider that was said to this node, or to the one that admitted it; empty for none.
+func (n *Node) psp() string { return cmp.Or(n.cfg.PSP, n.identity.PSP) }
 
 // openShard creates the state machine of each service.
 func openShard(layout shard.Layout) shard.Opener {
@@ -249,6 +257,7 @@ func (n *Node) openDoors() {
 	n.steward.replicas = n.replicas
 	op := &operator{
 		self: n.cfg.ID, directory: n.directory, heart: n.heart, steward: n.steward, router: n.router, replicas: n.replicas, clock: n.clock, log: n.log,
+		psp: n.psp(),
 	}
 	n.client = &Client{router: n.router, layout: n.cfg.Layout, clock: n.clock, feed: newFeedSignal(), publicOnly: n.cfg.PublicWebhooks, operator: op}
 	op.client, n.router.answer = n.client, op.answer

@@ -44,6 +44,7 @@ type operator struct {
 	}
 	clock *clock.Clock
 	log   *slog.Logger
+	psp   string // what a node that joins takes for its payment provider, unless it is told
 
 	mu       sync.Mutex // held while the nodes are asked, so that all who want to know wait for one round
 	latest   []report
@@ -320,7 +321,7 @@ func (o *operator) Join(ctx context.Context, r rest.JoinRequest) (rest.JoinAnswe
 		return rest.JoinAnswer{}, err
 	}
 	o.log.Info("node admitted", "peer", a.Node, "name", r.Name, "http", r.HTTP, "replaces", r.Replaces)
-	return rest.JoinAnswer{Node: a.Node, Cluster: a.View.GetCluster().GetId(), View: encode(a.View)}, nil
+	return rest.JoinAnswer{Node: a.Node, Cluster: a.View.GetCluster().GetId(), View: encode(a.View), PSP: o.psp}, nil
 }
 
 func roleNumbers(names []string) []uint32 {

@@ -445,7 +445,7 @@ func (f *fake) Cluster() ClusterInfo {
 func (f *fake) Join(ctx context.Context, r JoinRequest) (JoinAnswer, error) {
 	f.note("Join", fmt.Sprintf("%+v", r))
 	_, err := answer(ctx, f, Request{}, 0)
-	return JoinAnswer{Node: 5, Cluster: "hanse", View: []byte("a view")}, err
+	return JoinAnswer{Node: 5, Cluster: "hanse", View: []byte("a view"), PSP: "instant"}, err
 }
 
 func (f *fake) CreateJoinToken(ctx context.Context) (string, error) {

@@ -167,12 +167,13 @@ func (s *server) joinNode(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header()["Cache-Control"] = noStoreOnly // the view has the cluster's secret
+	c.w.Header()["Cache-Control"] = noStoreOnly // the view has the cluster's secret, the provider's URL may have one
 	return c.json(http.StatusCreated, func(e *encoder) {
 		e.open('{')
 		e.int("node", int64(a.Node))
 		e.str("cluster", a.Cluster)
 		e.str("view", base64.StdEncoding.EncodeToString(a.View))
+		e.str("psp", a.PSP)
 		e.close('}')
 	})
 }

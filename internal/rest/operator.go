@@ -113,6 +113,7 @@ type JoinAnswer struct {
 	Node    uint64
 	Cluster string
 	View    []byte
+	PSP     string
 }
 
 // Recovery is what an unsafe recovery of a shard would do, or has done.

@@ -462,6 +462,7 @@ type NodeJoined struct {
 	Node    uint64 `json:"node"`
 	Cluster string `json:"cluster"`
 	View    []byte `json:"view" doc:"All that the node has to know, for the node"`
+	PSP     string `json:"psp" doc:"The payment provider of the node that admits, which the new one takes unless it is told another; empty for none"`
 }
 
 // NodeChange says why a node's state is changed.
