@@ -205,9 +205,9 @@ func TestAChangedByteOfTheLogIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	content := read(t, name) // as a crash leaves it: Close writes once more
+	content := bytes.TrimRight(read(t, name), "\x00") // as a crash leaves it: Close writes once more
 	mustClose(t, s)
-	for at := range int64(len(strings.TrimRight(string(content), "\x00"))) {
+	for at := range int64(len(content)) {
 		changed := bytes.Clone(content)
 		changed[at] ^= 0x10
 		if err := os.WriteFile(name, changed, 0o644); err != nil {
