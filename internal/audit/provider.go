@@ -129,12 +129,12 @@ func (p *provider) judge(v *verdict, g *group) {
 // done what he took for failed. What is left of an authorization may be voided there at any time: that takes nobody's money.
 func decided(p *client.Payment, found sums) bool {
 	var done, failed sums
-	any := false
+	resolved := false
 	for _, op := range p.Operations {
 		if !payment.IsResolved(op.Code) {
 			continue
 		}
-		any = true
+		resolved = true
 		if op.State == "succeeded" {
 			done.add(op.Kind, op.Amount)
 		} else {
@@ -142,7 +142,7 @@ func decided(p *client.Payment, found sums) bool {
 		}
 	}
 	within := func(found, booked, done, failed int64) bool { return booked-done <= found && found <= booked+failed }
-	return any && within(found.authorized, p.Authorized, done.authorized, failed.authorized) &&
+	return resolved && within(found.authorized, p.Authorized, done.authorized, failed.authorized) &&
 		within(found.captured, p.Captured, done.captured, failed.captured) &&
 		within(found.refunded, p.Refunded, done.refunded, failed.refunded) &&
 		p.Voided-done.voided <= found.voided && found.captured+found.voided <= found.authorized

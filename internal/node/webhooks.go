@@ -543,13 +543,17 @@ func checkReceiver(target string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-		return nil
-	}
-	if err := checkPublic(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))); err != nil {
-		return &reject.Rejection{Code: reject.InvalidRequest, Field: "/url", Detail: err.Error()}
+	if isAddress(u.Hostname()) {
+		if err := checkPublic(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))); err != nil {
+			return &reject.Rejection{Code: reject.InvalidRequest, Field: "/url", Detail: err.Error()}
+		}
 	}
 	return nil
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // checkPublic refuses an address, of those that a name has been resolved to, that is not on the public internet.
