@@ -165,7 +165,7 @@ func (c *courier) logStuck(id shard.ID, notes []shard.StuckNote) {
 	}
 }
 
-// outboxes returns how many messages wait in the outbox of each shard that this node leads, at the end of the last turn.
+// outboxes returns how many messages wait in the outbox of each shard that this node leads, at the last tick.
 func (c *courier) outboxes() map[shard.ID]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,11 +195,13 @@ func (c *courier) run(ctx context.Context) error {
 	defer tick.Stop()
 	var steps []func(clock.Reading)
 	for {
+		ticked := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.signal:
 		case <-tick.C:
+			ticked = true
 		}
 		c.mu.Lock()
 		steps, c.inbox = c.inbox, steps[:0]
@@ -212,7 +214,9 @@ func (c *courier) run(ctx context.Context) error {
 		c.takeOver()
 		c.reactor.Tick(now)
 		c.act(c.reactor.Take())
-		c.count()
+		if ticked { // turns are many, and whoever asks comes every few seconds
+			c.count()
+		}
 	}
 }
 
