@@ -20,12 +20,18 @@ import (
 	"time"
 
 	"hanse/client"
-	_ "hanse/internal/cli" // the program: without it, go test takes a result of another one for this one's
+	"hanse/internal/cli"
 )
 
 var program string
 
+// linked is the program that these tests start, as a part of the test: without it, go test takes a result of another program for this one's.
+var linked = cli.Run
+
 func TestMain(m *testing.M) {
+	if linked == nil {
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "hanse-smoke-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
