@@ -758,7 +758,7 @@ func (x *Refund) GetFailed() string {
 type StuckStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`  // of the outbox message
-	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"` // reserve, authorize, allocate, fulfill, capture, release, void, refund, restock
+	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"` // claim, reserve, authorize, allocate, fulfill, capture, release, void, refund, restock
 	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
 	Since         int64                  `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
 	Attempts      uint64                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
@@ -1185,6 +1185,7 @@ type Event struct {
 	//	*Event_StepStuck
 	//	*Event_StepResolved
 	//	*Event_RemainderCanceled
+	//	*Event_KeyRefused
 	Detail        isEvent_Detail `protobuf_oneof:"detail"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1437,6 +1438,15 @@ func (x *Event) GetRemainderCanceled() *RemainderCanceled {
 	return nil
 }
 
+func (x *Event) GetKeyRefused() *KeyRefused {
+	if x != nil {
+		if x, ok := x.Detail.(*Event_KeyRefused); ok {
+			return x.KeyRefused
+		}
+	}
+	return nil
+}
+
 type isEvent_Detail interface {
 	isEvent_Detail()
 }
@@ -1525,6 +1535,10 @@ type Event_RemainderCanceled struct {
 	RemainderCanceled *RemainderCanceled `protobuf:"bytes,30,opt,name=remainder_canceled,json=remainderCanceled,proto3,oneof"`
 }
 
+type Event_KeyRefused struct {
+	KeyRefused *KeyRefused `protobuf:"bytes,31,opt,name=key_refused,json=keyRefused,proto3,oneof"`
+}
+
 func (*Event_Placed) isEvent_Detail() {}
 
 func (*Event_StockReserved) isEvent_Detail() {}
@@ -1566,6 +1580,8 @@ func (*Event_StepStuck) isEvent_Detail() {}
 func (*Event_StepResolved) isEvent_Detail() {}
 
 func (*Event_RemainderCanceled) isEvent_Detail() {}
+
+func (*Event_KeyRefused) isEvent_Detail() {}
 
 type Placed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2579,6 +2595,58 @@ func (x *RemainderCanceled) GetReason() string {
 	return ""
 }
 
+type KeyRefused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyRefused) Reset() {
+	*x = KeyRefused{}
+	mi := &file_orderpb_order_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyRefused) ProtoMessage() {}
+
+func (x *KeyRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyRefused.ProtoReflect.Descriptor instead.
+func (*KeyRefused) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *KeyRefused) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *KeyRefused) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Commands.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2593,6 +2661,7 @@ type Command struct {
 	//	*Command_RetryStep
 	//	*Command_ResolveStep
 	//	*Command_Authorized
+	//	*Command_ClaimKey
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2600,7 +2669,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_orderpb_order_proto_msgTypes[30]
+	mi := &file_orderpb_order_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2681,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[30]
+	mi := &file_orderpb_order_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2694,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{30}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Command) GetBody() isCommand_Body {
@@ -2716,6 +2785,15 @@ func (x *Command) GetAuthorized() *Authorized {
 	return nil
 }
 
+func (x *Command) GetClaimKey() *ClaimKey {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ClaimKey); ok {
+			return x.ClaimKey
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -2756,6 +2834,10 @@ type Command_Authorized struct {
 	Authorized *Authorized `protobuf:"bytes,9,opt,name=authorized,proto3,oneof"`
 }
 
+type Command_ClaimKey struct {
+	ClaimKey *ClaimKey `protobuf:"bytes,10,opt,name=claim_key,json=claimKey,proto3,oneof"`
+}
+
 func (*Command_Place) isCommand_Body() {}
 
 func (*Command_Cancel) isCommand_Body() {}
@@ -2774,6 +2856,8 @@ func (*Command_ResolveStep) isCommand_Body() {}
 
 func (*Command_Authorized) isCommand_Body() {}
 
+func (*Command_ClaimKey) isCommand_Body() {}
+
 type Place struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2788,14 +2872,16 @@ type Place struct {
 	// authorize_ahead puts the authorization into the outbox with the order, to leave as soon as all stock is held; needs feature level 2.
 	AuthorizeAhead bool `protobuf:"varint,10,opt,name=authorize_ahead,json=authorizeAhead,proto3" json:"authorize_ahead,omitempty"`
 	// call_first has the provider called for the authorization before the payment is logged; needs feature level 3.
-	CallFirst     bool `protobuf:"varint,11,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"`
+	CallFirst bool `protobuf:"varint,11,opt,name=call_first,json=callFirst,proto3" json:"call_first,omitempty"`
+	// claim has the order claim the key it was placed under where that is kept, before it is paid; needs feature level 6. Not for a free order.
+	Claim         *ClaimKey `protobuf:"bytes,12,opt,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_orderpb_order_proto_msgTypes[31]
+	mi := &file_orderpb_order_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2893,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[31]
+	mi := &file_orderpb_order_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2906,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{31}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Place) GetId() string {
@@ -2900,6 +2986,74 @@ func (x *Place) GetCallFirst() bool {
 	return false
 }
 
+func (x *Place) GetClaim() *ClaimKey {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// ClaimKey binds an idempotency key to the request of a caller, if no other request has it: of all requests of the cluster under a key, one is carried out.
+type ClaimKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Caller        string                 `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	RequestHash   uint64                 `protobuf:"fixed64,3,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimKey) Reset() {
+	*x = ClaimKey{}
+	mi := &file_orderpb_order_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimKey) ProtoMessage() {}
+
+func (x *ClaimKey) ProtoReflect() protoreflect.Message {
+	mi := &file_orderpb_order_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimKey.ProtoReflect.Descriptor instead.
+func (*ClaimKey) Descriptor() ([]byte, []int) {
+	return file_orderpb_order_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ClaimKey) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *ClaimKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ClaimKey) GetRequestHash() uint64 {
+	if x != nil {
+		return x.RequestHash
+	}
+	return 0
+}
+
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2911,7 +3065,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_orderpb_order_proto_msgTypes[32]
+	mi := &file_orderpb_order_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3077,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[32]
+	mi := &file_orderpb_order_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3090,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{32}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Cancel) GetId() string {
@@ -2973,7 +3127,7 @@ type Fulfill struct {
 
 func (x *Fulfill) Reset() {
 	*x = Fulfill{}
-	mi := &file_orderpb_order_proto_msgTypes[33]
+	mi := &file_orderpb_order_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3139,7 @@ func (x *Fulfill) String() string {
 func (*Fulfill) ProtoMessage() {}
 
 func (x *Fulfill) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[33]
+	mi := &file_orderpb_order_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3152,7 @@ func (x *Fulfill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fulfill.ProtoReflect.Descriptor instead.
 func (*Fulfill) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{33}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Fulfill) GetId() string {
@@ -3051,7 +3205,7 @@ type ReturnItems struct {
 
 func (x *ReturnItems) Reset() {
 	*x = ReturnItems{}
-	mi := &file_orderpb_order_proto_msgTypes[34]
+	mi := &file_orderpb_order_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3217,7 @@ func (x *ReturnItems) String() string {
 func (*ReturnItems) ProtoMessage() {}
 
 func (x *ReturnItems) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[34]
+	mi := &file_orderpb_order_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3230,7 @@ func (x *ReturnItems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReturnItems.ProtoReflect.Descriptor instead.
 func (*ReturnItems) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{34}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReturnItems) GetId() string {
@@ -3141,7 +3295,7 @@ type RefundAmount struct {
 
 func (x *RefundAmount) Reset() {
 	*x = RefundAmount{}
-	mi := &file_orderpb_order_proto_msgTypes[35]
+	mi := &file_orderpb_order_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3307,7 @@ func (x *RefundAmount) String() string {
 func (*RefundAmount) ProtoMessage() {}
 
 func (x *RefundAmount) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[35]
+	mi := &file_orderpb_order_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3320,7 @@ func (x *RefundAmount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefundAmount.ProtoReflect.Descriptor instead.
 func (*RefundAmount) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{35}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RefundAmount) GetId() string {
@@ -3216,7 +3370,7 @@ type AskHold struct {
 
 func (x *AskHold) Reset() {
 	*x = AskHold{}
-	mi := &file_orderpb_order_proto_msgTypes[36]
+	mi := &file_orderpb_order_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3382,7 @@ func (x *AskHold) String() string {
 func (*AskHold) ProtoMessage() {}
 
 func (x *AskHold) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[36]
+	mi := &file_orderpb_order_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3395,7 @@ func (x *AskHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskHold.ProtoReflect.Descriptor instead.
 func (*AskHold) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{36}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AskHold) GetId() string {
@@ -3277,7 +3431,7 @@ type Authorized struct {
 
 func (x *Authorized) Reset() {
 	*x = Authorized{}
-	mi := &file_orderpb_order_proto_msgTypes[37]
+	mi := &file_orderpb_order_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3443,7 @@ func (x *Authorized) String() string {
 func (*Authorized) ProtoMessage() {}
 
 func (x *Authorized) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[37]
+	mi := &file_orderpb_order_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3456,7 @@ func (x *Authorized) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authorized.ProtoReflect.Descriptor instead.
 func (*Authorized) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{37}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Authorized) GetId() string {
@@ -3337,7 +3491,7 @@ type RetryStep struct {
 
 func (x *RetryStep) Reset() {
 	*x = RetryStep{}
-	mi := &file_orderpb_order_proto_msgTypes[38]
+	mi := &file_orderpb_order_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3349,7 +3503,7 @@ func (x *RetryStep) String() string {
 func (*RetryStep) ProtoMessage() {}
 
 func (x *RetryStep) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[38]
+	mi := &file_orderpb_order_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3362,7 +3516,7 @@ func (x *RetryStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryStep.ProtoReflect.Descriptor instead.
 func (*RetryStep) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{38}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RetryStep) GetId() string {
@@ -3401,7 +3555,7 @@ type ResolveStep struct {
 
 func (x *ResolveStep) Reset() {
 	*x = ResolveStep{}
-	mi := &file_orderpb_order_proto_msgTypes[39]
+	mi := &file_orderpb_order_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3567,7 @@ func (x *ResolveStep) String() string {
 func (*ResolveStep) ProtoMessage() {}
 
 func (x *ResolveStep) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[39]
+	mi := &file_orderpb_order_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3580,7 @@ func (x *ResolveStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveStep.ProtoReflect.Descriptor instead.
 func (*ResolveStep) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{39}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResolveStep) GetId() string {
@@ -3483,7 +3637,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_orderpb_order_proto_msgTypes[40]
+	mi := &file_orderpb_order_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3649,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[40]
+	mi := &file_orderpb_order_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3662,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{40}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Receipt) GetId() string {
@@ -3542,7 +3696,7 @@ type HoldAnswer struct {
 
 func (x *HoldAnswer) Reset() {
 	*x = HoldAnswer{}
-	mi := &file_orderpb_order_proto_msgTypes[41]
+	mi := &file_orderpb_order_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +3708,7 @@ func (x *HoldAnswer) String() string {
 func (*HoldAnswer) ProtoMessage() {}
 
 func (x *HoldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[41]
+	mi := &file_orderpb_order_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +3721,7 @@ func (x *HoldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAnswer.ProtoReflect.Descriptor instead.
 func (*HoldAnswer) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{41}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HoldAnswer) GetKeep() bool {
@@ -3596,7 +3750,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_orderpb_order_proto_msgTypes[42]
+	mi := &file_orderpb_order_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3762,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[42]
+	mi := &file_orderpb_order_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3775,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{42}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Query) GetBody() isQuery_Body {
@@ -3750,7 +3904,7 @@ type FindOrder struct {
 
 func (x *FindOrder) Reset() {
 	*x = FindOrder{}
-	mi := &file_orderpb_order_proto_msgTypes[43]
+	mi := &file_orderpb_order_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3762,7 +3916,7 @@ func (x *FindOrder) String() string {
 func (*FindOrder) ProtoMessage() {}
 
 func (x *FindOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[43]
+	mi := &file_orderpb_order_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3775,7 +3929,7 @@ func (x *FindOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindOrder.ProtoReflect.Descriptor instead.
 func (*FindOrder) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{43}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FindOrder) GetId() string {
@@ -3803,7 +3957,7 @@ type ListOrders struct {
 
 func (x *ListOrders) Reset() {
 	*x = ListOrders{}
-	mi := &file_orderpb_order_proto_msgTypes[44]
+	mi := &file_orderpb_order_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3969,7 @@ func (x *ListOrders) String() string {
 func (*ListOrders) ProtoMessage() {}
 
 func (x *ListOrders) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[44]
+	mi := &file_orderpb_order_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3982,7 @@ func (x *ListOrders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrders.ProtoReflect.Descriptor instead.
 func (*ListOrders) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{44}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListOrders) GetCustomerId() string {
@@ -3862,7 +4016,7 @@ type OrderList struct {
 
 func (x *OrderList) Reset() {
 	*x = OrderList{}
-	mi := &file_orderpb_order_proto_msgTypes[45]
+	mi := &file_orderpb_order_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +4028,7 @@ func (x *OrderList) String() string {
 func (*OrderList) ProtoMessage() {}
 
 func (x *OrderList) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[45]
+	mi := &file_orderpb_order_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +4041,7 @@ func (x *OrderList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderList.ProtoReflect.Descriptor instead.
 func (*OrderList) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{45}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OrderList) GetOrders() []*Order {
@@ -3913,7 +4067,7 @@ type ListEvents struct {
 
 func (x *ListEvents) Reset() {
 	*x = ListEvents{}
-	mi := &file_orderpb_order_proto_msgTypes[46]
+	mi := &file_orderpb_order_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3925,7 +4079,7 @@ func (x *ListEvents) String() string {
 func (*ListEvents) ProtoMessage() {}
 
 func (x *ListEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[46]
+	mi := &file_orderpb_order_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3938,7 +4092,7 @@ func (x *ListEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvents.ProtoReflect.Descriptor instead.
 func (*ListEvents) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{46}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListEvents) GetId() string {
@@ -3958,7 +4112,7 @@ type EventList struct {
 
 func (x *EventList) Reset() {
 	*x = EventList{}
-	mi := &file_orderpb_order_proto_msgTypes[47]
+	mi := &file_orderpb_order_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3970,7 +4124,7 @@ func (x *EventList) String() string {
 func (*EventList) ProtoMessage() {}
 
 func (x *EventList) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[47]
+	mi := &file_orderpb_order_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3983,7 +4137,7 @@ func (x *EventList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventList.ProtoReflect.Descriptor instead.
 func (*EventList) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{47}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *EventList) GetEvents() []*Event {
@@ -4011,7 +4165,7 @@ type ReadFeed struct {
 
 func (x *ReadFeed) Reset() {
 	*x = ReadFeed{}
-	mi := &file_orderpb_order_proto_msgTypes[48]
+	mi := &file_orderpb_order_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4023,7 +4177,7 @@ func (x *ReadFeed) String() string {
 func (*ReadFeed) ProtoMessage() {}
 
 func (x *ReadFeed) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[48]
+	mi := &file_orderpb_order_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4036,7 +4190,7 @@ func (x *ReadFeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFeed.ProtoReflect.Descriptor instead.
 func (*ReadFeed) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{48}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ReadFeed) GetAfter() uint64 {
@@ -4071,7 +4225,7 @@ type FeedPage struct {
 
 func (x *FeedPage) Reset() {
 	*x = FeedPage{}
-	mi := &file_orderpb_order_proto_msgTypes[49]
+	mi := &file_orderpb_order_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4237,7 @@ func (x *FeedPage) String() string {
 func (*FeedPage) ProtoMessage() {}
 
 func (x *FeedPage) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[49]
+	mi := &file_orderpb_order_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4250,7 @@ func (x *FeedPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeedPage.ProtoReflect.Descriptor instead.
 func (*FeedPage) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{49}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FeedPage) GetEvents() []*Event {
@@ -4131,7 +4285,7 @@ type ListSagas struct {
 
 func (x *ListSagas) Reset() {
 	*x = ListSagas{}
-	mi := &file_orderpb_order_proto_msgTypes[50]
+	mi := &file_orderpb_order_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4297,7 @@ func (x *ListSagas) String() string {
 func (*ListSagas) ProtoMessage() {}
 
 func (x *ListSagas) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[50]
+	mi := &file_orderpb_order_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4310,7 @@ func (x *ListSagas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSagas.ProtoReflect.Descriptor instead.
 func (*ListSagas) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{50}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListSagas) GetStuck() bool {
@@ -4191,7 +4345,7 @@ type ScanOrders struct {
 
 func (x *ScanOrders) Reset() {
 	*x = ScanOrders{}
-	mi := &file_orderpb_order_proto_msgTypes[51]
+	mi := &file_orderpb_order_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4357,7 @@ func (x *ScanOrders) String() string {
 func (*ScanOrders) ProtoMessage() {}
 
 func (x *ScanOrders) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[51]
+	mi := &file_orderpb_order_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4370,7 @@ func (x *ScanOrders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanOrders.ProtoReflect.Descriptor instead.
 func (*ScanOrders) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{51}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ScanOrders) GetAfter() string {
@@ -4250,7 +4404,7 @@ type ScannedOrder struct {
 
 func (x *ScannedOrder) Reset() {
 	*x = ScannedOrder{}
-	mi := &file_orderpb_order_proto_msgTypes[52]
+	mi := &file_orderpb_order_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4416,7 @@ func (x *ScannedOrder) String() string {
 func (*ScannedOrder) ProtoMessage() {}
 
 func (x *ScannedOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[52]
+	mi := &file_orderpb_order_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4429,7 @@ func (x *ScannedOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedOrder.ProtoReflect.Descriptor instead.
 func (*ScannedOrder) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{52}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ScannedOrder) GetStored() *Order {
@@ -4302,7 +4456,7 @@ type OrderScan struct {
 
 func (x *OrderScan) Reset() {
 	*x = OrderScan{}
-	mi := &file_orderpb_order_proto_msgTypes[53]
+	mi := &file_orderpb_order_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4468,7 @@ func (x *OrderScan) String() string {
 func (*OrderScan) ProtoMessage() {}
 
 func (x *OrderScan) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[53]
+	mi := &file_orderpb_order_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4481,7 @@ func (x *OrderScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderScan.ProtoReflect.Descriptor instead.
 func (*OrderScan) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{53}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *OrderScan) GetOrders() []*ScannedOrder {
@@ -4355,7 +4509,7 @@ type ScanHistories struct {
 
 func (x *ScanHistories) Reset() {
 	*x = ScanHistories{}
-	mi := &file_orderpb_order_proto_msgTypes[54]
+	mi := &file_orderpb_order_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +4521,7 @@ func (x *ScanHistories) String() string {
 func (*ScanHistories) ProtoMessage() {}
 
 func (x *ScanHistories) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[54]
+	mi := &file_orderpb_order_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +4534,7 @@ func (x *ScanHistories) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanHistories.ProtoReflect.Descriptor instead.
 func (*ScanHistories) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{54}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ScanHistories) GetAfter() string {
@@ -4414,7 +4568,7 @@ type History struct {
 
 func (x *History) Reset() {
 	*x = History{}
-	mi := &file_orderpb_order_proto_msgTypes[55]
+	mi := &file_orderpb_order_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4580,7 @@ func (x *History) String() string {
 func (*History) ProtoMessage() {}
 
 func (x *History) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[55]
+	mi := &file_orderpb_order_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4593,7 @@ func (x *History) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use History.ProtoReflect.Descriptor instead.
 func (*History) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{55}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *History) GetStored() *Order {
@@ -4466,7 +4620,7 @@ type HistoryScan struct {
 
 func (x *HistoryScan) Reset() {
 	*x = HistoryScan{}
-	mi := &file_orderpb_order_proto_msgTypes[56]
+	mi := &file_orderpb_order_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4632,7 @@ func (x *HistoryScan) String() string {
 func (*HistoryScan) ProtoMessage() {}
 
 func (x *HistoryScan) ProtoReflect() protoreflect.Message {
-	mi := &file_orderpb_order_proto_msgTypes[56]
+	mi := &file_orderpb_order_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4645,7 @@ func (x *HistoryScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryScan.ProtoReflect.Descriptor instead.
 func (*HistoryScan) Descriptor() ([]byte, []int) {
-	return file_orderpb_order_proto_rawDescGZIP(), []int{56}
+	return file_orderpb_order_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HistoryScan) GetOrders() []*History {
@@ -4604,7 +4758,7 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\freject_field\x18# \x01(\tR\vrejectField\x12#\n" +
 	"\rreject_detail\x18$ \x01(\tR\frejectDetail\x12\x1d\n" +
 	"\n" +
-	"call_first\x18% \x01(\bR\tcallFirst\"\x8c\f\n" +
+	"call_first\x18% \x01(\bR\tcallFirst\"\xcb\f\n" +
 	"\x05Event\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x0e\n" +
@@ -4631,7 +4785,9 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\n" +
 	"step_stuck\x18\x1c \x01(\v2\x19.hanse.order.v1.StepStuckH\x00R\tstepStuck\x12C\n" +
 	"\rstep_resolved\x18\x1d \x01(\v2\x1c.hanse.order.v1.StepResolvedH\x00R\fstepResolved\x12R\n" +
-	"\x12remainder_canceled\x18\x1e \x01(\v2!.hanse.order.v1.RemainderCanceledH\x00R\x11remainderCanceledB\b\n" +
+	"\x12remainder_canceled\x18\x1e \x01(\v2!.hanse.order.v1.RemainderCanceledH\x00R\x11remainderCanceled\x12=\n" +
+	"\vkey_refused\x18\x1f \x01(\v2\x1a.hanse.order.v1.KeyRefusedH\x00R\n" +
+	"keyRefusedB\b\n" +
 	"\x06detail\"5\n" +
 	"\x06Placed\x12+\n" +
 	"\x05order\x18\x01 \x01(\v2\x15.hanse.order.v1.OrderR\x05order\"%\n" +
@@ -4685,7 +4841,11 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\boperator\x18\x04 \x01(\tR\boperator\"W\n" +
 	"\x11RemainderCanceled\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.hanse.order.v1.ItemR\x05items\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa0\x04\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"4\n" +
+	"\n" +
+	"KeyRefused\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xd9\x04\n" +
 	"\aCommand\x12-\n" +
 	"\x05place\x18\x01 \x01(\v2\x15.hanse.order.v1.PlaceH\x00R\x05place\x120\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x16.hanse.order.v1.CancelH\x00R\x06cancel\x123\n" +
@@ -4698,8 +4858,10 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\fresolve_step\x18\b \x01(\v2\x1b.hanse.order.v1.ResolveStepH\x00R\vresolveStep\x12<\n" +
 	"\n" +
 	"authorized\x18\t \x01(\v2\x1a.hanse.order.v1.AuthorizedH\x00R\n" +
-	"authorizedB\x06\n" +
-	"\x04body\"\xed\x02\n" +
+	"authorized\x127\n" +
+	"\tclaim_key\x18\n" +
+	" \x01(\v2\x18.hanse.order.v1.ClaimKeyH\x00R\bclaimKeyB\x06\n" +
+	"\x04body\"\x9d\x03\n" +
 	"\x05Place\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -4714,7 +4876,12 @@ const file_orderpb_order_proto_rawDesc = "" +
 	"\x0fauthorize_ahead\x18\n" +
 	" \x01(\bR\x0eauthorizeAhead\x12\x1d\n" +
 	"\n" +
-	"call_first\x18\v \x01(\bR\tcallFirst\"Q\n" +
+	"call_first\x18\v \x01(\bR\tcallFirst\x12.\n" +
+	"\x05claim\x18\f \x01(\v2\x18.hanse.order.v1.ClaimKeyR\x05claim\"W\n" +
+	"\bClaimKey\x12\x16\n" +
+	"\x06caller\x18\x01 \x01(\tR\x06caller\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
+	"\frequest_hash\x18\x03 \x01(\x06R\vrequestHash\"Q\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1f\n" +
@@ -4878,7 +5045,7 @@ func file_orderpb_order_proto_rawDescGZIP() []byte {
 }
 
 var file_orderpb_order_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_orderpb_order_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_orderpb_order_proto_goTypes = []any{
 	(State)(0),                // 0: hanse.order.v1.State
 	(LegState)(0),             // 1: hanse.order.v1.LegState
@@ -4914,33 +5081,35 @@ var file_orderpb_order_proto_goTypes = []any{
 	(*StepStuck)(nil),         // 31: hanse.order.v1.StepStuck
 	(*StepResolved)(nil),      // 32: hanse.order.v1.StepResolved
 	(*RemainderCanceled)(nil), // 33: hanse.order.v1.RemainderCanceled
-	(*Command)(nil),           // 34: hanse.order.v1.Command
-	(*Place)(nil),             // 35: hanse.order.v1.Place
-	(*Cancel)(nil),            // 36: hanse.order.v1.Cancel
-	(*Fulfill)(nil),           // 37: hanse.order.v1.Fulfill
-	(*ReturnItems)(nil),       // 38: hanse.order.v1.ReturnItems
-	(*RefundAmount)(nil),      // 39: hanse.order.v1.RefundAmount
-	(*AskHold)(nil),           // 40: hanse.order.v1.AskHold
-	(*Authorized)(nil),        // 41: hanse.order.v1.Authorized
-	(*RetryStep)(nil),         // 42: hanse.order.v1.RetryStep
-	(*ResolveStep)(nil),       // 43: hanse.order.v1.ResolveStep
-	(*Receipt)(nil),           // 44: hanse.order.v1.Receipt
-	(*HoldAnswer)(nil),        // 45: hanse.order.v1.HoldAnswer
-	(*Query)(nil),             // 46: hanse.order.v1.Query
-	(*FindOrder)(nil),         // 47: hanse.order.v1.FindOrder
-	(*ListOrders)(nil),        // 48: hanse.order.v1.ListOrders
-	(*OrderList)(nil),         // 49: hanse.order.v1.OrderList
-	(*ListEvents)(nil),        // 50: hanse.order.v1.ListEvents
-	(*EventList)(nil),         // 51: hanse.order.v1.EventList
-	(*ReadFeed)(nil),          // 52: hanse.order.v1.ReadFeed
-	(*FeedPage)(nil),          // 53: hanse.order.v1.FeedPage
-	(*ListSagas)(nil),         // 54: hanse.order.v1.ListSagas
-	(*ScanOrders)(nil),        // 55: hanse.order.v1.ScanOrders
-	(*ScannedOrder)(nil),      // 56: hanse.order.v1.ScannedOrder
-	(*OrderScan)(nil),         // 57: hanse.order.v1.OrderScan
-	(*ScanHistories)(nil),     // 58: hanse.order.v1.ScanHistories
-	(*History)(nil),           // 59: hanse.order.v1.History
-	(*HistoryScan)(nil),       // 60: hanse.order.v1.HistoryScan
+	(*KeyRefused)(nil),        // 34: hanse.order.v1.KeyRefused
+	(*Command)(nil),           // 35: hanse.order.v1.Command
+	(*Place)(nil),             // 36: hanse.order.v1.Place
+	(*ClaimKey)(nil),          // 37: hanse.order.v1.ClaimKey
+	(*Cancel)(nil),            // 38: hanse.order.v1.Cancel
+	(*Fulfill)(nil),           // 39: hanse.order.v1.Fulfill
+	(*ReturnItems)(nil),       // 40: hanse.order.v1.ReturnItems
+	(*RefundAmount)(nil),      // 41: hanse.order.v1.RefundAmount
+	(*AskHold)(nil),           // 42: hanse.order.v1.AskHold
+	(*Authorized)(nil),        // 43: hanse.order.v1.Authorized
+	(*RetryStep)(nil),         // 44: hanse.order.v1.RetryStep
+	(*ResolveStep)(nil),       // 45: hanse.order.v1.ResolveStep
+	(*Receipt)(nil),           // 46: hanse.order.v1.Receipt
+	(*HoldAnswer)(nil),        // 47: hanse.order.v1.HoldAnswer
+	(*Query)(nil),             // 48: hanse.order.v1.Query
+	(*FindOrder)(nil),         // 49: hanse.order.v1.FindOrder
+	(*ListOrders)(nil),        // 50: hanse.order.v1.ListOrders
+	(*OrderList)(nil),         // 51: hanse.order.v1.OrderList
+	(*ListEvents)(nil),        // 52: hanse.order.v1.ListEvents
+	(*EventList)(nil),         // 53: hanse.order.v1.EventList
+	(*ReadFeed)(nil),          // 54: hanse.order.v1.ReadFeed
+	(*FeedPage)(nil),          // 55: hanse.order.v1.FeedPage
+	(*ListSagas)(nil),         // 56: hanse.order.v1.ListSagas
+	(*ScanOrders)(nil),        // 57: hanse.order.v1.ScanOrders
+	(*ScannedOrder)(nil),      // 58: hanse.order.v1.ScannedOrder
+	(*OrderScan)(nil),         // 59: hanse.order.v1.OrderScan
+	(*ScanHistories)(nil),     // 60: hanse.order.v1.ScanHistories
+	(*History)(nil),           // 61: hanse.order.v1.History
+	(*HistoryScan)(nil),       // 62: hanse.order.v1.HistoryScan
 }
 var file_orderpb_order_proto_depIdxs = []int32{
 	1,  // 0: hanse.order.v1.Leg.state:type_name -> hanse.order.v1.LegState
@@ -4976,47 +5145,50 @@ var file_orderpb_order_proto_depIdxs = []int32{
 	31, // 30: hanse.order.v1.Event.step_stuck:type_name -> hanse.order.v1.StepStuck
 	32, // 31: hanse.order.v1.Event.step_resolved:type_name -> hanse.order.v1.StepResolved
 	33, // 32: hanse.order.v1.Event.remainder_canceled:type_name -> hanse.order.v1.RemainderCanceled
-	11, // 33: hanse.order.v1.Placed.order:type_name -> hanse.order.v1.Order
-	0,  // 34: hanse.order.v1.Ended.state:type_name -> hanse.order.v1.State
-	7,  // 35: hanse.order.v1.Fulfilled.fulfillment:type_name -> hanse.order.v1.Fulfillment
-	8,  // 36: hanse.order.v1.Returned.return:type_name -> hanse.order.v1.Return
-	9,  // 37: hanse.order.v1.RefundRequested.refund:type_name -> hanse.order.v1.Refund
-	10, // 38: hanse.order.v1.StepStuck.step:type_name -> hanse.order.v1.StuckStep
-	6,  // 39: hanse.order.v1.RemainderCanceled.items:type_name -> hanse.order.v1.Item
-	35, // 40: hanse.order.v1.Command.place:type_name -> hanse.order.v1.Place
-	36, // 41: hanse.order.v1.Command.cancel:type_name -> hanse.order.v1.Cancel
-	37, // 42: hanse.order.v1.Command.fulfill:type_name -> hanse.order.v1.Fulfill
-	38, // 43: hanse.order.v1.Command.return_items:type_name -> hanse.order.v1.ReturnItems
-	39, // 44: hanse.order.v1.Command.refund_amount:type_name -> hanse.order.v1.RefundAmount
-	40, // 45: hanse.order.v1.Command.ask_hold:type_name -> hanse.order.v1.AskHold
-	42, // 46: hanse.order.v1.Command.retry_step:type_name -> hanse.order.v1.RetryStep
-	43, // 47: hanse.order.v1.Command.resolve_step:type_name -> hanse.order.v1.ResolveStep
-	41, // 48: hanse.order.v1.Command.authorized:type_name -> hanse.order.v1.Authorized
-	4,  // 49: hanse.order.v1.Place.lines:type_name -> hanse.order.v1.Line
-	6,  // 50: hanse.order.v1.Fulfill.items:type_name -> hanse.order.v1.Item
-	6,  // 51: hanse.order.v1.ReturnItems.items:type_name -> hanse.order.v1.Item
-	2,  // 52: hanse.order.v1.ReturnItems.disposition:type_name -> hanse.order.v1.Disposition
-	47, // 53: hanse.order.v1.Query.find:type_name -> hanse.order.v1.FindOrder
-	48, // 54: hanse.order.v1.Query.list:type_name -> hanse.order.v1.ListOrders
-	50, // 55: hanse.order.v1.Query.events:type_name -> hanse.order.v1.ListEvents
-	52, // 56: hanse.order.v1.Query.feed:type_name -> hanse.order.v1.ReadFeed
-	54, // 57: hanse.order.v1.Query.sagas:type_name -> hanse.order.v1.ListSagas
-	55, // 58: hanse.order.v1.Query.scan:type_name -> hanse.order.v1.ScanOrders
-	58, // 59: hanse.order.v1.Query.histories:type_name -> hanse.order.v1.ScanHistories
-	11, // 60: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
-	12, // 61: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
-	12, // 62: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
-	11, // 63: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
-	11, // 64: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
-	56, // 65: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
-	11, // 66: hanse.order.v1.History.stored:type_name -> hanse.order.v1.Order
-	12, // 67: hanse.order.v1.History.events:type_name -> hanse.order.v1.Event
-	59, // 68: hanse.order.v1.HistoryScan.orders:type_name -> hanse.order.v1.History
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	34, // 33: hanse.order.v1.Event.key_refused:type_name -> hanse.order.v1.KeyRefused
+	11, // 34: hanse.order.v1.Placed.order:type_name -> hanse.order.v1.Order
+	0,  // 35: hanse.order.v1.Ended.state:type_name -> hanse.order.v1.State
+	7,  // 36: hanse.order.v1.Fulfilled.fulfillment:type_name -> hanse.order.v1.Fulfillment
+	8,  // 37: hanse.order.v1.Returned.return:type_name -> hanse.order.v1.Return
+	9,  // 38: hanse.order.v1.RefundRequested.refund:type_name -> hanse.order.v1.Refund
+	10, // 39: hanse.order.v1.StepStuck.step:type_name -> hanse.order.v1.StuckStep
+	6,  // 40: hanse.order.v1.RemainderCanceled.items:type_name -> hanse.order.v1.Item
+	36, // 41: hanse.order.v1.Command.place:type_name -> hanse.order.v1.Place
+	38, // 42: hanse.order.v1.Command.cancel:type_name -> hanse.order.v1.Cancel
+	39, // 43: hanse.order.v1.Command.fulfill:type_name -> hanse.order.v1.Fulfill
+	40, // 44: hanse.order.v1.Command.return_items:type_name -> hanse.order.v1.ReturnItems
+	41, // 45: hanse.order.v1.Command.refund_amount:type_name -> hanse.order.v1.RefundAmount
+	42, // 46: hanse.order.v1.Command.ask_hold:type_name -> hanse.order.v1.AskHold
+	44, // 47: hanse.order.v1.Command.retry_step:type_name -> hanse.order.v1.RetryStep
+	45, // 48: hanse.order.v1.Command.resolve_step:type_name -> hanse.order.v1.ResolveStep
+	43, // 49: hanse.order.v1.Command.authorized:type_name -> hanse.order.v1.Authorized
+	37, // 50: hanse.order.v1.Command.claim_key:type_name -> hanse.order.v1.ClaimKey
+	4,  // 51: hanse.order.v1.Place.lines:type_name -> hanse.order.v1.Line
+	37, // 52: hanse.order.v1.Place.claim:type_name -> hanse.order.v1.ClaimKey
+	6,  // 53: hanse.order.v1.Fulfill.items:type_name -> hanse.order.v1.Item
+	6,  // 54: hanse.order.v1.ReturnItems.items:type_name -> hanse.order.v1.Item
+	2,  // 55: hanse.order.v1.ReturnItems.disposition:type_name -> hanse.order.v1.Disposition
+	49, // 56: hanse.order.v1.Query.find:type_name -> hanse.order.v1.FindOrder
+	50, // 57: hanse.order.v1.Query.list:type_name -> hanse.order.v1.ListOrders
+	52, // 58: hanse.order.v1.Query.events:type_name -> hanse.order.v1.ListEvents
+	54, // 59: hanse.order.v1.Query.feed:type_name -> hanse.order.v1.ReadFeed
+	56, // 60: hanse.order.v1.Query.sagas:type_name -> hanse.order.v1.ListSagas
+	57, // 61: hanse.order.v1.Query.scan:type_name -> hanse.order.v1.ScanOrders
+	60, // 62: hanse.order.v1.Query.histories:type_name -> hanse.order.v1.ScanHistories
+	11, // 63: hanse.order.v1.OrderList.orders:type_name -> hanse.order.v1.Order
+	12, // 64: hanse.order.v1.EventList.events:type_name -> hanse.order.v1.Event
+	12, // 65: hanse.order.v1.FeedPage.events:type_name -> hanse.order.v1.Event
+	11, // 66: hanse.order.v1.ScannedOrder.stored:type_name -> hanse.order.v1.Order
+	11, // 67: hanse.order.v1.ScannedOrder.folded:type_name -> hanse.order.v1.Order
+	58, // 68: hanse.order.v1.OrderScan.orders:type_name -> hanse.order.v1.ScannedOrder
+	11, // 69: hanse.order.v1.History.stored:type_name -> hanse.order.v1.Order
+	12, // 70: hanse.order.v1.History.events:type_name -> hanse.order.v1.Event
+	61, // 71: hanse.order.v1.HistoryScan.orders:type_name -> hanse.order.v1.History
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_orderpb_order_proto_init() }
@@ -5046,8 +5218,9 @@ func file_orderpb_order_proto_init() {
 		(*Event_StepStuck)(nil),
 		(*Event_StepResolved)(nil),
 		(*Event_RemainderCanceled)(nil),
+		(*Event_KeyRefused)(nil),
 	}
-	file_orderpb_order_proto_msgTypes[30].OneofWrappers = []any{
+	file_orderpb_order_proto_msgTypes[31].OneofWrappers = []any{
 		(*Command_Place)(nil),
 		(*Command_Cancel)(nil),
 		(*Command_Fulfill)(nil),
@@ -5057,8 +5230,9 @@ func file_orderpb_order_proto_init() {
 		(*Command_RetryStep)(nil),
 		(*Command_ResolveStep)(nil),
 		(*Command_Authorized)(nil),
+		(*Command_ClaimKey)(nil),
 	}
-	file_orderpb_order_proto_msgTypes[42].OneofWrappers = []any{
+	file_orderpb_order_proto_msgTypes[44].OneofWrappers = []any{
 		(*Query_Find)(nil),
 		(*Query_List)(nil),
 		(*Query_Events)(nil),
@@ -5073,7 +5247,7 @@ func file_orderpb_order_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orderpb_order_proto_rawDesc), len(file_orderpb_order_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -20,6 +20,8 @@ const (
 	// TellPayment is the level from which stuck steps are resolved with orderpb.ResolveStep.TellPayment, and operations that have ended are not
 	// settled once more: paymentpb.RetryOp.RefuseEnded, paymentpb.ResolveOp.RefuseEnded.
 	TellPayment uint32 = 5
+	// ClaimKeys is the level from which an idempotency key is claimed where it is kept, before a request under it is carried out at another shard.
+	ClaimKeys uint32 = 6
 )
 
 // Health is how a node fares, as observed.

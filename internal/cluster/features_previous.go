@@ -3,4 +3,4 @@
 package cluster
 
 // FeatureLevel of a program that does not know the newest level, to test upgrades from.
-const FeatureLevel = TellPayment - 1
+const FeatureLevel = ClaimKeys - 1

@@ -80,9 +80,30 @@ func decode[T any, P interface {
 	return v, nil
 }
 
-// propose carries out a command on the shard that owns sl.
+// propose carries out a command on the shard that owns sl, if its key is not another request's.
 func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r rest.Request, m message, wait time.Duration) (shard.ID, shard.Result, error) {
 	to := c.layout.Shard(s, sl)
+	if claim := c.claim(r, to); claim != nil {
+		home := c.layout.KeyHome(r.Key)
+		result, err := c.send(ctx, home, rest.Request{}, &orderpb.Command{Body: &orderpb.Command_ClaimKey{ClaimKey: claim}}, true, 0)
+		if err != nil || !result.OK() {
+			return home, result, err
+		}
+	}
+	result, err := c.send(ctx, to, r, m, r.Key != "", wait)
+	return to, result, err
+}
+
+// claim returns what has to be claimed for a request to a shard; nil when that shard keeps its key, or it has none.
+func (c *Client) claim(r rest.Request, to shard.ID) *orderpb.ClaimKey {
+	if r.Key == "" || c.layout.KeyHome(r.Key) == to || c.directory.features() < cluster.ClaimKeys {
+		return nil
+	}
+	return &orderpb.ClaimKey{Caller: r.Caller, Key: r.Key, RequestHash: r.Hash}
+}
+
+// send has a shard carry out a command. Repeatable says that it recognizes a repetition.
+func (c *Client) send(ctx context.Context, to shard.ID, r rest.Request, m message, repeatable bool, wait time.Duration) (shard.Result, error) {
 	deadline := deadlineOf(ctx)
 	if wait > 0 {
 		deadline = time.Now().Add(wait)
@@ -93,17 +114,17 @@ func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r r
 		err    error
 	}
 	answers := make(chan answer, 1)
-	c.router.propose(trace.Of(ctx), to, cmd, wait > 0, r.Key != "", deadline, func(result shard.Result, err error) {
+	c.router.propose(trace.Of(ctx), to, cmd, wait > 0, repeatable, deadline, func(result shard.Result, err error) {
 		answers <- answer{result, err}
 	})
 	select {
 	case a := <-answers:
-		return to, a.result, c.failure(to, a.err)
+		return a.result, c.failure(to, a.err)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // a moment before the router has said so
-			return to, shard.Result{}, c.failure(to, replica.ErrOutcomeUnknown)
+			return shard.Result{}, c.failure(to, replica.ErrOutcomeUnknown)
 		}
-		return to, shard.Result{}, &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
+		return shard.Result{}, &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: "the caller stopped waiting", RetryAfter: retryAfter}
 	}
 }
 
@@ -197,12 +218,19 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 	}
 	level := c.directory.features()
 	p.AuthorizeAhead, p.CallFirst = level >= cluster.AuthorizeAhead, level >= cluster.CallFirst
-	var to shard.ID
+	to := c.layout.Shard(shard.Order, sl)
+	m := &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}
 	var result shard.Result
 	var err error
 	for {
 		p.Id = c.newID(id.Order, sl)
-		if to, result, err = c.propose(ctx, shard.Order, sl, r, &orderpb.Command{Body: &orderpb.Command_Place{Place: p}}, wait); err != nil {
+		if order.Free(p) {
+			_, result, err = c.propose(ctx, shard.Order, sl, r, m, wait)
+		} else { // it claims its key itself, while its stock is being reserved
+			p.Claim = c.claim(r, to)
+			result, err = c.send(ctx, to, r, m, r.Key != "", wait)
+		}
+		if err != nil {
 			return a, err
 		}
 		if result.Code != shard.CodeAgain { // hardly ever: its stock was asked about before it was there
@@ -216,8 +244,14 @@ func (c *Client) Place(ctx context.Context, r rest.Request, p *orderpb.Place, wa
 		if err != nil || !a.Replayed || a.Value.SettledRevision == 0 {
 			return a, err
 		}
-		// Repeated without a wait, but there is nothing left to wait for.
+		// Repeated without a wait, but there is nothing left to wait for: the answer is that of then.
 		a.Pending = false
+		if settled := a.Value.SettledRevision; settled < a.Value.Revision {
+			if o, err = c.Order(ctx, result.Pending, settled, rest.Consistency{AtLeast: a.Mark}); err != nil {
+				return a, err
+			}
+			a.Value = o.Value
+		}
 		if refusal := order.Refusal(a.Value); refusal != nil {
 			return a, refusal
 		}
@@ -250,8 +284,7 @@ func (c *Client) change(ctx context.Context, r rest.Request, orderID string, m *
 	}
 	a.Mark, a.Replayed, a.Pending = mark(to, result.Position), result.Replayed, result.Pending != ""
 	version := uint64(0)
-	asItStands := a.Replayed && m.GetCancel() != nil
-	if wait == 0 && len(result.Payload) > 0 && !asItStands {
+	if !a.Pending && len(result.Payload) > 0 {
 		receipt, err := decode[orderpb.Receipt](result.Payload)
 		if err != nil {
 			return a, err

@@ -2,20 +2,25 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"hanse/api/inventorypb"
+	"hanse/api/metapb"
 	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
+	"hanse/internal/cluster"
 	"hanse/internal/id"
 	"hanse/internal/order"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/rest"
 	"hanse/internal/shard"
+	"hanse/internal/slot"
 	"hanse/internal/transport"
 )
 
@@ -128,6 +133,118 @@ func TestClient_places_anew_what_came_too_late(t *testing.T) {
 	slices.Sort(l.ids)
 	if len(slices.Compact(l.ids)) != 3 {
 		t.Errorf("the orders have the IDs %q, want three", l.ids)
+	}
+}
+
+// ledger is a replica that notes the commands it gets, and refuses to have keys claimed when it is told to.
+type ledger struct {
+	register
+	refuses  bool
+	commands []string
+}
+
+func (l *ledger) Propose(to shard.ID, c shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	what := to.String()
+	var m orderpb.Command
+	if to.Service() == shard.Order && m.UnmarshalVT(c.Payload) == nil {
+		switch m.Body.(type) {
+		case *orderpb.Command_ClaimKey:
+			l.commands = append(l.commands, what+fmt.Sprintf(" claim %s of %s for %d", m.GetClaimKey().Key, m.GetClaimKey().Caller, m.GetClaimKey().RequestHash))
+			if l.refuses {
+				done(shard.Result{Code: shard.CodeKeyReused}, nil)
+				return
+			}
+			done(shard.Result{}, nil)
+			return
+		case *orderpb.Command_Place:
+			if what += " place"; m.GetPlace().Claim != nil {
+				what += " and claim " + m.GetPlace().Claim.Key
+			}
+		}
+	}
+	l.commands = append(l.commands, what)
+	done(shard.Result{}, nil)
+}
+
+// A key is claimed where it is kept before the request is carried out elsewhere; an order that costs something does that itself.
+func TestClient_claims_keys(t *testing.T) {
+	// In the default layout the keys a and b, and the customers of these names, are of different shards.
+	const caller, level = "shop", cluster.ClaimKeys
+	layout := shard.DefaultLayout()
+	a, b := layout.KeyHome("a"), layout.KeyHome("b")
+	if a == b {
+		t.Fatalf("both keys are of %s", a)
+	}
+	ofB := layout.Shard(shard.Inventory, slot.Of("b"))
+	place := func(customer string, price int64) func(*Client, rest.Request) error {
+		return func(c *Client, r rest.Request) error {
+			_, err := c.Place(t.Context(), r, &orderpb.Place{CustomerId: customer, Lines: []*orderpb.Line{{Sku: "x", Quantity: 1, UnitPrice: price}}}, 0)
+			return err
+		}
+	}
+	receive := func(c *Client, r rest.Request) error {
+		_, err := c.Receive(t.Context(), r, &inventorypb.Receive{Sku: "b", Quantity: 1})
+		return err
+	}
+	claim := a.String() + " claim a of shop for 7"
+	for _, test := range []struct {
+		name    string
+		key     string
+		level   uint32
+		refuses bool
+		do      func(*Client, rest.Request) error
+		want    []string
+	}{
+		{"no key", "", level, false, receive, []string{ofB.String()}},
+		{"a receipt", "a", level, false, receive, []string{claim, ofB.String()}},
+		{"a receipt with a key of another request", "a", level, true, receive, []string{claim}},
+		{"before all nodes know claims", "a", level - 1, false, receive, []string{ofB.String()}},
+		{"an order where its key is kept", "a", level, false, place("a", 5), []string{a.String() + " place"}},
+		{"a key with the customer as its tag", "{b}a", level, false, place("b", 5), []string{b.String() + " place"}},
+		{"an order elsewhere", "a", level, false, place("b", 5), []string{b.String() + " place and claim a"}},
+		{"an order elsewhere before all nodes know claims", "a", level - 1, false, place("b", 5), []string{b.String() + " place"}},
+		{"a free order elsewhere", "a", level, false, place("b", 0), []string{claim, b.String() + " place"}},
+		{"a free order with a key of another request", "a", level, true, place("b", 0), []string{claim}},
+		{"a guest's order", "a", level, false, place("", 5), []string{a.String() + " place"}},
+	} {
+		l := &ledger{refuses: test.refuses}
+		c := clientOf(l)
+		c.directory.current.Store(&known{view: &metapb.View{Cluster: &metapb.Cluster{Features: test.level}}})
+		err := test.do(c, rest.Request{Caller: caller, Key: test.key, Hash: 7})
+		if !slices.Equal(l.commands, test.want) || test.refuses != isRejected(err, reject.KeyReused) {
+			t.Errorf("%s: commands %q, %v; want %q", test.name, l.commands, err, test.want)
+		}
+	}
+}
+
+// versions is a replica that has an order in several versions.
+type versions struct {
+	repeated
+	asked []uint64
+}
+
+func (v *versions) Read(to shard.ID, c replica.Consistency, index uint64, payload []byte, deadline time.Time, done func(shard.Result, error)) {
+	q, err := decode[orderpb.Query](payload)
+	if err != nil {
+		done(shard.Result{}, err)
+		return
+	}
+	v.asked = append(v.asked, q.GetFind().GetVersion())
+	v.repeated.Read(to, c, index, payload, deadline, done)
+}
+
+// Who repeats a placement gets the answer of then: the order as it was when it was decided.
+func TestClient_repeats_its_answer(t *testing.T) {
+	for _, test := range []struct {
+		revision uint64
+		want     []uint64
+	}{{4, []uint64{0}}, {9, []uint64{0, 4}}} {
+		o := &orderpb.Order{Id: id.New(id.Order, 7, 0, 1), State: order.Confirmed, SettledRevision: 4, Revision: test.revision}
+		v := &versions{repeated: repeated{register: register{order: o}}}
+		a, err := clientOf(v).Place(t.Context(), rest.Request{Key: "k"}, &orderpb.Place{}, 0)
+		if err != nil || a.Pending || !a.Replayed || !slices.Equal(v.asked, test.want) {
+			t.Errorf("at revision %d: %+v, %v, versions %v were asked for; want %v", test.revision, a, err, v.asked, test.want)
+		}
 	}
 }
 

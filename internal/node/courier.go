@@ -300,20 +300,19 @@ func (c *courier) reserveEarly(q *request, deadline time.Time) {
 	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || c.features() < cluster.ReserveEarly || c.router.leader(q.shard) != c.router.self || c.busy() {
 		return
 	}
-	orderID, sends := saga.Tentative(q.command.Payload, c.layout.InventoryOf, c.clock.Read().Wall, saga.TentativeTime)
-	if len(sends) == 0 || q.command.Key != "" && !c.placed.add(q.command.Scope()) {
+	orderID, ahead := reactor.Tentative(q.command.Payload, c.layout, c.clock.Read().Wall, saga.TentativeTime)
+	if len(ahead) == 0 || q.command.Key != "" && !c.placed.add(q.command.Scope()) {
 		return
 	}
 	from := q.shard
 	c.tell(func(now clock.Reading) {
-		for _, s := range sends {
-			c.reactor.Early(from, shard.NewID(shard.Inventory, int(s.Leg)), orderID, now)
+		for _, a := range ahead {
+			c.reactor.Early(from, a.To, orderID, now)
 		}
 	})
-	for _, s := range sends {
-		to, cmd := shard.NewID(shard.Inventory, int(s.Leg)), shard.Command{Kind: shard.KindLogic, Payload: encode(s.Inventory)}
-		c.router.deliver(to, cmd, false, deadline, func(r shard.Result, err error) {
-			c.tell(func(now clock.Reading) { c.reactor.EarlyAnswered(from, to, orderID, err == nil && r.OK(), now) })
+	for _, a := range ahead {
+		c.router.deliver(a.To, shard.Command{Kind: shard.KindLogic, Payload: a.Payload}, false, deadline, func(r shard.Result, err error) {
+			c.tell(func(now clock.Reading) { c.reactor.EarlyAnswered(from, a.To, orderID, err == nil && r.OK(), now) })
 		})
 	}
 }

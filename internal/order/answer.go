@@ -67,6 +67,20 @@ func StockReleased(o *orderpb.Order, shard uint32, now int64) []*orderpb.Event {
 	return h.events
 }
 
+// KeyRefused decides when the key that the order was placed under turns out to be another request's.
+func KeyRefused(o *orderpb.Order, why *reject.Rejection, now int64) []*orderpb.Event {
+	if o.State != Placing && o.State != AwaitingPayment {
+		return nil
+	}
+	h := follow(o, now).add(func(e *orderpb.Event) {
+		e.Detail = &orderpb.Event_KeyRefused{KeyRefused: &orderpb.KeyRefused{Code: why.Code, Text: why.Detail}}
+	})
+	if o.Payment != orderpb.PaymentStep_PAYMENT_AUTHORIZED && len(o.Legs) == 0 {
+		h.ended(Rejected)
+	}
+	return h.events
+}
+
 // PaymentAuthorized decides when the total is authorized: this confirms the order, in the same entry. When the order is being undone
 // it is put on record, and the void that is under way takes it back. When the answer about the stock is still to come, that confirms.
 func PaymentAuthorized(o *orderpb.Order, amount int64, reference string, now int64) []*orderpb.Event {

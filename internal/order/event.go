@@ -29,6 +29,7 @@ const (
 	KindStepStuck
 	KindStepResolved
 	KindRemainderCanceled
+	KindKeyRefused
 	kindCount
 )
 
@@ -37,7 +38,7 @@ var kindNames = [kindCount]string{
 	"order.payment_declined", "order.confirmed", "order.cancel_requested", "order.expire_requested",
 	"order.stock_released", "payment.voided", "order.ended", "order.fulfilled", "payment.captured",
 	"payment.capture_failed", "order.returned", "order.refund_requested", "payment.refunded",
-	"payment.refund_failed", "saga.stuck", "saga.resolved", "order.remainder_canceled",
+	"payment.refund_failed", "saga.stuck", "saga.resolved", "order.remainder_canceled", "order.key_refused",
 }
 
 // String returns the kind's event type; that of an ended order is told apart by [EventType].
@@ -97,6 +98,8 @@ func KindOf(e *orderpb.Event) Kind {
 		return KindStepResolved
 	case *orderpb.Event_RemainderCanceled:
 		return KindRemainderCanceled
+	case *orderpb.Event_KeyRefused:
+		return KindKeyRefused
 	}
 	return KindUnknown
 }

@@ -41,6 +41,12 @@ func Fold(o *orderpb.Order, e *orderpb.Event) {
 			o.Payment = orderpb.PaymentStep_PAYMENT_NONE // not all is held, so it has not left
 		}
 		compensate(o, Rejecting)
+	case *orderpb.Event_KeyRefused:
+		o.Reason, o.RejectDetail = d.KeyRefused.Code, d.KeyRefused.Text
+		if o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZING {
+			o.Payment = orderpb.PaymentStep_PAYMENT_NONE // it waits for the claim, so it has not left
+		}
+		compensate(o, Rejecting)
 	case *orderpb.Event_PaymentAuthorized:
 		o.Authorized, o.ProviderReference = d.PaymentAuthorized.Amount, d.PaymentAuthorized.ProviderReference
 		if o.Payment == orderpb.PaymentStep_PAYMENT_AUTHORIZING { // a late one is only on record: it is being voided

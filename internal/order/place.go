@@ -100,6 +100,11 @@ func DecidePlace(p *orderpb.Place, shardOf func(sku string) uint32, now int64) (
 	return h.events, nil
 }
 
+// Free reports whether an order that is going to be placed costs nothing.
+func Free(p *orderpb.Place) bool {
+	return !slices.ContainsFunc(p.Lines, func(l *orderpb.Line) bool { return l.Quantity > 0 && l.UnitPrice > 0 })
+}
+
 func checkHeader(p *orderpb.Place) *reject.Rejection {
 	c := p.Currency
 	if len(c) != 3 || c[0] < 'A' || c[0] > 'Z' || c[1] < 'A' || c[1] > 'Z' || c[2] < 'A' || c[2] > 'Z' {

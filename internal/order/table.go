@@ -35,6 +35,8 @@ var transitions = func() []Transition {
 		{AwaitingPayment, "authorized", KindConfirmed, Confirmed, "the pivot: allocate the stock, forward only"},
 		{AwaitingPayment, "declined", KindPaymentDeclined, Rejecting, "release the stock"},
 		{Placing, "cancel", KindCancelRequested, Canceling, "void if it may be authorized, then release the stock"},
+		{Placing, "key refused", KindKeyRefused, Rejecting, "the key is another request's: release what is or may be held"},
+		{AwaitingPayment, "key refused", KindKeyRefused, Rejecting, "the key is another request's: release the stock"},
 		{AwaitingPayment, "cancel", KindCancelRequested, Canceling, "void, then release the stock"},
 		{Confirmed, "cancel", KindCancelRequested, Canceling, "void, then release the stock"},
 		{Placing, "deadline", KindExpireRequested, Expiring, "void if it may be authorized, then release the stock"},

@@ -193,6 +193,8 @@ var variants = []struct {
 		return s.then(StockRefused(s.o, 1, &reject.Rejection{Code: reject.OutOfStock}, s.now))
 	}},
 	{"ahead, declined", Rejecting, func() *story { s := ahead(); return s.then(PaymentDeclined(s.o, "stolen_card", s.now)) }},
+	{"ahead, key refused", Rejecting, func() *story { s := ahead(); return s.then(keyRefused(s)) }},
+	{"key refused while paying", Rejecting, func() *story { s := held(); return s.then(keyRefused(s)) }},
 	{"declined", Rejecting, func() *story { s := held(); return s.then(PaymentDeclined(s.o, "stolen_card", s.now)) }},
 	{"canceled", Canceled, func() *story {
 		s := confirmed().cancel()
@@ -215,6 +217,10 @@ var variants = []struct {
 		s.o.State = Completed
 		return s
 	}},
+}
+
+func keyRefused(s *story) []*orderpb.Event {
+	return KeyRefused(s.o, &reject.Rejection{Code: reject.KeyReused, Detail: "use a new key"}, s.now)
 }
 
 // attempt is something that callers, services or the clock do to an order.
@@ -270,6 +276,9 @@ var attempts = []attempt{
 	answer("held by shard 9", func(o *orderpb.Order, now int64) []*orderpb.Event { return StockHeld(o, 9, now) }),
 	answer("refused by shard 0", func(o *orderpb.Order, now int64) []*orderpb.Event {
 		return StockRefused(o, 0, &reject.Rejection{Code: reject.OutOfStock, Field: "/lines/0/quantity", Detail: "none left"}, now)
+	}),
+	answer("key refused", func(o *orderpb.Order, now int64) []*orderpb.Event {
+		return KeyRefused(o, &reject.Rejection{Code: reject.KeyReused, Detail: "use a new key"}, now)
 	}),
 	answer("too late for shard 0", func(o *orderpb.Order, now int64) []*orderpb.Event {
 		return StockRefused(o, 0, &reject.Rejection{Code: reject.MessageExpired}, now)

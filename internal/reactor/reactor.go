@@ -122,6 +122,7 @@ type outbox struct {
 	waiting  []*delivery    // heads of lanes that wait for room in flight
 	gates    map[string]*gate
 	paying   map[string]*delivery // authorizations, by order
+	heads    []*delivery          // that may leave when all messages that came with them are known
 	opening  []*gate              // that the entry being taken note of may open
 	early    map[laneKey]*early
 	ages     []*early    // the same, oldest first
@@ -156,11 +157,11 @@ type early struct {
 // earlyTime is how long a tentative reserve is remembered, in ms. An order whose place takes longer is reserved for as if there had been none.
 const earlyTime = 10_000
 
-// gate keeps the authorization of an order until the inventory has said of all its reserves that the stock is held.
+// gate keeps the authorization of an order until the inventory has said of all its reserves that the stock is held, and its key is known to be its own.
 type gate struct {
 	outbox *outbox
 	key    string
-	closed int       // reserves of which it has not
+	closed int       // steps that have not been answered so
 	before *delivery // the authorization that waits, nil for none
 }
 
@@ -218,9 +219,7 @@ func (r *Reactor) Lead(id shard.ID, term uint64, messages []*shard.Message, now 
 		peers: make(map[shard.ID]*peer), unsettled: make(map[laneKey]*shard.Message),
 	}
 	r.led[id] = o
-	for _, m := range messages {
-		r.add(o, m, true, now)
-	}
+	r.addAll(o, messages, true, now)
 	r.answerHeld(o, now)
 }
 
@@ -243,9 +242,7 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	if o == nil {
 		return
 	}
-	for _, m := range emitted {
-		r.add(o, m, false, now)
-	}
+	r.addAll(o, emitted, false, now)
 	for _, seq := range finished {
 		r.finish(o, seq, now)
 	}
@@ -258,10 +255,25 @@ func (r *Reactor) Applied(id shard.ID, emitted []*shard.Message, finished []uint
 	o.opening = o.opening[:0]
 }
 
-// add takes a message into an outbox; it is inherited when another leader may have sent it.
-func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Reading) {
+// addAll takes messages into an outbox. They are inherited when another leader may have sent them. None leaves before all are known, for an authorization
+// waits for others of its order, whatever their numbers: a reserve that an operator had sent again comes after it.
+func (r *Reactor) addAll(o *outbox, messages []*shard.Message, inherited bool, now clock.Reading) {
+	for _, m := range messages {
+		if d := r.add(o, m, inherited, now); d != nil {
+			o.heads = append(o.heads, d)
+		}
+	}
+	for _, d := range o.heads {
+		r.head(d, now)
+	}
+	clear(o.heads)
+	o.heads = o.heads[:0]
+}
+
+// add takes a message into an outbox, and returns its delivery when it is the first of its lane.
+func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Reading) *delivery {
 	if _, known := o.pending[m.Seq]; known {
-		return // emitted between the moment the outbox was listed and now
+		return nil // emitted between the moment the outbox was listed and now
 	}
 	k := laneKey{m.To, m.Key}
 	delete(o.unsettled, k)
@@ -274,7 +286,7 @@ func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Rea
 		if head := l.queue[0]; head.undecided && head.state == delayed {
 			r.giveUp(head, now)
 		}
-		return
+		return nil
 	}
 	var both struct { // one allocation
 		delivery
@@ -285,13 +297,13 @@ func (r *Reactor) add(o *outbox, m *shard.Message, inherited bool, now clock.Rea
 	l.queue = append(l.one[:0], d)
 	o.pending[m.Seq], o.lanes[k] = d, l
 	o.note(d)
-	r.head(d, now)
+	return d
 }
 
-// note notes what a message means to others of its order: a reserve closes the gate, and stock is allocated when the order has been told that it is paid.
+// note notes what a message means to others of its order: a reserve or a claim closes the gate, and stock is allocated when the order has been told that it is paid.
 func (o *outbox) note(d *delivery) {
 	switch stepOf(d.message) {
-	case saga.Reserve:
+	case saga.Reserve, saga.Claim:
 		o.close(d)
 	case saga.Authorize:
 		o.paying[d.message.Key] = d
@@ -302,7 +314,7 @@ func (o *outbox) note(d *delivery) {
 	}
 }
 
-// close has a reserve close the gate of its order.
+// close has a step close the gate of its order.
 func (o *outbox) close(d *delivery) {
 	g := o.gates[d.message.Key]
 	if g == nil {
@@ -313,7 +325,7 @@ func (o *outbox) close(d *delivery) {
 	g.closed++
 }
 
-// pass takes a reserve from the gate of its order, and returns the gate; nil when it is at none any more.
+// pass takes a step from the gate of its order, and returns the gate; nil when it is at none any more.
 func (d *delivery) pass() *gate {
 	g := d.gate
 	if g != nil {
@@ -323,7 +335,7 @@ func (d *delivery) pass() *gate {
 	return g
 }
 
-// open lets the authorization leave when no reserve is before it.
+// open lets the authorization leave when no step is before it.
 func (r *Reactor) open(g *gate, now clock.Reading) {
 	if g == nil || g.closed > 0 || g.outbox.gates[g.key] != g {
 		return
@@ -339,11 +351,18 @@ func is(step saga.Step, m *shard.Message) bool { return stepOf(m) == step }
 
 // stepOf tells the step of a message of the saga, as far as saga.StepOf does.
 func stepOf(m *shard.Message) saga.Step {
-	service := m.To.Service()
-	if service != shard.Inventory && service != shard.Payment {
+	var to saga.Service
+	switch m.To.Service() {
+	case shard.Inventory:
+		to = saga.Inventory
+	case shard.Payment:
+		to = saga.Payment
+	case shard.Order:
+		to = saga.Keys
+	default:
 		return saga.None
 	}
-	s, _ := saga.StepOf(service == shard.Inventory, m.Payload)
+	s, _ := saga.StepOf(to, m.Payload)
 	return s
 }
 
@@ -362,8 +381,28 @@ func (r *Reactor) head(d *delivery, now clock.Reading) {
 	r.send(d)
 }
 
-// Early takes note that a tentative reserve for an order that is being placed at shard from leaves for shard to. When the order is on record its
-// own reserve waits for the answer to this one, which is as good: once the order is there, its stock stays. It ends with [Reactor.EarlyAnswered].
+// Ahead is a command that may leave for another shard before the order that it is for is on record.
+type Ahead struct {
+	To      shard.ID
+	Payload []byte
+}
+
+// Tentative returns what may leave while the order that payload places is being logged, with the order's ID; see [saga.Tentative].
+func Tentative(payload []byte, layout shard.Layout, now, time int64) (orderID string, ahead []Ahead) {
+	orderID, sends := saga.Tentative(payload, layout.InventoryOf, now, time)
+	for i := range sends {
+		s := &sends[i]
+		if s.Step == saga.Claim {
+			ahead = append(ahead, Ahead{layout.KeyHome(s.Key.Key), saga.ClaimCommand(s.Key)})
+		} else {
+			ahead = append(ahead, Ahead{shard.NewID(shard.Inventory, int(s.Leg)), saga.Encode(s.Inventory)})
+		}
+	}
+	return orderID, ahead
+}
+
+// Early takes note that a tentative reserve for an order that is being placed at shard from leaves for shard to, or the claim of its key. When the order is on
+// record its own reserve waits for the answer to this one, which is as good: once the order is there, its stock stays. It ends with [Reactor.EarlyAnswered].
 func (r *Reactor) Early(from, to shard.ID, orderID string, now clock.Reading) {
 	o := r.led[from]
 	if o == nil {
@@ -383,7 +422,8 @@ func (r *Reactor) Early(from, to shard.ID, orderID string, now clock.Reading) {
 	}
 }
 
-// EarlyAnswered reports whether the stock of a tentative reserve is held. What is not, for whatever reason, is reserved for when the order is on record.
+// EarlyAnswered reports whether the stock of a tentative reserve is held, or the key is claimed. What is not, for whatever reason, is asked for when the order
+// is on record.
 func (r *Reactor) EarlyAnswered(from, to shard.ID, orderID string, held bool, now clock.Reading) {
 	o, lane := r.led[from], laneKey{to, orderID}
 	if o == nil || o.early[lane] == nil {
@@ -409,6 +449,9 @@ func (r *Reactor) EarlyAnswered(from, to shard.ID, orderID string, held bool, no
 func (r *Reactor) heldEarly(d *delivery, now clock.Reading) {
 	o := d.outbox
 	r.answered(d, shard.Result{}, now)
+	if is(saga.Claim, d.message) {
+		return
+	}
 	o.unsettled[laneKey{d.message.To, d.message.Key}] = d.message
 	r.settle = append(r.settle, settling{now.Mono + settleAfter, o, d.message})
 }
@@ -433,7 +476,7 @@ func (r *Reactor) settleDue(now int64) {
 func (o *outbox) wait(d *delivery) bool {
 	lane := laneKey{d.message.To, d.message.Key}
 	e := o.early[lane]
-	if e == nil || e.waits != nil || !is(saga.Reserve, d.message) {
+	if e == nil || e.waits != nil || !is(saga.Reserve, d.message) && !is(saga.Claim, d.message) {
 		return false
 	}
 	e.waits = d

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hanse/api/inventorypb"
+	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/hlc"
@@ -523,6 +524,80 @@ func TestAuthorizationWaitsForTheReserves(t *testing.T) {
 	wantSent("the last reserve is over", 3)
 	if n := len(r.led[source].gates); n != 0 {
 		t.Errorf("%d gates are kept when no reserve is pending", n)
+	}
+}
+
+// A step that an operator had sent again has a higher number than the authorization that waits for it, and a new leader reads them by number.
+func TestAuthorizationWaitsForWhatWasSentAgain(t *testing.T) {
+	payments := shard.NewID(shard.Payment, 0)
+	reserve := carrying(t, 7, stock, "a", &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	authorize := carrying(t, 3, payments, "a", &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}})
+	r := newReactor()
+	r.Lead(source, 1, []*shard.Message{authorize, reserve}, at(0))
+	if got := told(r.Take()); got != "sends [7]" {
+		t.Errorf("a new leader %s, want the reserve alone", got)
+	}
+	r.Lead(source, 2, nil, at(0))
+	r.Applied(source, []*shard.Message{authorize, reserve}, nil, at(0))
+	if got := told(r.Take()); got != "sends [7]" {
+		t.Errorf("with both in one entry it %s, want the reserve alone", got)
+	}
+}
+
+func TestAuthorizationWaitsForTheClaim(t *testing.T) {
+	payments, home := shard.NewID(shard.Payment, 0), shard.NewID(shard.Order, 1)
+	claim := carrying(t, 1, home, "a", &orderpb.Command{Body: &orderpb.Command_ClaimKey{ClaimKey: &orderpb.ClaimKey{Key: "k"}}})
+	reserve := carrying(t, 2, stock, "a", &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: new(inventorypb.Reserve)}})
+	authorize := carrying(t, 3, payments, "a", &paymentpb.Command{Body: &paymentpb.Command_Authorize{Authorize: new(paymentpb.Authorize)}})
+	placed := []*shard.Message{claim, reserve, authorize}
+	refused := shard.Result{Code: shard.CodeKeyReused}
+	place := func(r *Reactor) { r.Applied(source, placed, nil, at(1)) }
+	answer := func(seq uint64, result shard.Result, err error) func(*Reactor) {
+		return func(r *Reactor) { r.Answered(source, 1, seq, result, err, at(1)) }
+	}
+	early := func(r *Reactor) { r.Early(source, stock, "a", at(0)); r.Early(source, home, "a", at(0)) }
+	earlyAnswer := func(to shard.ID, well bool) func(*Reactor) {
+		return func(r *Reactor) { r.EarlyAnswered(source, to, "a", well, at(1)) }
+	}
+	for _, test := range []struct {
+		name  string
+		steps []func(*Reactor)
+		want  []string // after each step
+	}{
+		{"claimed last", []func(*Reactor){place, answer(2, shard.Result{}, nil), answer(1, shard.Result{}, nil)},
+			[]string{"sends [1 2]", "proposes 1, lazy", "sends [3], proposes 1, lazy"}},
+		{"claimed first", []func(*Reactor){place, answer(1, shard.Result{}, nil), answer(2, shard.Result{}, nil)},
+			[]string{"sends [1 2]", "proposes 1, lazy", "sends [3], proposes 1, lazy"}},
+		{"refused", []func(*Reactor){place, answer(2, shard.Result{}, nil), answer(1, refused, nil), func(r *Reactor) { r.Applied(source, nil, []uint64{1, 3}, at(1)) }},
+			[]string{"sends [1 2]", "proposes 1, lazy", "proposes 1", ""}},
+		{"no answer", []func(*Reactor){place, answer(2, shard.Result{}, nil), answer(1, shard.Result{}, errors.New("gone")), func(r *Reactor) { r.Tick(at(r.NextDue())) }},
+			[]string{"sends [1 2]", "proposes 1, lazy", "", "sends [1]"}},
+		{"claimed early", []func(*Reactor){early, earlyAnswer(home, true), place, earlyAnswer(stock, true)}, []string{"", "", "proposes 1, lazy", "sends [3], proposes 1, lazy"}},
+		{"refused early", []func(*Reactor){early, earlyAnswer(home, false), earlyAnswer(stock, true), place, answer(1, refused, nil)},
+			[]string{"", "", "", "sends [1], proposes 1, lazy", "proposes 1"}},
+		{"refused early, while it waits", []func(*Reactor){early, place, earlyAnswer(stock, true), earlyAnswer(home, false)},
+			[]string{"", "", "proposes 1, lazy", "sends [1]"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newReactor()
+			r.Lead(source, 1, nil, at(0))
+			for i, step := range test.steps {
+				step(r)
+				if got := told(r.Take()); got != test.want[i] {
+					t.Fatalf("step %d: %q, want %q", i, got, test.want[i])
+				}
+			}
+		})
+	}
+	// Nobody has to tell whoever keeps the keys that the order is on record.
+	r := newReactor()
+	r.Lead(source, 1, nil, at(0))
+	early(r)
+	earlyAnswer(home, true)(r)
+	place(r)
+	r.Take()
+	if r.Tick(at(1 + settleAfter)); len(r.Take().Deliveries) != 0 {
+		t.Error("a claim that was answered early leaves once more")
 	}
 }
 

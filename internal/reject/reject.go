@@ -132,7 +132,7 @@ var codes = []Code{
 	{MixedCurrencies, 422, "Lines of one order have different currencies.", "Place one order for each currency."},
 	{TotalMismatch, 422, "The stated total is not the sum of the lines.", "Recompute the total, or leave it out."},
 	{KeyMissing, 400, "The operation moves money or stock and needs an Idempotency-Key header.", "Send a unique key of 1 to 255 visible characters, and the same one when you retry."},
-	{KeyReused, 422, "The idempotency key was used for a different request within 7 days.", "Use a new key for a new request; keys are per caller and shard of the object, so draw them at random."},
+	{KeyReused, 422, "The idempotency key was used for a different request within 7 days.", "Use a new key for a new request: a key is one request's, of all that its caller makes."},
 	{KeyInProgress, 409, "The first request with this key has not finished.", "Wait for Retry-After and send the same request again, or read the order."},
 	{NotFound, 404, "There is nothing at this address.", "Check the path against /openapi.json."},
 	{MethodNotAllowed, 405, "The address does not know this method.", "Use one of those that the header Allow lists; /openapi.json has them all."},

@@ -48,6 +48,9 @@ func appendDetail(e *encoder, ev *orderpb.Event) {
 		e.str("code", d.StockRefused.GetCode())
 		e.opt("pointer", d.StockRefused.GetField())
 		e.opt("detail", d.StockRefused.GetText())
+	case *orderpb.Event_KeyRefused:
+		e.str("code", d.KeyRefused.GetCode())
+		e.opt("detail", d.KeyRefused.GetText())
 	case *orderpb.Event_PaymentAuthorized:
 		e.int("amount", d.PaymentAuthorized.GetAmount())
 		e.opt("provider_reference", d.PaymentAuthorized.GetProviderReference())

@@ -105,6 +105,7 @@ func sampleEvents() *orderpb.EventList {
 	add(&orderpb.Event{Detail: &orderpb.Event_RefundFailed{RefundFailed: &orderpb.RefundFailed{RefundId: "rfd_2", Code: "card_closed"}}})
 	add(&orderpb.Event{Detail: &orderpb.Event_StepStuck{StepStuck: &orderpb.StepStuck{Step: o.Stuck[0]}}})
 	add(&orderpb.Event{Detail: &orderpb.Event_StepResolved{StepResolved: &orderpb.StepResolved{Seq: 4, Decision: "skip", Evidence: "paid in cash", Operator: "eve"}}})
+	add(&orderpb.Event{Detail: &orderpb.Event_KeyRefused{KeyRefused: &orderpb.KeyRefused{Code: reject.KeyReused, Text: "use a new key"}}})
 	add(&orderpb.Event{Detail: &orderpb.Event_RemainderCanceled{RemainderCanceled: &orderpb.RemainderCanceled{Items: o.Returns[0].Items, Reason: "sold out"}}})
 	return list
 }

@@ -109,6 +109,8 @@ func (n *narrator) sentence(ev *orderpb.Event) (cause, text string) {
 		return stock, fmt.Sprintf("Shard %s holds its part of the stock.", inventoryShard(d.StockReserved.GetShard()))
 	case *orderpb.Event_StockRefused:
 		return stock, fmt.Sprintf("Shard %s refused to hold the stock (%s): %s", inventoryShard(d.StockRefused.GetShard()), d.StockRefused.GetCode(), d.StockRefused.GetText())
+	case *orderpb.Event_KeyRefused:
+		return "the keeper of its idempotency key", "The key under which the order was placed is another request's (" + d.KeyRefused.GetCode() + "). What was done is being undone."
 	case *orderpb.Event_PaymentAuthorized:
 		return n.whoMoved(order.StepAuthorize, d.PaymentAuthorized.GetAmount()), fmt.Sprintf("The payment of %s was authorized.", n.money(d.PaymentAuthorized.GetAmount()))
 	case *orderpb.Event_PaymentDeclined:

@@ -24,45 +24,40 @@ type Sent struct {
 // attemptMark separates an operation from its later attempts; no ID contains it.
 const attemptMark = "~"
 
-// StepOf tells the step of a message to the inventory (or else the payment) service from its first byte, without decoding
-// it: false for a partial release, which Read tells apart.
-func StepOf(inventory bool, payload []byte) (Step, bool) {
-	if len(payload) == 0 {
+// steps has the step of each field of a service's command that says all: not of a release, which may be a partial one, and not of what orders are asked.
+var steps = [...][16]Step{
+	Inventory: {1: Reserve, 2: Allocate, 4: Fulfill, 5: Restock},
+	Payment:   {1: Authorize, 3: Void},
+	Keys:      {claimField: Claim},
+}
+
+// claimField is the number of the field that a command to claim a key has.
+const claimField = 10
+
+// StepOf tells the step of a message to a service from its first byte, without decoding it: false for one that Read tells apart.
+func StepOf(to Service, payload []byte) (Step, bool) {
+	if len(payload) == 0 || payload[0]>>3 >= 16 {
 		return None, false
 	}
-	field := payload[0] >> 3
-	if inventory {
-		switch field {
-		case 1:
-			return Reserve, true
-		case 2:
-			return Allocate, true
-		case 4:
-			return Fulfill, true
-		case 5:
-			return Restock, true
-		}
-		return None, false
-	}
-	switch field {
-	case 1:
-		return Authorize, true
-	case 3:
-		return Void, true
-	}
-	return None, false
+	step := steps[to][payload[0]>>3]
+	return step, step != None
 }
 
 // Unawaited reports whether the order is where it was, whatever comes of a command to the inventory: nobody waits for it.
 func Unawaited(payload []byte) bool {
-	step, _ := StepOf(true, payload)
+	step, _ := StepOf(Inventory, payload)
 	return step == Allocate || step == Fulfill || step == Restock
 }
 
-// Read decodes what was sent to inventory shard leg, or with inventory false to the payment service.
-func Read(o *orderpb.Order, inventory bool, leg uint32, payload []byte, shardOf ShardOf) (Sent, error) {
+// Read decodes what was sent to a service, of the inventory to its shard leg.
+func Read(o *orderpb.Order, to Service, leg uint32, payload []byte, shardOf ShardOf) (Sent, error) {
 	s := Sent{Leg: leg}
-	if !inventory {
+	switch to {
+	case Inventory:
+	case Keys:
+		s.Step = Claim
+		return s, nil
+	case Payment:
 		c := new(paymentpb.Command)
 		if err := c.UnmarshalVT(payload); err != nil {
 			return s, err
@@ -153,6 +148,8 @@ type Outcome struct {
 func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb.Event, unexpected string) {
 	if r := out.Refused; r != nil {
 		switch s.Step {
+		case Claim:
+			return order.KeyRefused(o, r, now), ""
 		case Reserve:
 			return order.StockRefused(o, s.Leg, r, now), ""
 		case Authorize:
@@ -175,7 +172,7 @@ func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb
 	}
 	p := out.Payment
 	if p == nil {
-		return nil, "" // allocate, fulfill, restock, trim: the order has nothing to note
+		return nil, "" // claim, allocate, fulfill, restock, trim: the order has nothing to note
 	}
 	succeeded := p.Status == paymentpb.OutcomeStatus_SUCCEEDED
 	switch s.Step {
@@ -214,6 +211,10 @@ func Answer(o *orderpb.Order, s Sent, out Outcome, now int64) (events []*orderpb
 // undone as by a cancel: what arrives then finds its void and its release.
 func Resolve(o *orderpb.Order, s Sent, done bool, evidence string, now int64) []*orderpb.Event {
 	switch s.Step {
+	case Claim:
+		if !done {
+			return giveUp(o, evidence, now)
+		}
 	case Reserve:
 		if done {
 			return order.StockHeld(o, s.Leg, now)

@@ -27,11 +27,12 @@ const (
 	Void
 	Refund
 	Restock
+	Claim // of the key that the order was placed under
 	stepCount
 )
 
 var stepNames = [stepCount]string{
-	"", "reserve", order.StepAuthorize, "allocate", "fulfill", order.StepCapture, "release", "release", "void", order.StepRefund, "restock",
+	"", "reserve", order.StepAuthorize, "allocate", "fulfill", order.StepCapture, "release", "release", "void", order.StepRefund, "restock", "claim",
 }
 
 // String returns the name that users see.
@@ -48,13 +49,24 @@ const CallGrace = 24 * 60 * 60_000
 // short, for until then the stock of one that was not placed after all is nobody's.
 const TentativeTime = 5_000
 
-// Send is a command for another service: one of Inventory, for the inventory shard Leg, and Payment is set. Sends that follow
+// Service is what a step is for.
+type Service uint8
+
+// The services that take part in a saga.
+const (
+	Inventory Service = iota
+	Payment
+	Keys // where the idempotency keys are kept
+)
+
+// Send is a command for another service: one of Inventory, for the inventory shard Leg, Payment and Key is set. Sends that follow
 // one another may share a command.
 type Send struct {
 	Step      Step
 	Leg       uint32
 	Inventory *inventorypb.Command
 	Payment   *paymentpb.Command
+	Key       *orderpb.ClaimKey
 }
 
 // Rule is a row of the saga's table: after an event, under a condition, a step is sent; Undo is what takes it back.
@@ -68,11 +80,13 @@ type Rule struct {
 // Rules lists what Follow does, for documents and tests.
 func Rules() []Rule {
 	return []Rule{
+		{order.KindPlaced, "its key is kept elsewhere and the order is not free", Claim, None},
 		{order.KindPlaced, "a line is tracked: to each inventory shard", Reserve, Release},
-		{order.KindPlaced, "the order is not free: to leave when all shards hold", Authorize, Void},
+		{order.KindPlaced, "the order is not free: to leave when all shards hold and the key is the order's", Authorize, Void},
 		{order.KindStockReserved, "all shards hold, the order is not free, and it was placed at feature level 1", Authorize, Void},
 		{order.KindConfirmed, "to each inventory shard", Allocate, Release},
 		{order.KindStockRefused, "to the shards that hold or may hold", Release, None},
+		{order.KindKeyRefused, "to the shards that hold or may hold", Release, None},
 		{order.KindPaymentDeclined, "to the shards that hold", Release, None},
 		{order.KindCancelRequested, "money is or may be authorized", Void, None},
 		{order.KindCancelRequested, "no money is", Release, None},
@@ -126,7 +140,7 @@ func Follow(sends []Send, o *orderpb.Order, e *orderpb.Event, before orderpb.Pay
 		for _, leg := range o.Legs {
 			sends = append(sends, Send{Step: Allocate, Leg: leg.Shard, Inventory: same})
 		}
-	case *orderpb.Event_StockRefused, *orderpb.Event_PaymentDeclined, *orderpb.Event_PaymentVoided,
+	case *orderpb.Event_StockRefused, *orderpb.Event_KeyRefused, *orderpb.Event_PaymentDeclined, *orderpb.Event_PaymentVoided,
 		*orderpb.Event_CancelRequested, *orderpb.Event_ExpireRequested:
 		sends = release(sends, o)
 	case *orderpb.Event_Fulfilled:
@@ -213,8 +227,8 @@ func Heard(c *paymentpb.Authorize) *orderpb.Command {
 	}}}
 }
 
-// Tentative returns the reserves that may leave while an order is being placed, with the order's ID: those that [Follow] has sent when it is on record,
-// but for that they are tentative for some time in ms. None for any other command, and for an order that is going to be refused.
+// Tentative returns the claim and the reserves that may leave while an order is being placed, with the order's ID: those that are sent when it is on record,
+// but for that the reserves are tentative for some time in ms. None for any other command, and for an order that is going to be refused.
 func Tentative(payload []byte, shardOf ShardOf, now, time int64) (orderID string, sends []Send) {
 	if len(payload) == 0 || payload[0]>>3 != placeField {
 		return "", nil
@@ -234,7 +248,24 @@ func Tentative(payload []byte, shardOf ShardOf, now, time int64) (orderID string
 		what := s.Inventory.GetReserve()
 		what.Tentative, what.Expires, what.Due = time, 0, 0
 	}
+	if claim := c.GetPlace().Claim; claim != nil {
+		sends = append(sends, Send{Step: Claim, Key: claim})
+	}
 	return o.Id, sends
+}
+
+// ClaimCommand makes the command that claims a key, encoded.
+func ClaimCommand(c *orderpb.ClaimKey) []byte {
+	return Encode(&orderpb.Command{Body: &orderpb.Command_ClaimKey{ClaimKey: c}})
+}
+
+// Encode encodes a command.
+func Encode(m interface{ MarshalVT() ([]byte, error) }) []byte {
+	data, err := m.MarshalVT()
+	if err != nil {
+		panic("saga: encode: " + err.Error()) // only a wrong size can fail
+	}
+	return data
 }
 
 // placeField is the number of the field that a command to place has.

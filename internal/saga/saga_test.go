@@ -185,6 +185,15 @@ var tales = []struct {
 		t := twoLegs().then(nil)
 		return t.then(order.StockRefused(t.o, 0, &reject.Rejection{Code: reject.OutOfStock}, 1000)).then(order.StockReleased(t.o, 1, 1000))
 	}},
+	{"key refused", func() *tale {
+		t := twoLegs()
+		t.then(order.KeyRefused(t.o, &reject.Rejection{Code: reject.KeyReused}, 1000))
+		return t.then(order.StockReleased(t.o, 0, 1000)).then(order.StockReleased(t.o, 1, 1000))
+	}},
+	{"key refused, nothing is tracked", func() *tale {
+		t := begin(&orderpb.Line{Sku: "post", Quantity: 1, UnitPrice: 5, Untracked: true})
+		return t.then(order.KeyRefused(t.o, &reject.Rejection{Code: reject.KeyReused}, 1000))
+	}},
 	{"declined", func() *tale {
 		t := twoLegs().held()
 		t.then(order.PaymentDeclined(t.o, "stolen_card", 1000))
@@ -219,7 +228,9 @@ var tales = []struct {
 func TestFollowDoesWhatTheRulesSay(t *testing.T) {
 	want := map[[2]string]bool{}
 	for _, r := range Rules() {
-		want[[2]string{r.After.String(), r.Send.String()}] = false
+		if r.Send != Claim { // the key is nothing that the order has: the claim is sent with its place
+			want[[2]string{r.After.String(), r.Send.String()}] = false
+		}
 	}
 	var got strings.Builder
 	for _, c := range tales {
@@ -246,7 +257,7 @@ func TestTableForTheDocumentation(t *testing.T) { golden.Compare(t, "testdata/ta
 func TestStepsBeforeThePivotCanBeUndone(t *testing.T) {
 	for _, r := range Rules() {
 		before := r.After == order.KindPlaced || r.After == order.KindStockReserved
-		if before && r.Undo == None {
+		if before && r.Undo == None && r.Send != Claim { // the key stays the request's, whatever comes of it
 			t.Errorf("%s after %s has no compensation", r.Send, r.After)
 		}
 	}
@@ -261,26 +272,41 @@ func TestVoidComesBeforeRelease(t *testing.T) {
 	}
 }
 
+func encodedSend(s Send) (Service, []byte) {
+	if s.Inventory != nil {
+		return Inventory, Encode(s.Inventory)
+	}
+	return Payment, Encode(s.Payment)
+}
+
+// What orders are asked is no step, and what claims a key is.
+func TestClaimIsReadBack(t *testing.T) {
+	claim := ClaimCommand(&orderpb.ClaimKey{Caller: "anonymous", Key: "k", RequestHash: 7})
+	if sent, err := Read(twoLegs().o, Keys, 0, claim, shardOf); err != nil || sent != (Sent{Step: Claim}) {
+		t.Errorf("Read(claim) = %+v, %v", sent, err)
+	}
+	ask := Encode(&orderpb.Command{Body: &orderpb.Command_AskHold{AskHold: &orderpb.AskHold{Id: orderID}}})
+	for name, c := range map[string]struct {
+		payload []byte
+		want    Step
+	}{"claim": {claim, Claim}, "question": {ask, None}, "nothing": {nil, None}, "a field of two bytes": {[]byte{0xfa, 1}, None}} {
+		if step, known := StepOf(Keys, c.payload); step != c.want || known != (c.want != None) {
+			t.Errorf("StepOf(%s) = %s, %v, want %s", name, step, known, c.want)
+		}
+	}
+}
+
 // What is sent is known again from the outbox.
 func TestSentIsReadBack(t *testing.T) {
 	for _, c := range tales {
 		tale := c.make()
 		for _, s := range tale.sends {
-			var payload []byte
-			var err error
-			if s.Inventory != nil {
-				payload, err = s.Inventory.MarshalVT()
-			} else {
-				payload, err = s.Payment.MarshalVT()
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			sent, err := Read(tale.o, s.Inventory != nil, s.Leg, payload, shardOf)
+			to, payload := encodedSend(s)
+			sent, err := Read(tale.o, to, s.Leg, payload, shardOf)
 			if err != nil || sent.Step != s.Step || sent.Leg != s.Leg {
 				t.Errorf("%s: %s was read back as %+v, %v", c.name, show(s), sent, err)
 			}
-			if step, known := StepOf(s.Inventory != nil, payload); known && step != s.Step {
+			if step, known := StepOf(to, payload); known && step != s.Step {
 				t.Errorf("%s: StepOf(%s) = %s", c.name, show(s), step)
 			}
 			if s.Step == Capture && (sent.Op != fulfillmentID || sent.Amount == 0) || s.Step == Reserve && sent.Units == 0 {
@@ -298,7 +324,7 @@ func TestNextAttemptKeepsTheOperation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent, err := Read(tale.o, false, 0, payload, shardOf)
+		sent, err := Read(tale.o, Payment, 0, payload, shardOf)
 		if err != nil || sent.Op != fulfillmentID || sent.Attempt != "3" {
 			t.Errorf("Read(%v) = %+v, %v; want %s, attempt 3", c, sent, err, fulfillmentID)
 		}
@@ -457,22 +483,19 @@ func TestDemandsAreSummedPerSKU(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	for _, c := range tales {
 		for _, s := range c.make().sends {
-			if s.Inventory != nil {
-				payload, _ := s.Inventory.MarshalVT()
-				f.Add(true, payload)
-			} else {
-				payload, _ := s.Payment.MarshalVT()
-				f.Add(false, payload)
-			}
+			to, payload := encodedSend(s)
+			f.Add(byte(to), payload)
 		}
 	}
 	o := twoLegs().o
-	f.Fuzz(func(t *testing.T, inventory bool, payload []byte) {
-		sent, err := Read(o, inventory, 1, payload, shardOf)
+	f.Add(byte(Keys), ClaimCommand(&orderpb.ClaimKey{Key: "k"}))
+	f.Fuzz(func(t *testing.T, service byte, payload []byte) {
+		to := Service(service % 3)
+		sent, err := Read(o, to, 1, payload, shardOf)
 		if err == nil && sent.Step >= stepCount {
 			t.Errorf("Read = %+v", sent)
 		}
-		StepOf(inventory, payload)
+		StepOf(to, payload)
 	})
 }
 
@@ -529,7 +552,10 @@ func TestTentativeReservesAreTheOrdersOwn(t *testing.T) {
 	line := func(sku string, quantity int64, untracked bool) *orderpb.Line {
 		return &orderpb.Line{Sku: sku, Quantity: quantity, UnitPrice: 5, Untracked: untracked}
 	}
+	claimed := place(line("a1", 1, false))
+	claimed.Claim = &orderpb.ClaimKey{Caller: "c", Key: "k", RequestHash: 7}
 	for name, p := range map[string]*orderpb.Place{
+		"with a key":            claimed,
 		"two shards":            place(line("b1", 1, false), line("a1", 2, false), line("b1", 3, false), line("a2", 4, true)),
 		"nothing to hold":       place(line("a1", 2, true)),
 		"for nothing":           place(&orderpb.Line{Sku: "a1", Quantity: 1}),
@@ -542,6 +568,13 @@ func TestTentativeReservesAreTheOrdersOwn(t *testing.T) {
 		if events, r := order.DecidePlace(p, shardOf, 2000); r == nil {
 			order.Fold(o, events[0])
 			want = slices.DeleteFunc(Follow(nil, o, events[0], 0, shardOf), func(s Send) bool { return s.Step != Reserve })
+		}
+		if p.Claim != nil {
+			last := sends[len(sends)-1]
+			if last.Step != Claim || !last.Key.EqualVT(p.Claim) {
+				t.Errorf("%s: the last is %+v, want the claim", name, last)
+			}
+			sends = sends[:len(sends)-1]
 		}
 		if len(sends) != len(want) || len(sends) > 0 && id != orderID {
 			t.Fatalf("%s: %d reserves of order %s, want %d", name, len(sends), id, len(want))

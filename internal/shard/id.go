@@ -91,6 +91,10 @@ func (l Layout) InventoryOf(sku string) uint32 {
 	return uint32(l.Shard(Inventory, slot.Of(sku)).Index())
 }
 
+// KeyHome returns the shard that knows which request an idempotency key is for: one of the orders, so that a key with the customer's ID as its hash tag
+// ("{customer}...", see [slot.Of]) is known where the customer's orders are.
+func (l Layout) KeyHome(key string) ID { return l.Shard(Order, slot.Of(key)) }
+
 // All lists every shard in ID order.
 func (l Layout) All() []ID {
 	var ids []ID

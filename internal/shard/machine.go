@@ -114,6 +114,20 @@ func (tx *Tx) Note(n StuckNote) { tx.m.applied.Stuck = append(tx.m.applied.Stuck
 // Wake sets key's timer, replacing the one it had. Keys must not begin with a zero byte.
 func (tx *Tx) Wake(at hlc.Time, key string) { tx.m.timers.set(at, key) }
 
+// Claim binds the idempotency key of a caller to a request that is carried out at another shard, and refuses when it is another request's. The same
+// request may claim it again, and has it for [IdempotencyTTL] from then on.
+func (tx *Tx) Claim(caller, key string, requestHash uint64) Result {
+	c := Command{Caller: caller, Key: key, RequestHash: requestHash}
+	rec := tx.m.recorded(tx, &c)
+	switch {
+	case rec == nil || rec.claim && rec.requestHash == requestHash:
+		tx.m.remember(tx, &c, &idempotencyRecord{claim: true})
+	case rec.requestHash != requestHash:
+		return reused()
+	}
+	return Result{}
+}
+
 // Waits reports whether key has a timer.
 func (tx *Tx) Waits(key string) bool { return tx.m.timers.live[key] != nil }
 
@@ -225,11 +239,10 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 	if c.Key == "" {
 		return m.logic.Apply(tx, c.Payload)
 	}
-	id := c.Scope()
-	if rec, ok := m.idempotency.Find(id); ok && rec.expires > tx.Now {
-		if rec.requestHash != c.RequestHash {
-			return Result{Code: CodeKeyReused, Detail: "the idempotency key was used for another request; use a new key"}
-		}
+	switch rec := m.recorded(tx, c); {
+	case rec != nil && rec.requestHash != c.RequestHash:
+		return reused()
+	case rec != nil && !rec.claim:
 		r := rec.result
 		r.Replayed = true
 		if r.Pending != "" {
@@ -240,16 +253,27 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 		return r
 	}
 	r := m.logic.Apply(tx, c.Payload)
-	if r.Code == CodeAgain {
-		return r
+	if r.Code != CodeAgain {
+		m.remember(tx, c, &idempotencyRecord{result: r})
 	}
-	m.idempotency.Put(id, &idempotencyRecord{
-		requestHash: c.RequestHash, expires: tx.Now + hlc.FromMillis(IdempotencyTTL.Milliseconds()), result: r,
-	})
+	return r
+}
+
+// recorded returns what is on record under the key of a command, nil for nothing.
+func (m *machine) recorded(tx *Tx, c *Command) *idempotencyRecord {
+	if rec, ok := m.idempotency.Find(c.Scope()); ok && rec.expires > tx.Now {
+		return rec
+	}
+	return nil
+}
+
+// remember puts a record of the request of a command under its key.
+func (m *machine) remember(tx *Tx, c *Command, rec *idempotencyRecord) {
+	rec.requestHash, rec.expires = c.RequestHash, tx.Now+hlc.FromMillis(IdempotencyTTL.Milliseconds())
+	m.idempotency.Put(c.Scope(), rec)
 	if _, ok := m.timers.live[sweepKey]; !ok {
 		m.timers.set(tx.Now+hlc.FromMillis(sweepInterval.Milliseconds()), sweepKey)
 	}
-	return r
 }
 
 // sweep drops expired idempotency records, some at a time.
@@ -357,18 +381,27 @@ func (m *machine) Hash() uint64 {
 	return total
 }
 
+func reused() Result {
+	return Result{Code: CodeKeyReused, Detail: "the idempotency key was used for another request; use a new key"}
+}
+
 func malformed(err error) Result { return Result{Code: CodeMalformed, Detail: err.Error()} }
 
 type idempotencyRecord struct {
 	requestHash uint64
 	expires     hlc.Time
-	result      Result
+	// claim says that the request is carried out at another shard, or is yet to be: there is no result.
+	claim  bool
+	result Result
 }
 
 var idempotencyCodec = Codec[*idempotencyRecord]{
 	Append: func(dst []byte, rec *idempotencyRecord) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, rec.requestHash)
 		dst = binary.AppendUvarint(dst, uint64(rec.expires))
+		if rec.claim {
+			return dst
+		}
 		return AppendResult(dst, &rec.result)
 	},
 	Decode: func(data []byte) (*idempotencyRecord, error) {
@@ -376,6 +409,9 @@ var idempotencyCodec = Codec[*idempotencyRecord]{
 		rec := &idempotencyRecord{requestHash: d.uint64(), expires: hlc.Time(d.uvarint())}
 		if d.err != nil {
 			return nil, d.err
+		}
+		if rec.claim = len(d.rest) == 0; rec.claim { // every result has some bytes
+			return rec, nil
 		}
 		var err error
 		rec.result, _, err = DecodeResult(d.rest)

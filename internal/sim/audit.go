@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
@@ -11,6 +12,7 @@ import (
 	"hanse/internal/inventory"
 	"hanse/internal/order"
 	"hanse/internal/payment"
+	"hanse/internal/reject"
 	"hanse/internal/shard"
 )
 
@@ -283,7 +285,7 @@ func (w *World) audit() {
 }
 
 func (w *World) auditOrders(b *books) {
-	byKey := make(map[string]string)
+	byKey, carriedOut := make(map[string]string), make(map[string]string)
 	known := make(map[string]*orderpb.Order)
 	for _, o := range b.orders {
 		known[o.Id] = o
@@ -291,6 +293,15 @@ func (w *World) auditOrders(b *books) {
 			w.fail("idempotency", "orders %s and %s were placed under one key, %s", other, o.Id, o.MerchantReference)
 		}
 		byKey[o.MerchantReference] = o.Id
+		if key := strings.TrimSuffix(o.MerchantReference, secondMark); o.Authorized > 0 || o.Total == 0 && o.State != order.Rejected {
+			if other, ok := carriedOut[key]; ok {
+				w.fail("idempotency", "orders %s and %s, of two requests under key %s, both went through", other, o.Id, key)
+			}
+			carriedOut[key] = o.Id
+		}
+		if o.Reason == reject.KeyReused {
+			w.hit(probeKeyRefused)
+		}
 		if _, ok := w.checks.placed[o.MerchantReference]; !ok {
 			w.fail("phantom order", "order %s is there and nobody placed it", o.Id)
 		}

@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 
 	"hanse/api/orderpb"
+	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
 	"hanse/internal/transport"
@@ -18,6 +19,9 @@ type checks struct {
 	// placed has the order of each place that was begun, empty until it is known; received what was put on the shelves.
 	placed   map[string]string
 	received map[string]int64
+	// reused has the keys that were used for two requests, carried what was carried out under each key.
+	reused  map[string]bool
+	carried map[string]string
 }
 
 // groupChecks is what is known of a Raft group.
@@ -43,7 +47,7 @@ type committed struct {
 const hashEvery = 16
 
 func newChecks(w *World) *checks {
-	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64)}
+	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64), reused: make(map[string]bool), carried: make(map[string]string)}
 	for _, id := range w.groups {
 		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), members: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64), applied: make(map[transport.NodeID]uint64), proposed: make(map[uint64]uint64)}
 	}
@@ -171,6 +175,22 @@ func (c *checks) accepted(w *World, o *knownOrder, r shard.Result) {
 	}
 	o.revision = max(o.revision, receipt.Revision)
 	o.position = max(o.position, r.Position)
+}
+
+// underKey looks at the answer to a request under a key of one caller.
+func (c *checks) underKey(key, what string, r shard.Result) {
+	switch {
+	case r.Code == reject.KeyReused:
+		c.w.hit(probeKeyReused)
+		if !c.reused[key] {
+			c.w.fail("idempotency", "%s was refused as the second request under key %s: it was the only one", what, key)
+		}
+	case r.OK() && r.Pending == "":
+		if before := c.carried[key]; before != "" && before != what {
+			c.w.fail("idempotency", "%s and %s were both carried out under key %s", before, what, key)
+		}
+		c.carried[key] = what
+	}
 }
 
 // watched is a state machine whose states are compared.

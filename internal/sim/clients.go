@@ -20,11 +20,13 @@ import (
 
 // client is a shop's program: it does one thing after the other, and does not give up before it has an answer.
 type client struct {
-	w    *World
-	id   int
-	rng  *random
-	ops  int
-	busy *op
+	w   *World
+	id  int
+	rng *random
+	// careless draws when a key is used for another request, so that the rest of a known seed's run stays what it was.
+	careless *random
+	ops      int
+	busy     *op
 }
 
 // op is something that a client wants. With a key it is tried until there is an answer; without one, once.
@@ -34,6 +36,10 @@ type op struct {
 	key    string
 	shard  shard.ID
 	wait   bool
+	// claims says that the command claims the key itself.
+	claims bool
+	// second says that it has the key of another request.
+	second bool
 	// payload makes the command of an attempt: identifiers are drawn anew, as a node does for each request.
 	payload func() []byte
 	hash    uint64
@@ -45,6 +51,9 @@ type op struct {
 	started  int64
 	finished bool
 }
+
+// secondMark tells the second request under a key from the first; it ends the reference of such an order.
+const secondMark = "'"
 
 // knownOrder is what clients know of an order.
 type knownOrder struct {
@@ -71,13 +80,15 @@ func encode(m encoder) []byte {
 
 func (w *World) startClients() {
 	for i := range w.plan.Clients {
-		c := &client{w: w, id: i + 1, rng: newRandom(w.plan.Seed, fmt.Sprint("client ", i))}
+		c := &client{
+			w: w, id: i + 1, rng: newRandom(w.plan.Seed, fmt.Sprint("client ", i)), careless: newRandom(w.plan.Seed, fmt.Sprint("careless client ", i)),
+		}
 		w.clients = append(w.clients, c)
 		w.after(c.rng.exponential(w.plan.Think*millisecond), nil, "client", c.next)
 	}
 	// The shelves are filled first.
 	c := w.clients[0]
-	c.receive(sku(0), c.rng.between(5, 200))
+	c.receive(c.newKey(), sku(0), c.rng.between(5, 200), false)
 }
 
 func sku(n int) string        { return fmt.Sprintf("sku-%d", n) }
@@ -101,11 +112,9 @@ func (c *client) next() {
 	}
 	switch r := c.rng.below(100); {
 	case r < 34:
-		c.place()
+		c.place(c.newKey(), false)
 	case r < 42:
-		c.change("cancel", func(o *knownOrder) encoder {
-			return &orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o.id, Reason: "changed my mind"}}}
-		})
+		c.change("cancel", cancel)
 	case r < 56:
 		part := c.rng.chance(0.3)
 		c.change("fulfill", func(o *knownOrder) encoder {
@@ -129,7 +138,7 @@ func (c *client) next() {
 			}}}
 		})
 	case r < 72:
-		c.receive(c.sku(), c.rng.between(1, 60))
+		c.receive(c.newKey(), c.sku(), c.rng.between(1, 60), false)
 	case r < 75:
 		c.reserve()
 	case r < 79:
@@ -142,14 +151,44 @@ func (c *client) next() {
 // submit begins an op.
 func (c *client) submit(o *op) {
 	o.client, o.started = c, c.w.now
-	c.busy = o
+	if c.busy == nil {
+		c.busy = o
+	}
 	if o.payload != nil && o.hash == 0 {
 		h := fnv.New64a()
 		h.Write([]byte(o.what))
 		o.hash = h.Sum64() | 1
 	}
 	c.try(o)
+	if o.key != "" && !o.second && c.careless.chance(c.w.plan.rate(ReusedKey)) {
+		c.reuse(o.key)
+	}
 }
+
+// reuse uses the key of a request for a second one, soon: one of the two is carried out at most.
+func (c *client) reuse(key string) {
+	c.w.after(c.careless.exponential(second), nil, "client is careless", func() {
+		if c.w.calm {
+			return
+		}
+		c.w.checks.reused[c.caller()+"/"+key] = true
+		if c.careless.chance(0.7) {
+			c.place(key, true)
+		} else {
+			c.receive(key, c.sku(), c.careless.between(1, 60), true)
+		}
+	})
+}
+
+// claim returns what a node claims for a request before it carries it out, nil for nothing.
+func (o *op) claim() *orderpb.ClaimKey {
+	if o.key == "" || o.claims || o.client.w.plan.Layout.KeyHome(o.key) == o.shard {
+		return nil
+	}
+	return &orderpb.ClaimKey{Caller: o.client.caller(), Key: o.key, RequestHash: o.hash}
+}
+
+func (c *client) caller() string { return fmt.Sprint("client", c.id) }
 
 // try makes an attempt at one of the nodes.
 func (c *client) try(o *op) {
@@ -181,8 +220,13 @@ func (c *client) try(o *op) {
 				if o.read != nil {
 					n.router.read(o.shard, o.read.consistency, o.read.atLeast, o.read.payload, deadline, done)
 				} else {
-					cmd := shard.Command{Kind: shard.KindLogic, Caller: fmt.Sprint("client", c.id), Key: o.key, RequestHash: o.hash, Payload: o.payload()}
-					n.router.propose(o.shard, cmd, o.wait, o.key != "", deadline, done)
+					cmd := shard.Command{Kind: shard.KindLogic, Caller: c.caller(), Key: o.key, RequestHash: o.hash, Payload: o.payload()}
+					carryOut := func() { n.router.propose(o.shard, cmd, o.wait, o.key != "", deadline, done) }
+					if claim := o.claim(); claim != nil {
+						n.claim(claim, deadline, carryOut, done)
+					} else {
+						carryOut()
+					}
 				}
 				n.wake()
 			})
@@ -211,6 +255,9 @@ func (c *client) answer(o *op, attempt int, r shard.Result, err error) {
 		c.w.hit(probeReplayed)
 	}
 	c.release(o)
+	if o.key != "" {
+		c.w.checks.underKey(c.caller()+"/"+o.key, o.what, r)
+	}
 	o.done(r)
 	if o.key != "" && c.rng.chance(0.1) {
 		c.again(o, r)
@@ -251,10 +298,10 @@ func (c *client) release(o *op) {
 // again repeats a request that was answered, later, and compares the answers.
 func (c *client) again(o *op, first shard.Result) {
 	repeat := *o
-	repeat.finished, repeat.attempt, repeat.wait = false, 0, false
+	repeat.finished, repeat.attempt = false, 0
 	repeat.done = func(r shard.Result) {
-		if first.Pending != "" || r.Pending != "" || o.wait {
-			return // the outcome has gone on since
+		if first.Pending != "" || r.Pending != "" {
+			return // its outcome was not known
 		}
 		if r.Code != first.Code || !bytes.Equal(r.Payload, first.Payload) {
 			c.w.fail("idempotency", "%s under key %s was answered %q %x, and when repeated %q %x", o.what, o.key, first.Code, first.Payload, r.Code, r.Payload)
@@ -267,11 +314,14 @@ func (c *client) again(o *op, first shard.Result) {
 	})
 }
 
-func (c *client) place() {
+// place places an order under a key; second tells it from another one under the same.
+func (c *client) place(key string, second bool) {
 	w := c.w
-	key := c.newKey()
 	customer := fmt.Sprintf("cust-%d", c.rng.below(6))
-	place := &orderpb.Place{CustomerId: customer, Currency: "EUR", PaymentMethod: "card", MerchantReference: fmt.Sprintf("client%d/%s", c.id, key)}
+	place := &orderpb.Place{CustomerId: customer, Currency: "EUR", PaymentMethod: "card", MerchantReference: c.caller() + "/" + key}
+	if second {
+		place.MerchantReference += secondMark
+	}
 	for range 1 + c.rng.below(3) {
 		place.Lines = append(place.Lines, &orderpb.Line{Sku: c.sku(), Quantity: c.rng.between(1, 4), UnitPrice: c.rng.between(0, 50) * 100})
 	}
@@ -284,8 +334,8 @@ func (c *client) place() {
 	place.AuthorizeAhead, place.CallFirst = c.rng.chance(0.8), c.rng.chance(0.8) // as during an upgrade
 	sl := slot.Of(customer)
 	w.checks.placed[place.MerchantReference] = ""
-	c.submit(&op{
-		what: "place " + key, key: key, shard: w.plan.Layout.Shard(shard.Order, sl), wait: c.rng.chance(0.6),
+	o := &op{
+		what: "place " + place.MerchantReference, key: key, second: second, shard: w.plan.Layout.Shard(shard.Order, sl), wait: c.rng.chance(0.6),
 		payload: func() []byte {
 			place.Id = c.newID(id.Order, sl)
 			return encode(&orderpb.Command{Body: &orderpb.Command_Place{Place: place}})
@@ -314,8 +364,18 @@ func (c *client) place() {
 			}
 			w.checks.placed[known.key] = known.id
 			w.orders = append(w.orders, known)
+			if r.Pending != "" && c.busy == nil && c.careless.chance(0.15) { // while it is being placed and paid
+				c.changeOrder(known, "cancel", cancel)
+			}
 		},
-	})
+	}
+	if !order.Free(place) && w.plan.Layout.KeyHome(key) != o.shard && c.careless.chance(0.8) {
+		h := fnv.New64a()
+		h.Write([]byte(o.what))
+		o.hash, o.claims = h.Sum64()|1, true
+		place.Claim = &orderpb.ClaimKey{Caller: c.caller(), Key: key, RequestHash: o.hash}
+	}
+	c.submit(o)
 }
 
 func (c *client) childID(kind, orderID string) string {
@@ -335,13 +395,20 @@ func (c *client) recent() *knownOrder {
 	return orders[len(orders)-1-c.rng.below(min(len(orders), 12))]
 }
 
+func cancel(o *knownOrder) encoder {
+	return &orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: o.id, Reason: "changed my mind"}}}
+}
+
 // change sends a command on an existing order.
 func (c *client) change(what string, command func(*knownOrder) encoder) {
-	o := c.recent()
-	if o == nil {
-		c.place()
-		return
+	if o := c.recent(); o != nil {
+		c.changeOrder(o, what, command)
+	} else {
+		c.place(c.newKey(), false)
 	}
+}
+
+func (c *client) changeOrder(o *knownOrder, what string, command func(*knownOrder) encoder) {
 	key := c.newKey()
 	sl, err := id.Parse(id.Order, o.id)
 	if err != nil {
@@ -366,7 +433,7 @@ func (c *client) change(what string, command func(*knownOrder) encoder) {
 func (c *client) look() {
 	o := c.recent()
 	if o == nil {
-		c.place()
+		c.place(c.newKey(), false)
 		return
 	}
 	sl, err := id.Parse(id.Order, o.id)
@@ -393,14 +460,20 @@ func (c *client) look() {
 	})
 }
 
-func (c *client) receive(sku string, quantity int64) {
-	key := c.newKey()
+func (c *client) receive(key, sku string, quantity int64, second bool) {
+	what := fmt.Sprintf("receive %s %d %s", key, quantity, sku)
+	if second {
+		what += secondMark // as much of the same is another request all the same
+	}
 	c.submit(&op{
-		what: fmt.Sprintf("receive %s %d %s", key, quantity, sku), key: key, shard: c.w.plan.Layout.Shard(shard.Inventory, slot.Of(sku)),
+		what: what, key: key, second: second, shard: c.w.plan.Layout.Shard(shard.Inventory, slot.Of(sku)),
 		payload: func() []byte {
 			return encode(&inventorypb.Command{Body: &inventorypb.Command_Receive{Receive: &inventorypb.Receive{Sku: sku, Quantity: quantity, Reason: "delivery"}}})
 		},
 		done: func(r shard.Result) {
+			if r.Code == reject.KeyReused {
+				return
+			}
 			if r.Code != "" {
 				c.w.fail("answer", "receive was refused: %s %s", r.Code, r.Detail)
 				return
@@ -433,7 +506,11 @@ func (c *client) keys() {
 	to := w.plan.Layout.Shard(shard.Keyspace, slot.Of(name))
 	kind, value := c.rng.below(10), fmt.Sprintf("%d.%d", c.id, c.ops)
 	h := w.history.begin(name, c.id, w.now)
-	o := &op{shard: to, done: func(r shard.Result) { w.history.end(w, h, r) }, gaveUp: func() { h.unknown = true }}
+	o := &op{shard: to, gaveUp: func() { h.unknown = true }, done: func(r shard.Result) {
+		if h.neverCalled = r.Code == reject.KeyReused; !h.neverCalled {
+			w.history.end(w, h, r)
+		}
+	}}
 	if kind < 4 {
 		h.kind = keyGet
 		o.what = "get " + name

@@ -200,6 +200,17 @@ func applyMutants() []*Mutant {
 			}},
 		},
 		{
+			Name: "key-granted-blindly", Bug: "a key is granted to whoever claims it",
+			logics: map[shard.Service]logicFunc{shard.Order: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				r := inner.Apply(tx, payload)
+				c := new(orderpb.Command)
+				if r.Code == shard.CodeKeyReused && c.UnmarshalVT(payload) == nil && c.GetClaimKey() != nil {
+					return shard.Result{}
+				}
+				return r
+			}},
+		},
+		{
 			Name: "cancel-lost", Bug: "every fifth cancel is accepted and forgotten",
 			logics: map[shard.Service]logicFunc{shard.Order: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
 				c := new(orderpb.Command)
@@ -277,14 +288,18 @@ func effectMutants() []*Mutant {
 				if d.Message.To.Service() != shard.Inventory || inventoryCommand(d.Message.Payload).GetReserve() == nil {
 					return false
 				}
-				_ = n.host.Do(d.From, func(m shard.Machine) { // an error says that the node does not lead any more
-					for _, a := range m.Outbox() {
-						if a.To.Service() == shard.Payment && a.Key == d.Message.Key {
-							n.router.propose(a.To, shard.Command{Kind: shard.KindLogic, Payload: a.Payload}, false, true, n.w.now+deliveryTimeout,
-								func(shard.Result, error) {})
-						}
-					}
-				})
+				n.sendAuthorization(d)
+				return false
+			},
+		},
+		{
+			Name: "paid-before-claimed", Bug: "an authorization leaves with the claim of the order's key, whatever comes of it",
+			delivery: func(n *node, d reactor.Delivery, _ func(shard.Result, error)) bool {
+				c := new(orderpb.Command)
+				if d.From.Service() != shard.Order || d.Message.To.Service() != shard.Order || c.UnmarshalVT(d.Message.Payload) != nil || c.GetClaimKey() == nil {
+					return false
+				}
+				n.sendAuthorization(d)
 				return false
 			},
 		},
@@ -373,6 +388,18 @@ func effectMutants() []*Mutant {
 			},
 		},
 	}
+}
+
+// sendAuthorization has the authorization of a message's order leave at once.
+func (n *node) sendAuthorization(d reactor.Delivery) {
+	_ = n.host.Do(d.From, func(m shard.Machine) { // an error says that the node does not lead any more
+		for _, a := range m.Outbox() {
+			if a.To.Service() == shard.Payment && a.Key == d.Message.Key {
+				n.router.propose(a.To, shard.Command{Kind: shard.KindLogic, Payload: a.Payload}, false, true, n.w.now+deliveryTimeout,
+					func(shard.Result, error) {})
+			}
+		}
+	})
 }
 
 // protocolMutants break what nodes agree on.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"hanse/api/orderpb"
 	"hanse/api/paymentpb"
 	"hanse/internal/clock"
 	"hanse/internal/payment"
@@ -578,6 +579,10 @@ func (n *node) callFirst(q *request, deadline int64, done replica.Done) bool {
 	}
 	to, cmd, wait := q.shard, q.command, q.wait
 	n.w.provider.call(n, call, func(a *paymentpb.ProviderAnswer) {
+		if n.killed(KillCalled) {
+			n.w.hit(probeCalledNotLogged)
+			return
+		}
 		authorize := command.GetAuthorize()
 		authorize.Answer = a
 		cmd.Payload = encode(command)
@@ -622,25 +627,37 @@ func (n *node) reserveEarly(q *request, deadline int64) {
 	if n.rng.chance(0.3) {
 		patience = n.rng.between(1, 100)
 	}
-	orderID, sends := saga.Tentative(q.command.Payload, n.w.plan.Layout.InventoryOf, n.wall(), patience)
-	if len(sends) == 0 || n.rng.chance(0.2) || n.placed[q.command.Key] && n.rng.chance(0.7) {
+	orderID, ahead := reactor.Tentative(q.command.Payload, n.w.plan.Layout, n.wall(), patience)
+	if len(ahead) == 0 || n.rng.chance(0.2) || n.placed[q.command.Key] && n.rng.chance(0.7) {
 		return
 	}
 	n.placed[q.command.Key] = true
 	from := q.shard
-	for _, s := range sends {
-		to := shard.NewID(shard.Inventory, int(s.Leg))
-		n.reactor.Early(from, to, orderID, n.clock())
-		c := shard.Command{Kind: shard.KindLogic, Payload: encode(s.Inventory)}
-		n.router.propose(to, c, false, true, deadline, func(r shard.Result, err error) {
+	for _, a := range ahead {
+		n.reactor.Early(from, a.To, orderID, n.clock())
+		c := shard.Command{Kind: shard.KindLogic, Payload: a.Payload}
+		n.router.propose(a.To, c, false, true, deadline, func(r shard.Result, err error) {
 			held := err == nil && (r.OK() || n.w.mutant.or().held != nil && n.w.mutant.held(r))
 			if held {
 				n.w.hit(probeHeldEarly)
 			}
-			n.reactor.EarlyAnswered(from, to, orderID, held, n.clock())
+			n.reactor.EarlyAnswered(from, a.To, orderID, held, n.clock())
 			n.wake()
 		})
 	}
+}
+
+// claim claims a key for a request and then carries it out, as package node's client does.
+func (n *node) claim(c *orderpb.ClaimKey, deadline int64, carryOut func(), done replica.Done) {
+	cmd := shard.Command{Kind: shard.KindLogic, Payload: saga.ClaimCommand(c)}
+	n.router.propose(n.w.plan.Layout.KeyHome(c.Key), cmd, false, true, deadline, func(r shard.Result, err error) {
+		if err != nil || !r.OK() {
+			done(r, err)
+			return
+		}
+		carryOut()
+		n.wake()
+	})
 }
 
 // machine returns the state machine of a group and the index it stands at, nil while there is none.

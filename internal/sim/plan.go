@@ -45,6 +45,8 @@ const (
 	ProviderOutage
 	OldDisk
 	Operator
+	ReusedKey
+	KillCalled
 	faults
 )
 
@@ -90,6 +92,8 @@ var catalog = [faults]struct {
 	ProviderOutage:    {"provider-outage", 10, 40, "s between outages of the provider"},
 	OldDisk:           {"old-disk", 6, 25, "s between copies of a disk, each put back some time later"},
 	Operator:          {"operator", 4, 20, "s between orders of an operator: drain, decommission, take back, another leader"},
+	KillCalled:        {"kill-called", 0.0005, 0.02, "of the authorizations find the node dead when the provider has answered, before that is logged"},
+	ReusedKey:         {"reused-key", 0.01, 0.2, "of the idempotency keys are used for a second request"},
 }
 
 func (f Fault) String() string { return catalog[f].name }

@@ -496,7 +496,7 @@ func (f *fleet) ready() {
 func (f *fleet) serves(by ...*member) error {
 	for _, m := range by {
 		key := fmt.Sprintf("serves-%d", rand.Uint64())
-		if _, err := f.client(m).Receive(f.t.Context(), key, "TEA", client.StockChange{Quantity: 1}); err != nil {
+		if _, err := f.client(m).Receive(f.t.Context(), key+"-stock", "TEA", client.StockChange{Quantity: 1}); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		o, err := f.client(m).PlaceOrder(f.t.Context(), key, &client.PlaceOrder{

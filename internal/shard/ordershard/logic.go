@@ -109,6 +109,8 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 		return l.change(tx, c.ResolveStep.Id, "", func(f *file) ([]*orderpb.Event, *reject.Rejection) {
 			return l.resolve(tx, f, c.ResolveStep, now)
 		})
+	case *orderpb.Command_ClaimKey:
+		return tx.Claim(c.ClaimKey.Caller, c.ClaimKey.Key, c.ClaimKey.RequestHash)
 	}
 	return malformed("order command without a body")
 }
@@ -123,6 +125,12 @@ func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 		if r != nil {
 			return rejected(r)
 		}
+		if p.Claim != nil {
+			if events[0].GetPlaced().Order.Total == 0 {
+				return malformed("a free order does not claim its key: nothing waits for the answer")
+			}
+			tx.Emit(l.layout.KeyHome(p.Claim.Key), p.Id, saga.ClaimCommand(p.Claim), 0)
+		}
 		f = newFile()
 		l.record(tx, f, events)
 		o := &f.order
@@ -136,7 +144,7 @@ func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 	if f.order.SettledRevision == 0 {
 		return shard.Result{Pending: f.order.Id}
 	}
-	return outcome(&f.order)
+	return l.outcome(f)
 }
 
 // askHold answers the inventory. Stock that is held tentatively for an order that is not on record goes back, so the order's ID lapses: the place that
@@ -265,8 +273,19 @@ func (l *logic) authorizationAhead(o *orderpb.Order) uint64 {
 }
 
 func isAuthorize(m *shard.Message) bool {
-	step, _ := saga.StepOf(false, m.Payload)
+	step, _ := saga.StepOf(saga.Payment, m.Payload)
 	return m.To.Service() == shard.Payment && step == saga.Authorize
+}
+
+// serviceOf is what an order's message is for.
+func serviceOf(m *shard.Message) saga.Service {
+	switch m.To.Service() {
+	case shard.Inventory:
+		return saga.Inventory
+	case shard.Payment:
+		return saga.Payment
+	}
+	return saga.Keys
 }
 
 // unahead takes note that an order is not ahead any more. When it is being undone, its authorization is taken out of the outbox: it may not
@@ -275,6 +294,15 @@ func (l *logic) unahead(tx *shard.Tx, o *orderpb.Order, authorization uint64) {
 	delete(l.ahead, o.Id)
 	if order.Compensating(o.State) {
 		tx.Finish(authorization)
+	}
+}
+
+// withdraw takes the authorization of an order whose key was refused out of the outbox: it waits for the claim, so it has not left.
+func (l *logic) withdraw(tx *shard.Tx, o *orderpb.Order) {
+	for _, m := range l.state.Outbox() {
+		if isAuthorize(m) && orderOf(m) == o.Id {
+			tx.Finish(m.Seq)
+		}
 	}
 }
 
@@ -305,6 +333,9 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 		}
 	}
 	events, unexpected := saga.Answer(o, sent, out, now)
+	if sent.Step == saga.Claim && !r.OK() {
+		l.withdraw(tx, o)
+	}
 	l.record(tx, f, events)
 	if unexpected != "" {
 		l.postpone(tx, f, m, unexpected, out.Refused == nil, now)
@@ -315,15 +346,14 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 
 // sent reads a message back, and for the steps whose kind says all no more than that.
 func (l *logic) sent(o *orderpb.Order, m *shard.Message, ok bool) saga.Sent {
-	inventory := m.To.Service() == shard.Inventory
-	if step, known := saga.StepOf(inventory, m.Payload); known && ok {
+	if step, known := saga.StepOf(serviceOf(m), m.Payload); known && ok {
 		return saga.Sent{Step: step, Leg: uint32(m.To.Index())}
 	}
 	return l.read(o, m)
 }
 
 func (l *logic) read(o *orderpb.Order, m *shard.Message) saga.Sent {
-	sent, err := saga.Read(o, m.To.Service() == shard.Inventory, uint32(m.To.Index()), m.Payload, l.shardOf)
+	sent, err := saga.Read(o, serviceOf(m), uint32(m.To.Index()), m.Payload, l.shardOf)
 	if err != nil {
 		panic("ordershard: own outbox message does not decode: " + err.Error())
 	}
@@ -472,13 +502,28 @@ func (l *logic) View(key string) (shard.Result, bool) {
 		return rejected(r), false
 	}
 	if o := &f.order; waitsForEnd {
-		return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: o.Revision})}, order.Ended(o.State)
+		return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: l.endedAt(f)})}, order.Ended(o.State)
 	}
-	return outcome(&f.order), f.order.SettledRevision != 0
+	return l.outcome(f), f.order.SettledRevision != 0
 }
 
-// outcome is the answer to those who placed an order.
-func outcome(o *orderpb.Order) shard.Result {
+// endedAt returns the revision at which an order has come to rest; its newest while it has not. What comes after is about steps that are stuck: little.
+func (l *logic) endedAt(f *file) uint64 {
+	revision := len(f.positions)
+	for i := revision; i > 0 && order.Ended(f.order.State); i-- {
+		if order.KindOf(l.readEvent(f.positions[i-1])) == order.KindEnded {
+			return uint64(i)
+		}
+	}
+	return uint64(revision)
+}
+
+// outcome is the answer to those who placed an order: the order as it was when it had its first outcome, however often they ask.
+func (l *logic) outcome(f *file) shard.Result {
+	o := &f.order
+	if settled := o.SettledRevision; settled != 0 && settled < o.Revision {
+		o = l.fold(f.positions[:settled])
+	}
 	r := shard.Result{Payload: encode(o)}
 	if refusal := order.Refusal(o); refusal != nil {
 		r.Code, r.Field, r.Detail = refusal.Code, refusal.Field, refusal.Detail

@@ -72,13 +72,17 @@ func (l *logic) findVersion(q *orderpb.FindOrder) shard.Result {
 func (l *logic) fold(positions []uint64) *orderpb.Order {
 	o := new(orderpb.Order)
 	for _, p := range positions {
-		e := new(orderpb.Event)
-		if err := e.UnmarshalVT(l.event(p)); err != nil {
-			panic(&shard.StoreFault{Err: fmt.Errorf("event %d of the feed: %w", p, err)})
-		}
-		order.Fold(o, e)
+		order.Fold(o, l.readEvent(p))
 	}
 	return o
+}
+
+func (l *logic) readEvent(position uint64) *orderpb.Event {
+	e := new(orderpb.Event)
+	if err := e.UnmarshalVT(l.event(position)); err != nil {
+		panic(&shard.StoreFault{Err: fmt.Errorf("event %d of the feed: %w", position, err)})
+	}
+	return e
 }
 
 func (l *logic) event(position uint64) []byte {

@@ -19,6 +19,7 @@ import (
 	"hanse/internal/hlc"
 	"hanse/internal/id"
 	"hanse/internal/order"
+	"hanse/internal/saga"
 	"hanse/internal/shard"
 	"hanse/internal/shard/ordershard"
 	"hanse/internal/shardtest"
@@ -129,7 +130,7 @@ func (d *desk) Do(td *datadriven.TestData) string {
 		if err != nil {
 			d.T.Fatal(err)
 		}
-		return d.apply(shard.Command{Kind: shard.KindLogic, Key: a.str("key"), Payload: payload})
+		return d.apply(shard.Command{Kind: shard.KindLogic, Key: a.str("key"), RequestHash: uint64(a.num("hash")), Payload: payload})
 	}
 	switch td.Cmd {
 	case "place":
@@ -158,6 +159,9 @@ func (d *desk) Do(td *datadriven.TestData) string {
 			return "ok, keep false\n"
 		}
 		return out
+	case "claim":
+		payload := saga.ClaimCommand(&orderpb.ClaimKey{Key: a.objects[0], RequestHash: uint64(a.num("hash"))})
+		return d.apply(shard.Command{Kind: shard.KindLogic, Payload: payload})
 	case "told":
 		return apply(&orderpb.Command{Body: &orderpb.Command_Authorized{Authorized: &orderpb.Authorized{
 			Id: object(id.Order, 0), Amount: a.num("amount"), ProviderReference: a.str("ref"),
@@ -205,6 +209,9 @@ func (d *desk) place(orderID string, a args, input string) *orderpb.Place {
 	p := &orderpb.Place{
 		Id: orderID, CustomerId: a.str("customer"), Currency: "EUR", PaymentMethod: "card", Location: a.str("at"),
 		HasTotal: a.has("total"), Total: a.num("total"), AuthorizeAhead: a.has("ahead"), CallFirst: a.has("first"),
+	}
+	if a.has("claim") {
+		p.Claim = &orderpb.ClaimKey{Key: a.str("claim"), RequestHash: 1}
 	}
 	if a.has("currency") {
 		p.Currency = a.str("currency")
@@ -370,10 +377,13 @@ func (d *desk) message(b *strings.Builder, m *shard.Message) {
 		fmt.Fprintf(b, " in %ds", (m.NotBefore.Millis()-d.now)/1000)
 	}
 	var c proto.Message
-	if m.To.Service() == shard.Inventory {
+	switch m.To.Service() {
+	case shard.Inventory:
 		c = new(inventorypb.Command)
-	} else {
+	case shard.Payment:
 		c = new(paymentpb.Command)
+	default:
+		c = new(orderpb.Command)
 	}
 	if err := proto.Unmarshal(m.Payload, c); err != nil {
 		d.T.Fatal(err)
