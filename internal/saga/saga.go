@@ -47,7 +47,7 @@ const CallGrace = 24 * 60 * 60_000
 
 // TentativeTime is how long after a tentative reserve its order is asked, in ms: long enough for the order to be placed, so that few are asked about, and
 // short, for until then the stock of one that was not placed after all is nobody's.
-const TentativeTime = 5_000
+const TentativeTime = 1_000
 
 // Service is what a step is for.
 type Service uint8
