@@ -244,7 +244,7 @@ func TestCourier_reserves_while_the_leader_logs_an_order(t *testing.T) {
 	}
 	cancel := encode(&orderpb.Command{Body: &orderpb.Command_Cancel{Cancel: &orderpb.Cancel{Id: id.New(id.Order, 7, 0, 1)}}})
 	stock := shard.NewID(shard.Inventory, int(shard.DefaultLayout().InventoryOf("a")))
-	logged, reserved := "order/0 logs an order's command", stock.String()+" logs 3 of a for 5000 ms"
+	logged, reserved := "order/0 logs an order's command", stock.String()+" logs 3 of a for 1000 ms"
 	for _, test := range []struct {
 		name   string
 		level  uint32

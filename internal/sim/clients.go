@@ -36,6 +36,8 @@ type op struct {
 	key    string
 	shard  shard.ID
 	wait   bool
+	// places says that it places an order.
+	places bool
 	// claims says that the command claims the key itself.
 	claims bool
 	// second says that it has the key of another request.
@@ -255,13 +257,20 @@ func (c *client) answer(o *op, attempt int, r shard.Result, err error) {
 		c.w.hit(probeReplayed)
 	}
 	c.release(o)
-	if o.key != "" {
+	if o.key != "" && !canceled(o, r) {
 		c.w.checks.underKey(c.caller()+"/"+o.key, o.what, r)
 	}
 	o.done(r)
 	if o.key != "" && c.rng.chance(0.1) {
 		c.again(o, r)
 	}
+}
+
+// canceled reports whether an order that was placed has been canceled since, perhaps before it was known whether it had its key: the audit looks at what
+// it had been charged.
+func canceled(o *op, r shard.Result) bool {
+	placed := new(orderpb.Order)
+	return o.places && r.OK() && r.Pending == "" && placed.UnmarshalVT(r.Payload) == nil && placed.State == order.Canceled
 }
 
 // retry goes on after an attempt that had no answer.
@@ -335,7 +344,7 @@ func (c *client) place(key string, second bool) {
 	sl := slot.Of(customer)
 	w.checks.placed[place.MerchantReference] = ""
 	o := &op{
-		what: "place " + place.MerchantReference, key: key, second: second, shard: w.plan.Layout.Shard(shard.Order, sl), wait: c.rng.chance(0.6),
+		what: "place " + place.MerchantReference, key: key, second: second, places: true, shard: w.plan.Layout.Shard(shard.Order, sl), wait: c.rng.chance(0.6),
 		payload: func() []byte {
 			place.Id = c.newID(id.Order, sl)
 			return encode(&orderpb.Command{Body: &orderpb.Command_Place{Place: place}})
