@@ -117,11 +117,11 @@ func (tx *Tx) Wake(at hlc.Time, key string) { tx.m.timers.set(at, key) }
 // Claim binds the idempotency key of a caller to a request that is carried out at another shard, and refuses when it is another request's. The same
 // request may claim it again, and has it for [IdempotencyTTL] from then on.
 func (tx *Tx) Claim(caller, key string, requestHash uint64) Result {
-	c := Command{Caller: caller, Key: key, RequestHash: requestHash}
-	rec := tx.m.recorded(tx, &c)
-	switch {
+	c := Command{Caller: caller, Key: key}
+	scope := c.Scope()
+	switch rec := tx.m.recorded(tx, scope); {
 	case rec == nil || rec.claim && rec.requestHash == requestHash:
-		tx.m.remember(tx, &c, &idempotencyRecord{claim: true})
+		tx.m.remember(tx, scope, &idempotencyRecord{requestHash: requestHash, claim: true})
 	case rec.requestHash != requestHash:
 		return reused()
 	}
@@ -239,7 +239,8 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 	if c.Key == "" {
 		return m.logic.Apply(tx, c.Payload)
 	}
-	switch rec := m.recorded(tx, c); {
+	scope := c.Scope()
+	switch rec := m.recorded(tx, scope); {
 	case rec != nil && rec.requestHash != c.RequestHash:
 		return reused()
 	case rec != nil && !rec.claim:
@@ -254,23 +255,23 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 	}
 	r := m.logic.Apply(tx, c.Payload)
 	if r.Code != CodeAgain {
-		m.remember(tx, c, &idempotencyRecord{result: r})
+		m.remember(tx, scope, &idempotencyRecord{requestHash: c.RequestHash, result: r})
 	}
 	return r
 }
 
-// recorded returns what is on record under the key of a command, nil for nothing.
-func (m *machine) recorded(tx *Tx, c *Command) *idempotencyRecord {
-	if rec, ok := m.idempotency.Find(c.Scope()); ok && rec.expires > tx.Now {
+// recorded returns what is on record in a scope (see [Command.Scope]), nil for nothing.
+func (m *machine) recorded(tx *Tx, scope string) *idempotencyRecord {
+	if rec, ok := m.idempotency.Find(scope); ok && rec.expires > tx.Now {
 		return rec
 	}
 	return nil
 }
 
-// remember puts a record of the request of a command under its key.
-func (m *machine) remember(tx *Tx, c *Command, rec *idempotencyRecord) {
-	rec.requestHash, rec.expires = c.RequestHash, tx.Now+hlc.FromMillis(IdempotencyTTL.Milliseconds())
-	m.idempotency.Put(c.Scope(), rec)
+// remember puts a request on record, from now on.
+func (m *machine) remember(tx *Tx, scope string, rec *idempotencyRecord) {
+	rec.expires = tx.Now + hlc.FromMillis(IdempotencyTTL.Milliseconds())
+	m.idempotency.Put(scope, rec)
 	if _, ok := m.timers.live[sweepKey]; !ok {
 		m.timers.set(tx.Now+hlc.FromMillis(sweepInterval.Milliseconds()), sweepKey)
 	}
