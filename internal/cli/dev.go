@@ -107,6 +107,9 @@ func (a *app) devCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if act.use == "start" {
+				awaitAnswer(cmd.Context(), name, o.port)
+			}
 			return a.print(s, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", s.Name, s.State) })
 		}})
 	}
@@ -132,6 +135,20 @@ func (a *app) devCmd() *cobra.Command {
 		})
 	}})
 	return cmd
+}
+
+// startPatience is how long a process that was started may take to answer before it is left alone with that.
+const startPatience = 5 * time.Second
+
+// awaitAnswer waits until a process that was started answers, so that what comes next finds it. One that does not may wait for others.
+func awaitAnswer(ctx context.Context, name string, port int) {
+	at := dev.Loopback(port+dev.ProviderOffset) + "/readyz"
+	if n, err := strconv.Atoi(strings.TrimPrefix(name, "node ")); err == nil {
+		at = dev.Loopback(dev.NodePorts(port, n).HTTP) + "/livez"
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	_ = dev.WaitReady(ctx, "http://"+at) // it has started, which is what was asked for
 }
 
 func findDev(port int) (*dev.Control, error) {
