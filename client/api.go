@@ -11,8 +11,8 @@ import (
 )
 
 // The key of a change is its idempotency key, 1 to 255 visible ASCII characters: however often the same change is sent
-// with it, in seven days, it happens once, and the answer is the first one, or for an order that was placed or canceled the order
-// as it stands. Another change with a used key is refused.
+// with it, in seven days, it happens once, and the answer is the first one. Any other change of the caller with a used key is refused. A key with the
+// customer's ID in braces, for example {ann}7f3a, saves its orders a round in the cluster.
 // An empty key is drawn, which protects against lost answers but not against a caller that calls twice.
 
 // PlaceOrder places an order and waits for its outcome. A refused order is an [*Error] that holds it. When the outcome
