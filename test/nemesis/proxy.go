@@ -251,7 +251,7 @@ const callerLooks = 20
 
 // caller finds the host whose process has the other end of a connection.
 func (p *proxyNetwork) caller(c net.Conn) (host, error) {
-	inode, err := socketInode(c.RemoteAddr().(*net.TCPAddr))
+	inode, err := socketInode(c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr))
 	if err != nil {
 		return anyNode, err
 	}
@@ -269,21 +269,25 @@ func (p *proxyNetwork) caller(c net.Conn) (host, error) {
 	return anyNode, fmt.Errorf("nobody has the socket of %v", c.RemoteAddr())
 }
 
-// socketInode finds the socket with a local IPv4 address in the kernel's table.
-func socketInode(addr *net.TCPAddr) (string, error) {
+// socketInode finds the socket between two IPv4 addresses, its own first, in the kernel's table. Its own alone does not tell it from those that had the port
+// before, and are still waited for.
+func socketInode(own, other *net.TCPAddr) (string, error) {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return "", fmt.Errorf("read the kernel's sockets: %w", err)
 	}
-	ip := addr.IP.To4()
-	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], addr.Port)
+	address := func(a *net.TCPAddr) string {
+		ip := a.IP.To4()
+		return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], a.Port)
+	}
+	from, to := address(own), address(other)
 	for line := range strings.Lines(string(table)) {
 		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
-		if f := strings.Fields(line); len(f) > 9 && f[1] == want {
+		if f := strings.Fields(line); len(f) > 9 && f[1] == from && f[2] == to {
 			return f[9], nil
 		}
 	}
-	return "", fmt.Errorf("the kernel has no socket %v", addr)
+	return "", fmt.Errorf("the kernel has no socket from %v to %v", own, other)
 }
 
 func write(c net.Conn, b []byte) error {
