@@ -40,7 +40,7 @@ func (c *REST) Order(ctx context.Context, skus []int) error {
 			failure = err
 		case status == 201 && bytes.Contains(body, confirmed):
 			return nil
-		case status >= 400 && status < 500 && status != 429:
+		case status >= 400 && status < 500 && !bytes.Contains(body, retryable):
 			return &Refusal{Code: code(body)}
 		default:
 			failure = fmt.Errorf("status %d: %.200s", status, body)
@@ -54,7 +54,11 @@ const (
 	retryPause  = 20 * time.Millisecond
 )
 
-var confirmed = []byte(`"state":"confirmed"`)
+// What an order says that is confirmed, and a problem that may not be one the next time: an order is still on its way, or the node is busy.
+var (
+	confirmed = []byte(`"state":"confirmed"`)
+	retryable = []byte(`"retryable":true`)
+)
 
 // code returns the permanent code of a problem.
 func code(body []byte) string {

@@ -161,6 +161,11 @@ func TestOrdersAreRepeatedUnderTheirKey(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 			io.WriteString(w, "{}")
 		},
+		"in progress": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "59")
+			w.WriteHeader(http.StatusConflict)
+			io.WriteString(w, `{"code":"idempotency_key_in_progress","retryable":true}    `)
+		},
 		"cut off": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 		"chunked": func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
 		"farewell": func(w http.ResponseWriter) {

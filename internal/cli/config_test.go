@@ -121,7 +121,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 func TestANodeWithoutBootstrapNeedsData(t *testing.T) {
 	var out, errOut strings.Builder
 	dir := filepath.Join(t.TempDir(), "empty")
-	code := Run(t.Context(), []string{"serve", "--data", dir, "--psp", "instant", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, nil, &out, &errOut)
+	code := Run(t.Context(), []string{"serve", "--data", dir, "--psp", "instant", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}, nil, &out, &errOut)
 	if want := "is empty: start with --bootstrap to found a cluster there, with --join"; code != exitRefused || !strings.Contains(errOut.String(), want) {
 		t.Errorf("exit %d: %s, want %q", code, errOut.String(), want)
 	}
