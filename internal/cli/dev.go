@@ -77,7 +77,7 @@ func (a *app) devCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.nodes, "nodes", 3, "number of nodes, 1 to 9")
 	f.StringSliceVar(&o.zones, "zones", nil, "zones of the nodes, given to them in turn, for example a,b,c")
-	f.IntVar(&o.shards, "shards", 1, "shards of orders, stock and payments; fixed with the data in --dir")
+	f.IntVar(&o.shards, "shards", 0, "shards of orders, stock and payments: as many as the data in --dir has, or 1")
 	f.StringVar(&o.dir, "dir", "", "keep the data here; without it everything is gone at the end")
 	cmd.PersistentFlags().IntVar(&o.port, "http-port", dev.DefaultPort, "first port; node n listens 10 further on for each")
 	f.StringVar(&o.psp, "psp", "sim", "payment provider: sim (a process with a ledger), instant (accepts everything), or a URL")
@@ -187,7 +187,7 @@ func (o devOptions) check() error {
 	switch {
 	case o.nodes < 1 || o.nodes > dev.MaxNodes:
 		return usage("--nodes %d: want 1 to %d", o.nodes, dev.MaxNodes)
-	case o.shards < 1 || o.shards > 64:
+	case o.shards < 0 || o.shards > 64:
 		return usage("--shards %d: want 1 to 64", o.shards)
 	case o.port < 1 || o.port > maxPort-dev.ProviderOffset:
 		return usage("--http-port %d: want 1 to %d, for the ports up to %d above are a cluster's too", o.port, maxPort-dev.ProviderOffset, dev.ProviderOffset)
@@ -221,6 +221,9 @@ func (a *app) withDev(ctx context.Context, o devOptions, use func(context.Contex
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }() // before the directory goes
+	if d.opts.shards, err = keepShards(d.dir, o.shards); err != nil {
+		return err
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

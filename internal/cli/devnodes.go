@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hanse/client"
@@ -39,6 +40,33 @@ func readSeen(dir string) (s seenNodes, err error) {
 		return s, fmt.Errorf("read what was seen of the nodes: %w", err)
 	}
 	return s, nil
+}
+
+// shardsFile has the number of shards that the cluster in a directory was made with.
+const shardsFile = "shards"
+
+// keepShards returns the number of shards of the cluster in dir, which never changes; of a new one as many as are stated, or 1.
+func keepShards(dir string, stated int) (int, error) {
+	path := filepath.Join(dir, shardsFile)
+	data, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		has, err := strconv.Atoi(strings.TrimSpace(string(data)))
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("read the number of shards: %s: %w", path, err)
+		case stated != 0 && stated != has:
+			return 0, usage("--shards %d: the cluster in %s has %d, for good; leave --shards out, or take another directory", stated, dir, has)
+		}
+		return has, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return 0, fmt.Errorf("read the number of shards: %w", err)
+	}
+	n := max(stated, 1)
+	if _, err := os.Stat(filepath.Join(dir, "node1")); err == nil {
+		return n, nil // made by a program that did not note it: the nodes know
+	}
+	return n, writeFile(path, []byte(strconv.Itoa(n)+"\n"))
 }
 
 // leaveOut says why node n is not started, and what to do; nothing when it is. It comes after notice.

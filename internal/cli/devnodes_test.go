@@ -73,3 +73,30 @@ func TestWhatIsSeenOfTheNodesIsKept(t *testing.T) {
 		t.Errorf("seen %+v, want %+v", got, want)
 	}
 }
+
+// The number of shards is a cluster's for good, and need not be stated again.
+func TestShardsAreKept(t *testing.T) {
+	dir, former := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(former, "node1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		dir          string
+		stated, want int
+		refused      string
+	}{
+		{dir, 3, 3, ""}, {dir, 0, 3, ""}, {dir, 3, 3, ""}, {dir, 2, 0, "has 3, for good"}, {t.TempDir(), 0, 1, ""},
+		{former, 0, 1, ""}, {former, 2, 2, ""}, // it was not noted there: the nodes refuse another number
+	} {
+		got, err := keepShards(test.dir, test.stated)
+		if got != test.want || (err != nil) != (test.refused != "") || err != nil && !strings.Contains(err.Error(), test.refused) {
+			t.Errorf("keepShards(%s, %d) = %d, %v; want %d, %q", filepath.Base(test.dir), test.stated, got, err, test.want, test.refused)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, shardsFile), []byte("many"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := keepShards(dir, 0); err == nil {
+		t.Errorf("a file that says %q is taken for %d shards", "many", n)
+	}
+}

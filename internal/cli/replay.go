@@ -204,7 +204,7 @@ func (a *app) replayCmd() *cobra.Command {
 	f.BoolVar(&noAudit, "no-audit", false, "do not audit at the end")
 	f.BoolVar(&withDev, "dev", false, "start a cluster for it")
 	f.IntVar(&o.nodes, "nodes", 3, "with --dev: number of nodes")
-	f.IntVar(&o.shards, "shards", 1, "with --dev: shards of orders, stock and payments")
+	f.IntVar(&o.shards, "shards", 0, "with --dev: shards of orders, stock and payments: as many as the data in --dir has, or 1")
 	f.StringVar(&o.dir, "dir", "", "with --dev: keep the data here")
 	f.IntVar(&o.port, "http-port", 7400, "with --dev: first port")
 	f.StringVar(&o.psp, "psp", "sim", "with --dev: payment provider: sim, instant or a URL")
