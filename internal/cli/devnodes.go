@@ -47,7 +47,10 @@ const shardsFile = "shards"
 
 // keepShards returns the number of shards of the cluster in dir, which never changes; of a new one as many as are stated, or 1.
 func keepShards(dir string, stated int) (int, error) {
-	path := filepath.Join(dir, shardsFile)
+	path, n := filepath.Join(dir, shardsFile), max(stated, 1)
+	if _, err := os.Stat(filepath.Join(dir, "node1")); errors.Is(err, fs.ErrNotExist) { // nothing has been made with it yet
+		return n, writeFile(path, []byte(strconv.Itoa(n)+"\n"))
+	}
 	data, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -59,14 +62,10 @@ func keepShards(dir string, stated int) (int, error) {
 			return 0, usage("--shards %d: the cluster in %s has %d, for good; leave --shards out, or take another directory", stated, dir, has)
 		}
 		return has, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return 0, fmt.Errorf("read the number of shards: %w", err)
-	}
-	n := max(stated, 1)
-	if _, err := os.Stat(filepath.Join(dir, "node1")); err == nil {
+	case errors.Is(err, fs.ErrNotExist):
 		return n, nil // made by a program that did not note it: the nodes know
 	}
-	return n, writeFile(path, []byte(strconv.Itoa(n)+"\n"))
+	return 0, fmt.Errorf("read the number of shards: %w", err)
 }
 
 // leaveOut says why node n is not started, and what to do; nothing when it is. It comes after notice.

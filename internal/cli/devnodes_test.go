@@ -76,16 +76,24 @@ func TestWhatIsSeenOfTheNodesIsKept(t *testing.T) {
 
 // The number of shards is a cluster's for good, and need not be stated again.
 func TestShardsAreKept(t *testing.T) {
-	dir, former := t.TempDir(), t.TempDir()
-	if err := os.Mkdir(filepath.Join(former, "node1"), 0o700); err != nil {
-		t.Fatal(err)
+	dir, former, never := t.TempDir(), t.TempDir(), t.TempDir()
+	makeNode := func(dir string) {
+		if err := os.Mkdir(filepath.Join(dir, "node1"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
+	makeNode(former)
+	if n, err := keepShards(dir, 3); n != 3 || err != nil {
+		t.Fatalf("keepShards of a new cluster = %d, %v, want 3", n, err)
+	}
+	makeNode(dir)
 	for _, test := range []struct {
 		dir          string
 		stated, want int
 		refused      string
 	}{
-		{dir, 3, 3, ""}, {dir, 0, 3, ""}, {dir, 3, 3, ""}, {dir, 2, 0, "has 3, for good"}, {t.TempDir(), 0, 1, ""},
+		{dir, 0, 3, ""}, {never, 5, 5, ""}, {never, 3, 3, ""}, // a first start that failed does not bind
+		{dir, 3, 3, ""}, {dir, 2, 0, "has 3, for good"}, {t.TempDir(), 0, 1, ""},
 		{former, 0, 1, ""}, {former, 2, 2, ""}, // it was not noted there: the nodes refuse another number
 	} {
 		got, err := keepShards(test.dir, test.stated)

@@ -293,8 +293,19 @@ func (c *Client) change(ctx context.Context, r rest.Request, orderID string, m *
 	}
 	o, err := c.Order(ctx, orderID, version, rest.Consistency{AtLeast: a.Mark})
 	a.Value = o.Value
-	if err == nil && a.Replayed && order.Ended(a.Value.State) {
-		a.Pending = false // repeated without a wait, but there is nothing left to wait for
+	if err != nil || !a.Pending || !a.Replayed || !order.Ended(a.Value.State) {
+		return a, err
+	}
+	a.Pending = false // repeated without a wait, but there is nothing left to wait for: the answer is the order at its end
+	list, err := c.OrderEvents(ctx, orderID, rest.Consistency{AtLeast: a.Mark})
+	if err != nil {
+		return a, err
+	}
+	for _, e := range list.Value.Events {
+		if order.KindOf(e) == order.KindEnded && e.Version < a.Value.Revision {
+			o, err = c.Order(ctx, orderID, e.Version, rest.Consistency{AtLeast: a.Mark})
+			a.Value = o.Value
+		}
 	}
 	return a, err
 }

@@ -33,8 +33,13 @@ type register struct {
 func (r *register) Propose(shard.ID, shard.Command, replica.Manner, time.Time, func(shard.Result, error)) {
 }
 
-func (r *register) Read(to shard.ID, _ replica.Consistency, _ uint64, _ []byte, _ time.Time, done func(shard.Result, error)) {
+func (r *register) Read(to shard.ID, _ replica.Consistency, _ uint64, payload []byte, _ time.Time, done func(shard.Result, error)) {
+	var q orderpb.Query
 	switch {
+	case to.Service() == shard.Order && q.UnmarshalVT(payload) == nil && q.GetEvents() != nil: // its end was its third event
+		done(shard.Result{Payload: encode(&orderpb.EventList{Events: []*orderpb.Event{
+			{Version: 2}, {Version: 3, Detail: &orderpb.Event_Ended{Ended: &orderpb.Ended{State: order.Canceled}}}, {Version: 4},
+		}})}, nil)
 	case to.Service() == shard.Order && r.order != nil:
 		done(shard.Result{Payload: encode(r.order)}, nil)
 	case to.Service() == shard.Order:
@@ -233,7 +238,7 @@ func (v *versions) Read(to shard.ID, c replica.Consistency, index uint64, payloa
 	v.repeated.Read(to, c, index, payload, deadline, done)
 }
 
-// Who repeats a placement gets the answer of then: the order as it was when it was decided.
+// Who repeats a request gets the answer of then: a placed order as it was when it was decided.
 func TestClient_repeats_its_answer(t *testing.T) {
 	for _, test := range []struct {
 		revision uint64
@@ -244,6 +249,15 @@ func TestClient_repeats_its_answer(t *testing.T) {
 		a, err := clientOf(v).Place(t.Context(), rest.Request{Key: "k"}, &orderpb.Place{}, 0)
 		if err != nil || a.Pending || !a.Replayed || !slices.Equal(v.asked, test.want) {
 			t.Errorf("at revision %d: %+v, %v, versions %v were asked for; want %v", test.revision, a, err, v.asked, test.want)
+		}
+	}
+	// Of a cancel it is the order at its end.
+	for revision, want := range map[uint64][]uint64{3: {0, 0}, 4: {0, 0, 3}} { // the second asks for its events
+		o := &orderpb.Order{Id: id.New(id.Order, 7, 0, 1), State: order.Canceled, Revision: revision}
+		v := &versions{repeated: repeated{register: register{order: o}}}
+		a, err := clientOf(v).Cancel(t.Context(), rest.Request{Key: "k"}, &orderpb.Cancel{Id: o.Id}, 0)
+		if err != nil || a.Pending || !slices.Equal(v.asked, want) {
+			t.Errorf("a cancel at revision %d: %+v, %v, versions %v were asked for; want %v", revision, a, err, v.asked, want)
 		}
 	}
 }

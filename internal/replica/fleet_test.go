@@ -67,9 +67,14 @@ func (l *register) Query(payload []byte) shard.Result {
 	return shard.Result{Payload: v}
 }
 
-func (l *register) View(key string) (shard.Result, bool) {
-	v, ok := l.settled.Find(key)
-	return shard.Result{Payload: v}, ok
+func (l *register) Settled(key string) bool {
+	_, ok := l.settled.Find(key)
+	return ok
+}
+
+func (l *register) View(key string) shard.Result {
+	v, _ := l.settled.Find(key)
+	return shard.Result{Payload: v}
 }
 
 // fleet drives the hosts of some nodes by hand, in virtual time, in one goroutine.

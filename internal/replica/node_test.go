@@ -52,7 +52,8 @@ func (c *counter) Query(payload []byte) shard.Result {
 func (c *counter) Reply(*shard.Tx, *shard.Message, shard.Result) {}
 func (c *counter) Stuck(*shard.Tx, *shard.Message, shard.Stuck)  {}
 func (c *counter) Due(*shard.Tx, string)                         {}
-func (c *counter) View(string) (shard.Result, bool)              { return shard.Result{}, false }
+func (c *counter) Settled(string) bool                           { return false }
+func (c *counter) View(string) shard.Result                      { return shard.Result{} }
 
 type silent struct{}
 

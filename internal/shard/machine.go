@@ -58,8 +58,9 @@ type Logic interface {
 	Due(tx *Tx, key string)
 	// Query answers a read-only question.
 	Query(payload []byte) Result
-	// View returns the answer for those who wait for key, and false while it has not settled.
-	View(key string) (Result, bool)
+	// Settled reports whether the outcome that callers wait for under key has come; View returns the answer for them.
+	Settled(key string) bool
+	View(key string) Result
 }
 
 // State is the storage of one machine: its tables, feed and timers, behind one Flush.
@@ -247,7 +248,7 @@ func (m *machine) once(tx *Tx, c *Command) Result {
 		r := rec.result
 		r.Replayed = true
 		if r.Pending != "" {
-			if _, settled := m.logic.View(r.Pending); settled {
+			if m.logic.Settled(r.Pending) {
 				tx.Settle(r.Pending)
 			}
 		}
@@ -316,10 +317,7 @@ func (m *machine) finish(seq uint64) {
 
 func (m *machine) Query(payload []byte) Result { return m.logic.Query(payload) }
 
-func (m *machine) View(key string) Result {
-	r, _ := m.logic.View(key)
-	return r
-}
+func (m *machine) View(key string) Result { return m.logic.View(key) }
 
 func (m *machine) Outbox() []*Message { return m.state.outbox.list() }
 

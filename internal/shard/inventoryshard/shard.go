@@ -260,8 +260,9 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 // Stuck has nothing to add: the hold waits until the order's shard is back.
 func (l *logic) Stuck(*shard.Tx, *shard.Message, shard.Stuck) {}
 
-// View knows of nothing that settles later.
-func (l *logic) View(string) (shard.Result, bool) { return shard.Result{}, false }
+// Settled and View know of nothing that settles later.
+func (l *logic) Settled(string) bool      { return false }
+func (l *logic) View(string) shard.Result { return shard.Result{} }
 
 func (l *logic) Query(payload []byte) shard.Result {
 	var q inventorypb.Query

@@ -83,7 +83,8 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 func (l *logic) Reply(*shard.Tx, *shard.Message, shard.Result) {}
 func (l *logic) Stuck(*shard.Tx, *shard.Message, shard.Stuck)  {}
 func (l *logic) Due(*shard.Tx, string)                         {}
-func (l *logic) View(string) (shard.Result, bool)              { return shard.Result{}, false }
+func (l *logic) Settled(string) bool                           { return false }
+func (l *logic) View(string) shard.Result                      { return shard.Result{} }
 
 // fit reports whether texts may be kept.
 func fit(texts ...string) bool {

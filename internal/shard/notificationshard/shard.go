@@ -187,7 +187,8 @@ func (l *logic) Query(payload []byte) shard.Result {
 func (l *logic) Reply(*shard.Tx, *shard.Message, shard.Result) {}
 func (l *logic) Stuck(*shard.Tx, *shard.Message, shard.Stuck)  {}
 func (l *logic) Due(*shard.Tx, string)                         {}
-func (l *logic) View(string) (shard.Result, bool)              { return shard.Result{}, false }
+func (l *logic) Settled(string) bool                           { return false }
+func (l *logic) View(string) shard.Result                      { return shard.Result{} }
 
 func refuse(code, format string, args ...any) shard.Result {
 	return shard.Result{Code: code, Detail: fmt.Sprintf(format, args...)}

@@ -63,9 +63,9 @@ type logic struct {
 	// stuck indexes the orders that have a stuck step, so that listing them does not look at all that are on their way.
 	stuck *shard.Table[struct{}]
 	sends []saga.Send // scratch
-	// ahead has the number of the authorization in the outbox of each order that is [order.Ahead]; nil when it is to be made
-	// from the outbox.
-	ahead map[string]uint64
+	// ahead has the number of the authorization in the outbox of each order that is [order.Ahead], and claiming that of each order whose claim has not
+	// been answered, 0 for none yet: they have not left. Both are nil when they are to be made from the outbox.
+	ahead, claiming map[string]uint64
 }
 
 func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
@@ -73,6 +73,7 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	if err := c.UnmarshalVT(payload); err != nil {
 		return malformed("order command: %v", err)
 	}
+	l.mark(nil)
 	now := tx.Now.Millis()
 	switch c := c.Body.(type) {
 	case *orderpb.Command_Place:
@@ -129,6 +130,7 @@ func (l *logic) place(tx *shard.Tx, p *orderpb.Place, now int64) shard.Result {
 			if events[0].GetPlaced().Order.Total == 0 {
 				return malformed("a free order does not claim its key: nothing waits for the answer")
 			}
+			l.claiming[p.Id] = 0
 			tx.Emit(l.layout.KeyHome(p.Claim.Key), p.Id, saga.ClaimCommand(p.Claim), 0)
 		}
 		f = newFile()
@@ -204,11 +206,14 @@ func (l *logic) record(tx *shard.Tx, f *file, events []*orderpb.Event) {
 	sends := l.sends[:0]
 	for _, e := range events {
 		f.positions = append(f.positions, tx.Publish(encode(e)))
-		before, ahead := o.Payment, l.authorizationAhead(o)
+		before, ahead := o.Payment, l.ahead[o.Id]
 		order.Fold(o, e)
 		sends = saga.Follow(sends, o, e, before, l.shardOf)
 		if ahead != 0 && !order.Ahead(o) {
 			l.unahead(tx, o, ahead)
+		}
+		if order.Compensating(o.State) {
+			l.withdraw(tx, o)
 		}
 	}
 	if isNew {
@@ -244,8 +249,8 @@ func (l *logic) send(tx *shard.Tx, o *orderpb.Order, sends []saga.Send) {
 		s := &sends[i]
 		if s.Inventory == nil {
 			seq := tx.Emit(l.paymentShard(o), o.Id, encode(s.Payment), 0)
-			if s.Step == saga.Authorize && order.Ahead(o) {
-				l.ahead[o.Id] = seq
+			if s.Step == saga.Authorize {
+				l.authorizing(o, 0, seq)
 			}
 			continue
 		}
@@ -256,25 +261,41 @@ func (l *logic) send(tx *shard.Tx, o *orderpb.Order, sends []saga.Send) {
 	}
 }
 
-// authorizationAhead returns the number of the authorization in the outbox of an order that is [order.Ahead], 0 of others.
-func (l *logic) authorizationAhead(o *orderpb.Order) uint64 {
-	if l.ahead == nil { // the machine has just been opened
-		l.ahead = make(map[string]uint64)
-		for _, m := range l.state.Outbox() {
-			if !isAuthorize(m) {
-				continue
-			}
+// mark makes ahead and claiming when the machine has just been opened: from the outbox, and the message that has left it this moment, nil for none.
+func (l *logic) mark(left *shard.Message) {
+	if l.ahead != nil {
+		return
+	}
+	messages := l.state.Outbox()
+	if left != nil {
+		messages = append(messages, left)
+	}
+	l.ahead, l.claiming = make(map[string]uint64), make(map[string]uint64)
+	authorizations := make(map[string]uint64)
+	for _, m := range messages {
+		switch step, _ := saga.StepOf(serviceOf(m), m.Payload); step {
+		case saga.Authorize:
+			authorizations[orderOf(m)] = m.Seq
 			if f, ok := l.files.Find(orderOf(m)); ok && order.Ahead(&f.order) {
 				l.ahead[f.order.Id] = m.Seq
 			}
+		case saga.Claim:
+			l.claiming[orderOf(m)] = 0
 		}
 	}
-	return l.ahead[o.Id]
+	for orderID := range l.claiming {
+		l.claiming[orderID] = authorizations[orderID]
+	}
 }
 
-func isAuthorize(m *shard.Message) bool {
-	step, _ := saga.StepOf(saga.Payment, m.Payload)
-	return m.To.Service() == shard.Payment && step == saga.Authorize
+// authorizing takes note of the authorization of an order, which takes the place of the message before, 0 for none.
+func (l *logic) authorizing(o *orderpb.Order, before, seq uint64) {
+	if l.ahead[o.Id] == before && order.Ahead(o) {
+		l.ahead[o.Id] = seq
+	}
+	if was, claims := l.claiming[o.Id]; claims && was == before {
+		l.claiming[o.Id] = seq
+	}
 }
 
 // serviceOf is what an order's message is for.
@@ -297,12 +318,16 @@ func (l *logic) unahead(tx *shard.Tx, o *orderpb.Order, authorization uint64) {
 	}
 }
 
-// withdraw takes the authorization of an order whose key was refused out of the outbox: it waits for the claim, so it has not left.
+// withdraw takes the authorization of an order that is being undone out of the outbox, if its claim has not been answered: then it has not left. What
+// undoes the order must not wait for who keeps its key, nor for a charge that nobody wants any more.
 func (l *logic) withdraw(tx *shard.Tx, o *orderpb.Order) {
-	for _, m := range l.state.Outbox() {
-		if isAuthorize(m) && orderOf(m) == o.Id {
-			tx.Finish(m.Seq)
-		}
+	seq, claims := l.claiming[o.Id]
+	if !claims {
+		return
+	}
+	delete(l.claiming, o.Id)
+	if seq != 0 {
+		tx.Finish(seq)
 	}
 }
 
@@ -317,6 +342,7 @@ func (l *logic) paymentShard(o *orderpb.Order) shard.ID {
 
 // Reply takes the answer to a step.
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
+	l.mark(m)
 	f, ok := l.files.Find(orderOf(m))
 	if !ok {
 		panic("ordershard: message of an unknown order " + m.Key)
@@ -333,10 +359,10 @@ func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
 		}
 	}
 	events, unexpected := saga.Answer(o, sent, out, now)
-	if sent.Step == saga.Claim && !r.OK() {
-		l.withdraw(tx, o)
-	}
 	l.record(tx, f, events)
+	if sent.Step == saga.Claim {
+		delete(l.claiming, o.Id)
+	}
 	if unexpected != "" {
 		l.postpone(tx, f, m, unexpected, out.Refused == nil, now)
 		return
@@ -412,6 +438,7 @@ func again(o *orderpb.Order, sent saga.Sent) []byte {
 
 // Stuck puts on record that a step could not be delivered for long.
 func (l *logic) Stuck(tx *shard.Tx, m *shard.Message, s shard.Stuck) {
+	l.mark(nil)
 	f, ok := l.files.Find(orderOf(m))
 	if !ok {
 		panic("ordershard: message of an unknown order " + m.Key)
@@ -433,10 +460,7 @@ func (l *logic) retry(tx *shard.Tx, o *orderpb.Order, c *orderpb.RetryStep, now 
 	events, r := order.DecideRetry(o, c, now)
 	if r == nil {
 		tx.Finish(m.Seq)
-		seq := tx.Emit(m.To, m.Key, m.Payload, 0)
-		if l.authorizationAhead(o) == m.Seq {
-			l.ahead[o.Id] = seq
-		}
+		l.authorizing(o, m.Seq, tx.Emit(m.To, m.Key, m.Payload, 0))
 	}
 	return events, r
 }
@@ -460,6 +484,9 @@ func (l *logic) resolve(tx *shard.Tx, f *file, c *orderpb.ResolveStep, now int64
 		return events, nil
 	}
 	l.record(tx, f, events)
+	if sent.Step == saga.Claim && c.Decision == order.DecisionDone {
+		delete(l.claiming, o.Id)
+	}
 	return saga.Resolve(o, sent, c.Decision == order.DecisionDone, c.Evidence, now), nil
 }
 
@@ -470,10 +497,7 @@ func (l *logic) tellPayment(tx *shard.Tx, o *orderpb.Order, m *shard.Message, c 
 	if err != nil {
 		panic("ordershard: own outbox message does not decode: " + err.Error())
 	}
-	seq := tx.Emit(m.To, o.Id, payload, 0)
-	if l.authorizationAhead(o) == m.Seq {
-		l.ahead[o.Id] = seq
-	}
+	l.authorizing(o, m.Seq, tx.Emit(m.To, o.Id, payload, 0))
 }
 
 func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *reject.Rejection) {
@@ -486,25 +510,33 @@ func (l *logic) stuckMessage(o *orderpb.Order, seq uint64) (*shard.Message, *rej
 
 // Due is the deadline of an order that has not been placed and paid. The ID of none has lapsed long enough.
 func (l *logic) Due(tx *shard.Tx, orderID string) {
+	l.mark(nil)
 	if f, ok := l.files.Find(orderID); ok {
 		l.record(tx, f, order.DecideExpire(&f.order, tx.Now.Millis()))
 	}
 }
 
-// View answers those who wait for an order's first outcome, or under its key with endSuffix for its end.
-func (l *logic) View(key string) (shard.Result, bool) {
-	orderID, waitsForEnd := key, false
-	if n := len(key) - len(endSuffix); n > 0 && key[n:] == endSuffix {
-		orderID, waitsForEnd = key[:n], true
-	}
+// waitKey takes a key apart: those who wait wait for an order's first outcome, or under its key with endSuffix for its end.
+func waitKey(key string) (orderID string, end bool) { return strings.CutSuffix(key, endSuffix) }
+
+// Settled reports whether what is waited for under a key has come.
+func (l *logic) Settled(key string) bool {
+	orderID, end := waitKey(key)
+	f, ok := l.files.Find(orderID)
+	return ok && (end && order.Ended(f.order.State) || !end && f.order.SettledRevision != 0)
+}
+
+// View answers those who wait.
+func (l *logic) View(key string) shard.Result {
+	orderID, end := waitKey(key)
 	f, r := l.find(orderID)
-	if r != nil {
-		return rejected(r), false
+	switch {
+	case r != nil:
+		return rejected(r)
+	case end:
+		return shard.Result{Payload: encode(&orderpb.Receipt{Id: orderID, Revision: l.endedAt(f)})}
 	}
-	if o := &f.order; waitsForEnd {
-		return shard.Result{Payload: encode(&orderpb.Receipt{Id: o.Id, Revision: l.endedAt(f)})}, order.Ended(o.State)
-	}
-	return l.outcome(f), f.order.SettledRevision != 0
+	return l.outcome(f)
 }
 
 // endedAt returns the revision at which an order has come to rest; its newest while it has not. What comes after is about steps that are stuck: little.

@@ -72,8 +72,7 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	if step.Op == nil {
 		return shard.Result{}
 	}
-	r, _ := answer(p.Id, step.Op)
-	return r
+	return answer(p.Id, step.Op)
 }
 
 func (l *logic) Reply(tx *shard.Tx, m *shard.Message, r shard.Result) {
@@ -212,28 +211,33 @@ func (l *logic) scan(q *paymentpb.ScanPayments) *paymentpb.PaymentList {
 	return list
 }
 
-func (l *logic) View(key string) (shard.Result, bool) {
+// Settled reports whether an operation has its answer.
+func (l *logic) Settled(key string) bool {
+	r := l.View(key)
+	return r.OK() && r.Pending == ""
+}
+
+func (l *logic) View(key string) shard.Result {
 	id, op, _ := payment.SplitKey(key)
 	p, ok := l.payments.Find(id)
 	if !ok {
-		return shard.Result{Code: reject.PaymentNotFound, Detail: "there is no payment " + id}, false
+		return shard.Result{Code: reject.PaymentNotFound, Detail: "there is no payment " + id}
 	}
 	o := payment.Find(p, op)
 	if o == nil {
-		return shard.Result{Code: reject.PaymentNotFound, Detail: "payment " + id + " has no operation " + op}, false
+		return shard.Result{Code: reject.PaymentNotFound, Detail: "payment " + id + " has no operation " + op}
 	}
 	return answer(id, o)
 }
 
-// answer is the result of a command about op, and whether it is final.
-func answer(paymentID string, op *paymentpb.Op) (shard.Result, bool) {
+// answer is the result of a command about op.
+func answer(paymentID string, op *paymentpb.Op) shard.Result {
 	outcome := payment.Outcome(op)
 	r := shard.Result{Payload: mustMarshal(outcome)}
 	if outcome.Status == paymentpb.OutcomeStatus_PENDING {
 		r.Pending = payment.Key(paymentID, op.Id)
-		return r, false
 	}
-	return r, true
+	return r
 }
 
 // mustMarshal encodes a message of ours, which can only fail by a bug of the generated code.
