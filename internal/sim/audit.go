@@ -54,6 +54,9 @@ func (w *World) unrest() string {
 		if c.busy != nil {
 			return fmt.Sprintf("client %d waits for the answer to %s", c.id, c.busy.what)
 		}
+		if n := len(c.beside); n > 0 {
+			return fmt.Sprintf("client %d waits for the answers to %d second requests under a key", c.id, n)
+		}
 	}
 	if why := w.unsettled(); why != "" {
 		return why

@@ -27,6 +27,8 @@ type client struct {
 	careless *random
 	ops      int
 	busy     *op
+	// beside has what it does beside that: second requests under the keys of others.
+	beside map[*op]bool
 }
 
 // op is something that a client wants. With a key it is tried until there is an answer; without one, once.
@@ -84,6 +86,7 @@ func (w *World) startClients() {
 	for i := range w.plan.Clients {
 		c := &client{
 			w: w, id: i + 1, rng: newRandom(w.plan.Seed, fmt.Sprint("client ", i)), careless: newRandom(w.plan.Seed, fmt.Sprint("careless client ", i)),
+			beside: make(map[*op]bool),
 		}
 		w.clients = append(w.clients, c)
 		w.after(c.rng.exponential(w.plan.Think*millisecond), nil, "client", c.next)
@@ -155,6 +158,8 @@ func (c *client) submit(o *op) {
 	o.client, o.started = c, c.w.now
 	if c.busy == nil {
 		c.busy = o
+	} else {
+		c.beside[o] = true
 	}
 	if o.payload != nil && o.hash == 0 {
 		h := fnv.New64a()
@@ -298,6 +303,7 @@ func (c *client) retry(o *op, attempt int, err error) {
 }
 
 func (c *client) release(o *op) {
+	delete(c.beside, o)
 	if c.busy == o {
 		c.busy = nil
 		c.w.after(c.rng.exponential(c.w.plan.Think*millisecond), nil, "client", c.next)
