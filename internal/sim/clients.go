@@ -161,15 +161,20 @@ func (c *client) submit(o *op) {
 	} else {
 		c.beside[o] = true
 	}
-	if o.payload != nil && o.hash == 0 {
-		h := fnv.New64a()
-		h.Write([]byte(o.what))
-		o.hash = h.Sum64() | 1
+	if o.payload != nil {
+		o.hash = hashOf(o.what)
 	}
 	c.try(o)
 	if o.key != "" && !o.second && c.careless.chance(c.w.plan.rate(ReusedKey)) {
 		c.reuse(o.key)
 	}
+}
+
+// hashOf is the hash of a request, by what it wants.
+func hashOf(what string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(what))
+	return h.Sum64() | 1
 }
 
 // reuse uses the key of a request for a second one, soon: one of the two is carried out at most.
@@ -385,10 +390,7 @@ func (c *client) place(key string, second bool) {
 		},
 	}
 	if !order.Free(place) && w.plan.Layout.KeyHome(key) != o.shard && c.careless.chance(0.8) {
-		h := fnv.New64a()
-		h.Write([]byte(o.what))
-		o.hash, o.claims = h.Sum64()|1, true
-		place.Claim = &orderpb.ClaimKey{Caller: c.caller(), Key: key, RequestHash: o.hash}
+		o.claims, place.Claim = true, &orderpb.ClaimKey{Caller: c.caller(), Key: key, RequestHash: hashOf(o.what)}
 	}
 	c.submit(o)
 }
