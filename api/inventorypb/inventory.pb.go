@@ -103,7 +103,7 @@ type Item struct {
 	Untracked     bool                   `protobuf:"varint,7,opt,name=untracked,proto3" json:"untracked,omitempty"` // no counters are kept; every hold succeeds
 	Revision      uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
 	Tentative     int64                  `protobuf:"varint,9,opt,name=tentative,proto3" json:"tentative,omitempty"`  // of reserved: for orders that may not be on record yet
-	Contested     int64                  `protobuf:"varint,10,opt,name=contested,proto3" json:"contested,omitempty"` // until then nothing is reserved tentatively: an order on record waits for what is
+	Contested     int64                  `protobuf:"varint,10,opt,name=contested,proto3" json:"contested,omitempty"` // until then nothing is reserved tentatively: somebody waits for what is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,18 +663,20 @@ func (*Command_Adjust) isCommand_Body() {}
 
 func (*Command_SetTracking) isCommand_Body() {}
 
-// Reserve holds all demands or none. expires bounds the message: one that arrives later is refused.
+// Reserve holds all demands or none. expires bounds the message: one that arrives later is refused. What falls short only of what is held tentatively is
+// not answered yet: an order's is asked again, a free-standing one has to be made again, if await_tentative says that it can be.
 type Reserve struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	HoldId        string                 `protobuf:"bytes,1,opt,name=hold_id,json=holdId,proto3" json:"hold_id,omitempty"`
-	Location      string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
-	Demands       []*Demand              `protobuf:"bytes,3,rep,name=demands,proto3" json:"demands,omitempty"`
-	Expires       int64                  `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
-	Due           int64                  `protobuf:"varint,5,opt,name=due,proto3" json:"due,omitempty"`
-	FreeStanding  bool                   `protobuf:"varint,6,opt,name=free_standing,json=freeStanding,proto3" json:"free_standing,omitempty"`
-	Tentative     int64                  `protobuf:"varint,7,opt,name=tentative,proto3" json:"tentative,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	HoldId         string                 `protobuf:"bytes,1,opt,name=hold_id,json=holdId,proto3" json:"hold_id,omitempty"`
+	Location       string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	Demands        []*Demand              `protobuf:"bytes,3,rep,name=demands,proto3" json:"demands,omitempty"`
+	Expires        int64                  `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	Due            int64                  `protobuf:"varint,5,opt,name=due,proto3" json:"due,omitempty"`
+	FreeStanding   bool                   `protobuf:"varint,6,opt,name=free_standing,json=freeStanding,proto3" json:"free_standing,omitempty"`
+	Tentative      int64                  `protobuf:"varint,7,opt,name=tentative,proto3" json:"tentative,omitempty"`
+	AwaitTentative bool                   `protobuf:"varint,8,opt,name=await_tentative,json=awaitTentative,proto3" json:"await_tentative,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Reserve) Reset() {
@@ -754,6 +756,13 @@ func (x *Reserve) GetTentative() int64 {
 		return x.Tentative
 	}
 	return 0
+}
+
+func (x *Reserve) GetAwaitTentative() bool {
+	if x != nil {
+		return x.AwaitTentative
+	}
+	return false
 }
 
 type Allocate struct {
@@ -1056,14 +1065,16 @@ func (x *Receive) GetReason() string {
 	return ""
 }
 
+// Adjust has to be made again, if await_tentative says that it can be, when it falls short only of what is held tentatively.
 type Adjust struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sku           string                 `protobuf:"bytes,1,opt,name=sku,proto3" json:"sku,omitempty"`
-	Location      string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
-	Quantity      int64                  `protobuf:"varint,3,opt,name=quantity,proto3" json:"quantity,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Sku            string                 `protobuf:"bytes,1,opt,name=sku,proto3" json:"sku,omitempty"`
+	Location       string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	Quantity       int64                  `protobuf:"varint,3,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	Reason         string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	AwaitTentative bool                   `protobuf:"varint,5,opt,name=await_tentative,json=awaitTentative,proto3" json:"await_tentative,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Adjust) Reset() {
@@ -1122,6 +1133,13 @@ func (x *Adjust) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Adjust) GetAwaitTentative() bool {
+	if x != nil {
+		return x.AwaitTentative
+	}
+	return false
 }
 
 type SetTracking struct {
@@ -1867,7 +1885,7 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\areceive\x18\x06 \x01(\v2\x1b.hanse.inventory.v1.ReceiveH\x00R\areceive\x124\n" +
 	"\x06adjust\x18\a \x01(\v2\x1a.hanse.inventory.v1.AdjustH\x00R\x06adjust\x12D\n" +
 	"\fset_tracking\x18\b \x01(\v2\x1f.hanse.inventory.v1.SetTrackingH\x00R\vsetTrackingB\x06\n" +
-	"\x04body\"\xe3\x01\n" +
+	"\x04body\"\x8c\x02\n" +
 	"\aReserve\x12\x17\n" +
 	"\ahold_id\x18\x01 \x01(\tR\x06holdId\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x124\n" +
@@ -1875,7 +1893,8 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\aexpires\x18\x04 \x01(\x03R\aexpires\x12\x10\n" +
 	"\x03due\x18\x05 \x01(\x03R\x03due\x12#\n" +
 	"\rfree_standing\x18\x06 \x01(\bR\ffreeStanding\x12\x1c\n" +
-	"\ttentative\x18\a \x01(\x03R\ttentative\"#\n" +
+	"\ttentative\x18\a \x01(\x03R\ttentative\x12'\n" +
+	"\x0fawait_tentative\x18\b \x01(\bR\x0eawaitTentative\"#\n" +
 	"\bAllocate\x12\x17\n" +
 	"\ahold_id\x18\x01 \x01(\tR\x06holdId\"h\n" +
 	"\aRelease\x12\x17\n" +
@@ -1895,12 +1914,13 @@ const file_inventorypb_inventory_proto_rawDesc = "" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x1a\n" +
 	"\bquantity\x18\x03 \x01(\x03R\bquantity\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"j\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x93\x01\n" +
 	"\x06Adjust\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x1a\n" +
 	"\bquantity\x18\x03 \x01(\x03R\bquantity\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"Y\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12'\n" +
+	"\x0fawait_tentative\x18\x05 \x01(\bR\x0eawaitTentative\"Y\n" +
 	"\vSetTracking\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x1c\n" +

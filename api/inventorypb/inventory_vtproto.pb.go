@@ -226,6 +226,7 @@ func (m *Reserve) CloneVT() *Reserve {
 	r.Due = m.Due
 	r.FreeStanding = m.FreeStanding
 	r.Tentative = m.Tentative
+	r.AwaitTentative = m.AwaitTentative
 	if rhs := m.Demands; rhs != nil {
 		tmpContainer := make([]*Demand, len(rhs))
 		for k, v := range rhs {
@@ -366,6 +367,7 @@ func (m *Adjust) CloneVT() *Adjust {
 	r.Location = m.Location
 	r.Quantity = m.Quantity
 	r.Reason = m.Reason
+	r.AwaitTentative = m.AwaitTentative
 	if len(m.unknownFields) > 0 {
 		r.unknownFields = make([]byte, len(m.unknownFields))
 		copy(r.unknownFields, m.unknownFields)
@@ -1088,6 +1090,9 @@ func (this *Reserve) EqualVT(that *Reserve) bool {
 	if this.Tentative != that.Tentative {
 		return false
 	}
+	if this.AwaitTentative != that.AwaitTentative {
+		return false
+	}
 	return string(this.unknownFields) == string(that.unknownFields)
 }
 
@@ -1281,6 +1286,9 @@ func (this *Adjust) EqualVT(that *Adjust) bool {
 		return false
 	}
 	if this.Reason != that.Reason {
+		return false
+	}
+	if this.AwaitTentative != that.AwaitTentative {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -2303,6 +2311,16 @@ func (m *Reserve) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AwaitTentative {
+		i--
+		if m.AwaitTentative {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.Tentative != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Tentative))
 		i--
@@ -2672,6 +2690,16 @@ func (m *Adjust) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.AwaitTentative {
+		i--
+		if m.AwaitTentative {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x28
 	}
 	if len(m.Reason) > 0 {
 		i -= len(m.Reason)
@@ -3685,6 +3713,9 @@ func (m *Reserve) SizeVT() (n int) {
 	if m.Tentative != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Tentative))
 	}
+	if m.AwaitTentative {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3823,6 +3854,9 @@ func (m *Adjust) SizeVT() (n int) {
 	l = len(m.Reason)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.AwaitTentative {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -5628,6 +5662,26 @@ func (m *Reserve) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AwaitTentative", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.AwaitTentative = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -6510,6 +6564,26 @@ func (m *Adjust) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Reason = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AwaitTentative", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.AwaitTentative = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

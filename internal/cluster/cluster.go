@@ -22,6 +22,9 @@ const (
 	TellPayment uint32 = 5
 	// ClaimKeys is the level from which an idempotency key is claimed where it is kept, before a request under it is carried out at another shard.
 	ClaimKeys uint32 = 6
+	// AwaitTentative is the level from which adjustments and free-standing reservations wait for what is held tentatively: inventorypb.Adjust.AwaitTentative,
+	// inventorypb.Reserve.AwaitTentative.
+	AwaitTentative uint32 = 7
 )
 
 // Health is how a node fares, as observed.

@@ -3,4 +3,4 @@
 package cluster
 
 // FeatureLevel of a program that does not know the newest level, to test upgrades from.
-const FeatureLevel = ClaimKeys - 1
+const FeatureLevel = AwaitTentative - 1

@@ -18,8 +18,8 @@
 //   - each fulfillment, return and partial release is recorded by its operation ID and is done once.
 //
 // A tentative reserve is for an order that is on its way to be on record, and may never be. Its hold counts as any other; it is one of an order on
-// record from the first message that only such an order sends. An order on record that needs the same units meanwhile is not refused but asked to wait,
-// for they may come back in a moment, and comes before other tentative ones; a tentative reserve that falls short leaves no trace. When the hold falls due its order is asked, and one that is not
+// record from the first message that only such an order sends. Who needs the same units meanwhile, an order on record, an adjustment or a free-standing
+// reservation, is not refused but asked to wait, for they may come back in a moment, and comes before other tentative ones; a tentative reserve that falls short leaves no trace. When the hold falls due its order is asked, and one that is not
 // on record then never will be: the hold expires.
 //
 // A fulfillment that overtakes its allocate allocates first. A return cannot overtake its fulfillment (the outbox

@@ -19,9 +19,9 @@ import (
 // reserve under the same ID is a mismatch. Of several short lines the one with the lowest number is named. Taken says that
 // this call took the stock, or took it over from the tentative reserve before it.
 //
-// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace. One of an order on record that falls short only for
+// A tentative reserve comes before its order is on record: it takes the stock or leaves no trace. Any other that falls short only of
 // what is held tentatively cannot be answered yet: then there is neither a hold nor a rejection, and for a while nothing is reserved tentatively of what
-// it needs, or those who are refused elsewhere in the end would keep it from getting its turn.
+// it needs, or those who are refused elsewhere in the end would keep it from getting its turn. (A free-standing one is refused if it does not await that.)
 func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r *reject.Rejection) {
 	location := Location(c.Location)
 	if !validName(c.HoldId) {
@@ -51,6 +51,7 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 
 	var few [8]*Item // most orders need no more, and then nothing is allocated
 	items := few[:0]
+	awaits := !tentative && (!c.FreeStanding || c.AwaitTentative)
 	refusal, at, undecided := (*reject.Rejection)(nil), uint32(0), false
 	for _, l := range lines {
 		i, ok := b.Item(l.Sku, location)
@@ -59,7 +60,7 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		case ok && i.Untracked:
 			l.Quantity = 0
 		case ok && Available(i) >= l.Quantity && (!tentative || i.Contested <= now):
-		case ok && Available(i)+i.Tentative >= l.Quantity && !tentative && !c.FreeStanding:
+		case ok && awaits && Available(i)+i.Tentative >= l.Quantity:
 			undecided = true
 		case refusal != nil && at <= l.Line:
 		case ok:
@@ -77,7 +78,9 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 		b.PutHold(h)
 		return h, false, refusal
 	case undecided:
-		contest(b, items, lines, now)
+		for n, i := range items {
+			contest(b, i, lines[n].Quantity, now)
+		}
 		return nil, false, nil
 	}
 	for n, l := range lines {
@@ -94,16 +97,14 @@ func Reserve(b Books, c *inventorypb.Reserve, now int64) (h *Hold, taken bool, r
 	return h, true, nil
 }
 
-// contestedTime is how long an order that waits for what is held tentatively keeps others from holding more so, in ms: until it has asked again.
+// contestedTime is how long who waits for what is held tentatively keeps others from holding more so, in ms: until it has asked again.
 const contestedTime = 1000
 
-// contest marks the items of which an order waits for what is held tentatively.
-func contest(b Books, items []*Item, lines []*Line, now int64) {
-	for n, i := range items {
-		if Available(i) < lines[n].Quantity && i.Contested < now+contestedTime/2 {
-			i.Contested = now + contestedTime
-			put(b, i)
-		}
+// contest marks an item that somebody wants more of than is available, and waits for what is held tentatively.
+func contest(b Books, i *Item, quantity, now int64) {
+	if Available(i) < quantity && i.Contested < now+contestedTime/2 {
+		i.Contested = now + contestedTime
+		put(b, i)
 	}
 }
 

@@ -82,7 +82,8 @@ func Receive(b Books, c *inventorypb.Receive, now int64) (*Item, *reject.Rejecti
 	return move(b, &inventorypb.Movement{Sku: c.Sku, Location: location, Quantity: c.Quantity, Reason: c.Reason, At: now})
 }
 
-// Adjust corrects what is on hand by a difference, for example after a count. It never takes units that are held.
+// Adjust corrects what is on hand by a difference, for example after a count. It never takes units that are held. One that awaits what is held
+// tentatively and falls short only of that cannot be answered yet: then there is neither an item nor a rejection (see [Reserve]).
 func Adjust(b Books, c *inventorypb.Adjust, now int64) (*Item, *reject.Rejection) {
 	location := Location(c.Location)
 	if r := checkMovement(c.Sku, location, c.Reason); r != nil {
@@ -91,6 +92,10 @@ func Adjust(b Books, c *inventorypb.Adjust, now int64) (*Item, *reject.Rejection
 	if c.Quantity == 0 || c.Quantity < -MaxQuantity || c.Quantity > MaxQuantity {
 		return nil, &reject.Rejection{Code: reject.InvalidQuantity, Field: "/quantity",
 			Detail: fmt.Sprintf("an adjustment by %d; want -%d to %d and not 0", c.Quantity, MaxQuantity, MaxQuantity)}
+	}
+	if i, ok := b.Item(c.Sku, location); ok && c.AwaitTentative && Available(i)+c.Quantity < 0 && Available(i)+i.Tentative+c.Quantity >= 0 {
+		contest(b, i, -c.Quantity, now)
+		return nil, nil
 	}
 	return move(b, &inventorypb.Movement{
 		Sku: c.Sku, Location: location, Quantity: c.Quantity, Reason: c.Reason, At: now, Adjustment: true,

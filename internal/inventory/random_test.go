@@ -107,7 +107,7 @@ func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *rej
 		c := &inventorypb.Receive{Sku: sku.Draw(t, "sku"), Location: location, Quantity: rapid.Int64Range(1, 8).Draw(t, "quantity")}
 		do = func(b Books) *reject.Rejection { _, r := Receive(b, c, now); return r }
 	case "adjust":
-		c := &inventorypb.Adjust{Sku: sku.Draw(t, "sku"), Location: location, Quantity: rapid.SampledFrom([]int64{-3, -1, 2}).Draw(t, "quantity")}
+		c := &inventorypb.Adjust{Sku: sku.Draw(t, "sku"), Location: location, Quantity: rapid.SampledFrom([]int64{-3, -1, 2}).Draw(t, "quantity"), AwaitTentative: rapid.Bool().Draw(t, "await")}
 		do = func(b Books) *reject.Rejection { _, r := Adjust(b, c, now); return r }
 	case "tracking":
 		c := &inventorypb.SetTracking{Sku: sku.Draw(t, "sku"), Location: location, Untracked: rapid.Bool().Draw(t, "untracked")}
@@ -116,7 +116,7 @@ func randomCommand(t *rapid.T, b *memoryBooks) (name string, do func(Books) *rej
 		c := &inventorypb.Reserve{
 			HoldId: hold, Location: location, Demands: demands(), FreeStanding: hold[0] != 'o', Due: 50,
 			Expires:   rapid.SampledFrom([]int64{0, 0, 0, now, now - 1}).Draw(t, "expires"),
-			Tentative: rapid.SampledFrom([]int64{0, 5}).Draw(t, "tentative"),
+			Tentative: rapid.SampledFrom([]int64{0, 5}).Draw(t, "tentative"), AwaitTentative: rapid.Bool().Draw(t, "await"),
 		}
 		do = func(b Books) *reject.Rejection { _, _, r := Reserve(b, c, now); return r }
 	case "allocate":

@@ -79,7 +79,7 @@ var transitions = []Transition{
 	{None, OnReserve, "too little is available", Refused, reject.OutOfStock, ""},
 	{None, OnReserve, "a SKU is unknown", Refused, reject.UnknownSKU, ""},
 	{None, OnReserve, "the message has expired", None, reject.MessageExpired, ""},
-	{None, OnReserve, "too little is available, but for what is tentative", None, "", "none yet: it is asked again; contested = t + 1 s"},
+	{None, OnReserve, "too little is available, but for what is tentative, and it awaits that", None, "", "none yet: it is asked again; contested = t + 1 s"},
 	{None, OnReserve, "tentatively, all of it is available", Tentative, "", "reserved += q, tentative += q"},
 	{None, OnReserve, "tentatively, too little is available, or it is contested", None, reject.OutOfStock, ""},
 	{None, OnReserve, "tentatively, a SKU is unknown", None, reject.UnknownSKU, ""},

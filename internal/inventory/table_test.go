@@ -177,6 +177,57 @@ func TestWhatIsTentativeRefusesNobody(t *testing.T) {
 	}
 }
 
+// Requests wait for it as orders do, when they say that they can.
+func TestRequestsAwaitWhatIsTentative(t *testing.T) {
+	for name, request := range map[string]struct {
+		code string // of its refusal
+		do   func(b Books, quantity int64, await bool) (done bool, r *reject.Rejection)
+	}{
+		"adjustment": {reject.StockNegative, func(b Books, quantity int64, await bool) (bool, *reject.Rejection) {
+			i, r := Adjust(b, &inventorypb.Adjust{Sku: "A", Quantity: -quantity, AwaitTentative: await}, 1)
+			return i != nil, r
+		}},
+		"reservation": {reject.OutOfStock, func(b Books, quantity int64, await bool) (bool, *reject.Rejection) {
+			h, _, r := Reserve(b, &inventorypb.Reserve{HoldId: id.Reservation + "_1", FreeStanding: true, Demands: demand("A", quantity), AwaitTentative: await}, 1)
+			return h != nil && h.State == Held, r
+		}},
+	} {
+		for _, test := range []struct {
+			name     string
+			quantity int64
+			await    bool
+			settle   func(b Books)
+			open     bool   // not answered before that
+			code     string // in the end
+		}{
+			{"enough", 3, true, nil, false, ""},
+			{"more than there is", 11, true, nil, false, request.code},
+			{"it cannot wait", 4, false, nil, false, request.code},
+			{"the order is not placed", 4, true, func(b Books) { Unwanted(b, "o1", 1) }, true, ""},
+			{"the order is placed", 4, true, func(b Books) { Wanted(b, "o1", 90, 1) }, true, request.code},
+		} {
+			b := newBooks()
+			Receive(b, &inventorypb.Receive{Sku: "A", Quantity: 10}, 1)
+			tentative(b, "o1", 7)
+			done, r := request.do(b, test.quantity, test.await)
+			if open := !done && r == nil; open != test.open {
+				t.Errorf("%s, %s: answered %v, %v; want it open: %v", name, test.name, done, r, test.open)
+			}
+			if item, _ := b.Item("A", DefaultLocation); (item.Contested > 1) != test.open || len(b.holds) != 1 && test.open || len(b.movements) != 1 && test.open {
+				t.Errorf("%s, %s: item %v, holds %v, movements %v; want nothing but that it is contested while it waits", name, test.name, item, b.holds, b.movements)
+			}
+			if test.settle != nil {
+				test.settle(b)
+				done, r = request.do(b, test.quantity, test.await)
+			}
+			if code(r) != test.code || done != (test.code == "") {
+				t.Errorf("%s, %s: answered %v, %v in the end, want code %q", name, test.name, done, r, test.code)
+			}
+			balanced(t, b)
+		}
+	}
+}
+
 func TestEveryPairDoesWhatTheTableSays(t *testing.T) {
 	type outcome struct {
 		from State

@@ -38,6 +38,10 @@ const (
 	// A payment that its order knows of is waited for this long, and looked for at this interval.
 	recordPatience = 2 * time.Second
 	recordPause    = 5 * time.Millisecond
+	// What depends on stock that is held for orders that are just being placed is asked again at this interval, and for this long: a node that has died
+	// leaves some behind, until its order's shard has a leader again that can be asked.
+	tentativePatience = 5 * time.Second
+	tentativePause    = 100 * time.Millisecond
 	// busyAfter is what they are told when queues are full.
 	busyAfter = 200 * time.Millisecond
 )
@@ -464,7 +468,26 @@ func (c *Client) Receive(ctx context.Context, r rest.Request, m *inventorypb.Rec
 
 // Adjust implements rest.Stock.
 func (c *Client) Adjust(ctx context.Context, r rest.Request, m *inventorypb.Adjust) (rest.Answer[*inventorypb.Item], error) {
-	return tell[inventorypb.Item](ctx, c, shard.Inventory, slot.Of(m.Sku), r, &inventorypb.Command{Body: &inventorypb.Command_Adjust{Adjust: m}})
+	m.AwaitTentative = c.directory.features() >= cluster.AwaitTentative
+	return takeStock[inventorypb.Item](ctx, c, m.Sku, r, &inventorypb.Command{Body: &inventorypb.Command_Adjust{Adjust: m}})
+}
+
+// takeStock carries out a command that takes units of an SKU. It waits while that depends on what is held tentatively.
+func takeStock[T any, P interface {
+	*T
+	message
+}](ctx context.Context, c *Client, sku string, r rest.Request, m *inventorypb.Command) (rest.Answer[P], error) {
+	sl := slot.Of(sku)
+	a, err := patiently(ctx, shard.CodeAgain, tentativePatience, tentativePause, func() (rest.Answer[P], error) {
+		return tell[T, P](ctx, c, shard.Inventory, sl, r, m)
+	})
+	if isRejected(err, shard.CodeAgain) {
+		return a, &reject.Failure{
+			Shard: c.layout.Shard(shard.Inventory, sl).String(), Code: reject.Unavailable, RetryAfter: retryAfter,
+			Detail: fmt.Sprintf("whether there is enough of %s depends on what is held for orders that are just being placed", sku),
+		}
+	}
+	return a, err
 }
 
 // SetTracking implements rest.Stock.
@@ -480,13 +503,12 @@ func (c *Client) StockOf(ctx context.Context, sku string, cons rest.Consistency)
 
 // Reserve implements rest.Stock.
 func (c *Client) Reserve(ctx context.Context, r rest.Request, sku, location string, quantity int64, ttl time.Duration) (rest.Answer[*inventorypb.Hold], error) {
-	sl := slot.Of(sku)
 	m := &inventorypb.Reserve{
-		HoldId: c.newID(id.Reservation, sl), Location: location, FreeStanding: true,
-		Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity, Line: 1}},
-		Due:     c.clock.Now().Add(ttl).UnixMilli(),
+		HoldId: c.newID(id.Reservation, slot.Of(sku)), Location: location, FreeStanding: true,
+		Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity}},
+		Due:     c.clock.Now().Add(ttl).UnixMilli(), AwaitTentative: c.directory.features() >= cluster.AwaitTentative,
 	}
-	return tell[inventorypb.Hold](ctx, c, shard.Inventory, sl, r, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: m}})
+	return takeStock[inventorypb.Hold](ctx, c, sku, r, &inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: m}})
 }
 
 // Reservation implements rest.Stock.
@@ -551,18 +573,30 @@ func (c *Client) Payment(ctx context.Context, paymentID string, cons rest.Consis
 	if noOrder != nil || o.Value.PaymentId != paymentID || o.Value.Authorized == 0 {
 		return a, err
 	}
-	for end := time.Now().Add(recordPatience); time.Now().Before(end); {
-		if a, err = ask[paymentpb.Payment](ctx, c, to, q, rest.Consistency{}); !isRejected(err, reject.PaymentNotFound) {
+	a, err = patiently(ctx, reject.PaymentNotFound, recordPatience, recordPause, func() (rest.Answer[*paymentpb.Payment], error) {
+		return ask[paymentpb.Payment](ctx, c, to, q, rest.Consistency{})
+	})
+	if isRejected(err, reject.PaymentNotFound) {
+		return a, &reject.Failure{
+			Shard: to.String(), Code: reject.Unavailable, RetryAfter: retryAfter,
+			Detail: fmt.Sprintf("payment %s is authorized and about to be recorded", paymentID),
+		}
+	}
+	return a, err
+}
+
+// patiently tries again, after a pause each time, what is refused with a code that may soon be another. It gives up when its patience or ctx ends.
+func patiently[T any](ctx context.Context, code string, patience, pause time.Duration, try func() (rest.Answer[T], error)) (rest.Answer[T], error) {
+	for end := time.Now().Add(patience); ; {
+		a, err := try()
+		if !isRejected(err, code) || !time.Now().Before(end) {
 			return a, err
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(recordPause):
+			return a, err
+		case <-time.After(pause):
 		}
-	}
-	return a, &reject.Failure{
-		Shard: to.String(), Code: reject.Unavailable, RetryAfter: retryAfter,
-		Detail: fmt.Sprintf("payment %s is authorized and about to be recorded", paymentID),
 	}
 }
 

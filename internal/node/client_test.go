@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,6 +139,74 @@ func TestClient_places_anew_what_came_too_late(t *testing.T) {
 	slices.Sort(l.ids)
 	if len(slices.Compact(l.ids)) != 3 {
 		t.Errorf("the orders have the IDs %q, want three", l.ids)
+	}
+}
+
+// shelf is a replica that cannot say until some time whether its stock is enough, and refuses who does not wait for that.
+type shelf struct {
+	register
+	until time.Time
+}
+
+func (s *shelf) Propose(to shard.ID, c shard.Command, _ replica.Manner, _ time.Time, done func(shard.Result, error)) {
+	m, err := decode[inventorypb.Command](c.Payload)
+	switch {
+	case to.Service() != shard.Inventory: // claims the key
+		done(shard.Result{}, nil)
+	case err != nil:
+		done(shard.Result{}, err)
+	case !m.GetAdjust().GetAwaitTentative() && !m.GetReserve().GetAwaitTentative():
+		done(shard.Result{Code: reject.OutOfStock}, nil)
+	case time.Now().Before(s.until):
+		done(shard.Result{Code: shard.CodeAgain}, nil)
+	default:
+		done(shard.Result{}, nil)
+	}
+}
+
+// What is held for orders that are just being placed may come back: adjustments and reservations wait until that is known.
+func TestClient_waits_for_what_is_held_tentatively(t *testing.T) {
+	const level = cluster.AwaitTentative
+	for name, request := range map[string]func(context.Context, *Client) error{
+		"adjustment": func(ctx context.Context, c *Client) error {
+			_, err := c.Adjust(ctx, rest.Request{Key: "k"}, &inventorypb.Adjust{Sku: "A", Quantity: -1})
+			return err
+		},
+		"reservation": func(ctx context.Context, c *Client) error {
+			_, err := c.Reserve(ctx, rest.Request{Key: "k"}, "A", "", 1, time.Minute)
+			return err
+		},
+	} {
+		for _, test := range []struct {
+			name    string
+			known   time.Duration // when it is known
+			timeout time.Duration
+			level   uint32
+			code    string
+			waited  time.Duration // at least; and one pause more at most
+		}{
+			{"it is known", 0, time.Minute, level, "", 0},
+			{"it becomes known", time.Second, time.Minute, level, "", time.Second},
+			{"it does not", time.Minute, time.Minute, level, reject.Unavailable, tentativePatience},
+			{"its caller does not wait for it", time.Minute, time.Second + tentativePause/2, level, reject.Unavailable, time.Second},
+			{"before all nodes can wait", time.Second, time.Minute, level - 1, reject.OutOfStock, 0},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), test.timeout)
+				defer cancel()
+				begin := time.Now()
+				c := clientOf(&shelf{until: begin.Add(test.known)})
+				c.directory.current.Store(&known{view: &metapb.View{Cluster: &metapb.Cluster{Features: test.level}}})
+				err := request(ctx, c)
+				var failed *reject.Failure
+				if is := isRejected(err, test.code) || errors.As(err, &failed) && failed.Code == test.code && failed.RetryAfter > 0; is != (test.code != "") || (err == nil) != (test.code == "") {
+					t.Errorf("%s, %s: %v, want code %q", name, test.name, err, test.code)
+				}
+				if waited := time.Since(begin); waited < test.waited || waited > test.waited+tentativePause {
+					t.Errorf("%s, %s: waited %v, want %v", name, test.name, waited, test.waited)
+				}
+			})
+		}
 	}
 }
 

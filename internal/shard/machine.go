@@ -42,7 +42,7 @@ const (
 const (
 	CodeKeyReused = "idempotency_key_reused"
 	CodeMalformed = "malformed_command"
-	// CodeAgain says that a command came too late and has to be made anew. It is no answer: its key does not remember it, and users never see it.
+	// CodeAgain says that a command came too late or too early and has to be made anew. It is no answer: its key does not remember it, and users never see it.
 	CodeAgain = "again"
 )
 

@@ -1,9 +1,12 @@
 package sim
 
 import (
+	"fmt"
 	"hash/fnv"
 
+	"hanse/api/inventorypb"
 	"hanse/api/orderpb"
+	"hanse/internal/inventory"
 	"hanse/internal/reject"
 	"hanse/internal/replica"
 	"hanse/internal/shard"
@@ -16,9 +19,9 @@ import (
 type checks struct {
 	w      *World
 	groups map[shard.ID]*groupChecks
-	// placed has the order of each place that was begun, empty until it is known; received what was put on the shelves.
-	placed   map[string]string
-	received map[string]int64
+	// placed has the order of each place that was begun, empty until it is known; moved what was put on the shelves and taken off again.
+	placed map[string]string
+	moved  map[string]int64
 	// reused has the keys that were used for two requests, carried what was carried out under each key.
 	reused  map[string]bool
 	carried map[string]string
@@ -47,7 +50,7 @@ type committed struct {
 const hashEvery = 16
 
 func newChecks(w *World) *checks {
-	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), received: make(map[string]int64), reused: make(map[string]bool), carried: make(map[string]string)}
+	c := &checks{w: w, groups: make(map[shard.ID]*groupChecks), placed: make(map[string]string), moved: make(map[string]int64), reused: make(map[string]bool), carried: make(map[string]string)}
 	for _, id := range w.groups {
 		c.groups[id] = &groupChecks{leaders: make(map[uint64]transport.NodeID), hashes: make(map[uint64]uint64), members: make(map[uint64]uint64), leading: make(map[transport.NodeID]uint64), applied: make(map[transport.NodeID]uint64), proposed: make(map[uint64]uint64)}
 	}
@@ -191,6 +194,44 @@ func (c *checks) underKey(key, what string, r shard.Result) {
 		}
 		c.carried[key] = what
 	}
+}
+
+// patient is the logic of an inventory shard: it must not refuse for what is held tentatively who waits for that.
+type patient struct {
+	shard.Logic
+	w *World
+}
+
+func (l *patient) Apply(tx *shard.Tx, payload []byte) shard.Result {
+	c := inventoryCommand(payload)
+	r := l.Logic.Apply(tx, payload)
+	var sku string
+	var quantity int64
+	switch reserve, adjust := c.GetReserve(), c.GetAdjust(); {
+	case r.Code == reject.StockNegative && adjust.GetAwaitTentative():
+		sku, quantity = adjust.Sku, -adjust.Quantity
+	case r.Code == reject.OutOfStock && reserve.GetTentative() == 0 && (!reserve.FreeStanding || reserve.AwaitTentative):
+		h := new(inventorypb.Hold)
+		q := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Hold{Hold: &inventorypb.FindHold{Id: reserve.HoldId}}}))
+		if h.UnmarshalVT(q.Payload) != nil || h.UpdatedAt != tx.Now.Millis() {
+			return r // it was refused before
+		}
+		for _, line := range h.Lines { // the demands, summed by SKU
+			if r.Field == fmt.Sprintf("/lines/%d/quantity", int(line.Line)-1) || line.Line == 0 {
+				sku, quantity = line.Sku, line.Quantity
+			}
+		}
+	}
+	if sku == "" {
+		return r
+	}
+	list := new(inventorypb.ItemList)
+	if q := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Find{Find: &inventorypb.FindItem{Sku: sku}}})); list.UnmarshalVT(q.Payload) == nil && len(list.Items) > 0 {
+		if i := list.Items[0]; inventory.Available(i)+i.Tentative >= quantity {
+			l.w.fail("patience", "%d of %s are refused (%s), of which %d are available and %d tentatively held", quantity, sku, r.Code, inventory.Available(i), i.Tentative)
+		}
+	}
+	return r
 }
 
 // watched is a state machine whose states are compared.

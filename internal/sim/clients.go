@@ -142,11 +142,13 @@ func (c *client) next() {
 				Id: o.id, RefundId: c.childID(id.Refund, o.id), Amount: max(1, o.total/4), Reason: "late",
 			}}}
 		})
-	case r < 72:
-		c.receive(c.newKey(), c.sku(), c.rng.between(1, 60), false)
-	case r < 75:
+	case r < 70:
+		c.receive(c.newKey(), c.sku(), c.rng.between(1, 90), false)
+	case r < 73:
+		c.adjust()
+	case r < 77:
 		c.reserve()
-	case r < 79:
+	case r < 80:
 		c.look()
 	default:
 		c.keys()
@@ -257,7 +259,11 @@ func (c *client) answer(o *op, attempt int, r shard.Result, err error) {
 		return
 	}
 	if r.Code == shard.CodeAgain {
-		c.w.hit(probeLapsed)
+		if o.places {
+			c.w.hit(probeLapsed)
+		} else {
+			c.w.hit(probeAwaited)
+		}
 		c.retry(o, attempt, errUnavailable)
 		return
 	}
@@ -495,21 +501,44 @@ func (c *client) receive(key, sku string, quantity int64, second bool) {
 				c.w.fail("answer", "receive was refused: %s %s", r.Code, r.Detail)
 				return
 			}
-			c.w.checks.received[sku] += quantity
+			c.w.checks.moved[sku] += quantity
+		},
+	})
+}
+
+// adjust corrects what is on hand, mostly downwards.
+func (c *client) adjust() {
+	key, sku, quantity, await := c.newKey(), c.sku(), c.rng.between(-20, 5), c.rng.chance(0.8) // as during an upgrade
+	if quantity == 0 {
+		quantity = -1
+	}
+	c.submit(&op{
+		what: fmt.Sprintf("adjust %s %d %s", key, quantity, sku), key: key, shard: c.w.plan.Layout.Shard(shard.Inventory, slot.Of(sku)),
+		payload: func() []byte {
+			return encode(&inventorypb.Command{Body: &inventorypb.Command_Adjust{Adjust: &inventorypb.Adjust{Sku: sku, Quantity: quantity, Reason: "count", AwaitTentative: await}}})
+		},
+		done: func(r shard.Result) {
+			switch r.Code {
+			case "":
+				c.w.checks.moved[sku] += quantity
+			case reject.StockNegative, reject.SKUNotFound, reject.KeyReused:
+			default:
+				c.w.fail("answer", "adjust was refused: %s %s", r.Code, r.Detail)
+			}
 		},
 	})
 }
 
 // reserve makes a reservation without an order, which expires.
 func (c *client) reserve() {
-	key, sku, ttl, quantity := c.newKey(), c.sku(), c.rng.between(1, 20)*1000, c.rng.between(1, 3)
+	key, sku, ttl, quantity, await := c.newKey(), c.sku(), c.rng.between(1, 20)*1000, c.rng.between(1, 3), c.rng.chance(0.8)
 	sl := slot.Of(sku)
 	c.submit(&op{
 		what: "reserve " + key, key: key, shard: c.w.plan.Layout.Shard(shard.Inventory, sl),
 		payload: func() []byte {
 			return encode(&inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
-				HoldId: c.newID(id.Reservation, sl), FreeStanding: true, Due: c.w.millis() + ttl,
-				Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity, Line: 1}},
+				HoldId: c.newID(id.Reservation, sl), FreeStanding: true, Due: c.w.millis() + ttl, AwaitTentative: await,
+				Demands: []*inventorypb.Demand{{Sku: sku, Quantity: quantity}},
 			}}})
 		},
 		done: func(shard.Result) {},

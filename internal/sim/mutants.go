@@ -168,6 +168,21 @@ func applyMutants() []*Mutant {
 			}},
 		},
 		{
+			Name: "refused-for-what-is-tentative", Bug: "adjustments and reservations are refused for what is held tentatively, though they could wait",
+			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
+				c := inventoryCommand(payload)
+				switch {
+				case c.GetAdjust() != nil:
+					c.GetAdjust().AwaitTentative = false
+				case c.GetReserve() != nil:
+					c.GetReserve().AwaitTentative = false
+				default:
+					return inner.Apply(tx, payload)
+				}
+				return inner.Apply(tx, encode(c))
+			}},
+		},
+		{
 			Name: "released-hold-forgotten", Bug: "a reserve that comes after its release takes the stock (no tombstone)",
 			logics: map[shard.Service]logicFunc{shard.Inventory: func(inner shard.Logic, tx *shard.Tx, payload []byte) shard.Result {
 				r := inner.Apply(tx, payload)

@@ -145,7 +145,7 @@ func (n *node) start() {
 
 // open makes the machine of a shard, watched by the checkers.
 func (n *node) open(id shard.ID, r store.Reader, prefix []byte) (shard.Machine, error) {
-	m, err := openShard(n.w.plan.Layout, n.w.mutant)(id, r, prefix)
+	m, err := openShard(n.w)(id, r, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -617,11 +617,11 @@ func (n *node) tellOrder(authorize *paymentpb.Authorize, deadline int64, told fu
 	})
 }
 
-// reserveEarly reserves tentatively for an order that is about to be logged, as package node's courier does. Often its order is asked about sooner, and
-// sometimes a key that was placed has been forgotten.
-func (n *node) reserveEarly(q *request, deadline int64) {
+// reserveEarly reserves tentatively for an order that is about to be logged, as package node's courier does, and reports whether it did. Often its order
+// is asked about sooner, and sometimes a key that was placed has been forgotten.
+func (n *node) reserveEarly(q *request, deadline int64) bool {
 	if q.shard.Service() != shard.Order || q.command.Kind != shard.KindLogic || n.router.leaders[q.shard] != n.id || n.host.Busy() {
-		return
+		return false
 	}
 	patience := int64(saga.TentativeTime)
 	if n.rng.chance(0.3) {
@@ -629,7 +629,7 @@ func (n *node) reserveEarly(q *request, deadline int64) {
 	}
 	orderID, ahead := reactor.Tentative(q.command.Payload, n.w.plan.Layout, n.wall(), patience)
 	if len(ahead) == 0 || n.rng.chance(0.2) || n.placed[q.command.Key] && n.rng.chance(0.7) {
-		return
+		return false
 	}
 	n.placed[q.command.Key] = true
 	from := q.shard
@@ -645,6 +645,7 @@ func (n *node) reserveEarly(q *request, deadline int64) {
 			n.wake()
 		})
 	}
+	return true
 }
 
 // claim claims a key for a request and then carries it out, as package node's client does.

@@ -47,6 +47,7 @@ const (
 	probeNotPlaced
 	probeLapsed
 	probeInTheWay
+	probeAwaited
 	probeKeyReused
 	probeKeyRefused
 	probes
@@ -94,6 +95,7 @@ var probeNames = [probes]string{
 	probeNotPlaced:               "stock was held for an order that was not placed after all",
 	probeLapsed:                  "an order was placed too late, and placed anew",
 	probeInTheWay:                "a reserve waited for what was held tentatively",
+	probeAwaited:                 "an adjustment or reservation waited for what was held tentatively",
 	probeKeyReused:               "a second request under a key was refused",
 	probeKeyRefused:              "an order was undone because its key was another request's",
 	probeUndecided:               "a history was too long to be decided",

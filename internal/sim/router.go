@@ -110,9 +110,16 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline int64, done r
 			if n.callFirst(q, deadline, answered) {
 				return
 			}
-			n.reserveEarly(q, deadline)
-			manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
-			n.host.Propose(q.shard, q.command, manner, ms, answered)
+			propose := func() {
+				manner := replica.Manner{Wait: q.wait, Lazy: reactor.Lazy(q.shard, &q.command)}
+				n.host.Propose(q.shard, q.command, manner, ms, answered)
+				n.wake()
+			}
+			if n.reserveEarly(q, deadline) && n.rng.chance(0.05) { // the order lingers: its stock may be asked about before it is there
+				n.w.after(n.rng.between(1, 200)*millisecond, n, "place", propose)
+			} else {
+				propose()
+			}
 		}
 		n.wake()
 		return

@@ -14,7 +14,8 @@ import (
 )
 
 // openShard creates the state machine of each service, as package node does.
-func openShard(layout shard.Layout, m *Mutant) shard.Opener {
+func openShard(w *World) shard.Opener {
+	layout := w.plan.Layout
 	builds := map[shard.Service]func(*shard.State) shard.Logic{
 		shard.Meta:         metashard.New(),
 		shard.Order:        ordershard.New(layout),
@@ -24,7 +25,12 @@ func openShard(layout shard.Layout, m *Mutant) shard.Opener {
 		shard.Keyspace:     keyspaceshard.New(),
 	}
 	return func(id shard.ID, r store.Reader, prefix []byte) (shard.Machine, error) {
-		return shard.Open(m.reader(id, r), prefix, m.logic(id, builds[id.Service()]))
+		build := w.mutant.logic(id, builds[id.Service()])
+		if id.Service() == shard.Inventory {
+			inner := build
+			build = func(s *shard.State) shard.Logic { return &patient{inner(s), w} }
+		}
+		return shard.Open(w.mutant.reader(id, r), prefix, build)
 	}
 }
 

@@ -56,7 +56,7 @@ func randomCommand(t *rapid.T, d *desk) shard.Command {
 		}}
 	case 2:
 		c.Body = &inventorypb.Command_Adjust{Adjust: &inventorypb.Adjust{
-			Sku: sku.Draw(t, "sku"), Location: location, Quantity: rapid.Int64Range(-3, 3).Draw(t, "quantity"),
+			Sku: sku.Draw(t, "sku"), Location: location, Quantity: rapid.Int64Range(-3, 3).Draw(t, "quantity"), AwaitTentative: rapid.Bool().Draw(t, "await"),
 		}}
 	case 3, 4, 5:
 		free := strings.HasPrefix(hold, "rsv_")
@@ -67,7 +67,7 @@ func randomCommand(t *rapid.T, d *desk) shard.Command {
 		c.Body = &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
 			HoldId: hold, Location: location, Demands: demands(), FreeStanding: free,
 			Due:       rapid.SampledFrom([]int64{0, d.now + 20_000, d.now + 60_000}).Draw(t, "due"),
-			Tentative: tentative,
+			Tentative: tentative, AwaitTentative: free && rapid.Bool().Draw(t, "await"),
 		}}
 	case 6:
 		c.Body = &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: hold}}

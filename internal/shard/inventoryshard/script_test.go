@@ -112,7 +112,7 @@ func (d *desk) Do(td *datadriven.TestData) string {
 		}}})
 	case "adjust":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Adjust{Adjust: &inventorypb.Adjust{
-			Sku: object(), Location: arg("at"), Quantity: num("quantity"), Reason: arg("reason"),
+			Sku: object(), Location: arg("at"), Quantity: num("quantity"), Reason: arg("reason"), AwaitTentative: has("await"),
 		}}})
 	case "tracking":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_SetTracking{SetTracking: &inventorypb.SetTracking{
@@ -121,7 +121,7 @@ func (d *desk) Do(td *datadriven.TestData) string {
 	case "reserve":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Reserve{Reserve: &inventorypb.Reserve{
 			HoldId: holdID(object()), Location: arg("at"), Demands: demands(d.T, arg("items")), Expires: moment("expires"), Due: moment("due"),
-			FreeStanding: has("free"), Tentative: span(arg("tentative")),
+			FreeStanding: has("free"), Tentative: span(arg("tentative")), AwaitTentative: has("await"),
 		}}})
 	case "allocate":
 		return d.apply(&inventorypb.Command{Body: &inventorypb.Command_Allocate{Allocate: &inventorypb.Allocate{HoldId: holdID(object())}}})

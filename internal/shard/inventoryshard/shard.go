@@ -113,7 +113,10 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 			return shard.Result{Code: reject.InvalidID, Detail: err.Error()}
 		}
 		h, taken, r := inventory.Reserve(l, body.Reserve, now)
-		if h == nil && r == nil {
+		switch {
+		case h == nil && r == nil && body.Reserve.FreeStanding:
+			return again
+		case h == nil && r == nil:
 			return shard.Result{Pending: body.Reserve.HoldId}
 		}
 		if taken {
@@ -137,7 +140,11 @@ func (l *logic) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	case *inventorypb.Command_Receive:
 		return itemResult(inventory.Receive(l, body.Receive, now))
 	case *inventorypb.Command_Adjust:
-		return itemResult(inventory.Adjust(l, body.Adjust, now))
+		i, r := inventory.Adjust(l, body.Adjust, now)
+		if i == nil && r == nil {
+			return again
+		}
+		return itemResult(i, r)
 	case *inventorypb.Command_SetTracking:
 		return itemResult(inventory.SetTracking(l, body.SetTracking))
 	}
@@ -195,6 +202,9 @@ func itemResult(i *inventorypb.Item, r *reject.Rejection) shard.Result {
 	}
 	return shard.Result{Payload: encode(i)}
 }
+
+// again answers who has to wait for what is held tentatively and has nobody but the caller who could ask again.
+var again = shard.Result{Code: shard.CodeAgain, Detail: "it depends on what is held for orders that are just being placed"}
 
 func rejected(r *reject.Rejection) shard.Result {
 	return shard.Result{Code: r.Code, Field: r.Field, Detail: r.Detail}
