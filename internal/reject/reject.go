@@ -141,7 +141,7 @@ var codes = []Code{
 	{SKUNotFound, 404, "The SKU has never been received.", "Receive stock for it first; SKUs are case-sensitive."},
 	{HoldNotFound, 404, "No reservation has this ID.", "Check the ID; ended reservations are forgotten after a while."},
 	{UnknownSKU, 422, "An ordered SKU has never been received here.", "Check its spelling (case matters), receive stock for it, or mark the line untracked."},
-	{OutOfStock, 409, "Less is available than the order asks for, summed over its lines.", "Order less, or wait for a receipt."},
+	{OutOfStock, 409, "Less is available than is asked for, summed over all lines.", "Order less, or wait for a receipt."},
 	{StockNegative, 409, "The adjustment would take away units that are not available.", "Release or fulfill what is held first, or adjust by less."},
 	{HoldCanceled, 409, "The reservation was released before this request came.", "Make a new reservation."},
 	{HoldExpired, 409, "The reservation has expired.", "Make a new reservation."},

@@ -204,34 +204,41 @@ type patient struct {
 
 func (l *patient) Apply(tx *shard.Tx, payload []byte) shard.Result {
 	c := inventoryCommand(payload)
+	reserve, adjust := c.GetReserve(), c.GetAdjust()
+	waits := reserve != nil && reserve.Tentative == 0 && (!reserve.FreeStanding || reserve.AwaitTentative)
+	refusedBefore := waits && l.hold(reserve.HoldId) != nil // it repeats the answer of then
 	r := l.Logic.Apply(tx, payload)
-	var sku string
-	var quantity int64
-	switch reserve, adjust := c.GetReserve(), c.GetAdjust(); {
+	switch {
 	case r.Code == reject.StockNegative && adjust.GetAwaitTentative():
-		sku, quantity = adjust.Sku, -adjust.Quantity
-	case r.Code == reject.OutOfStock && reserve.GetTentative() == 0 && (!reserve.FreeStanding || reserve.AwaitTentative):
-		h := new(inventorypb.Hold)
-		q := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Hold{Hold: &inventorypb.FindHold{Id: reserve.HoldId}}}))
-		if h.UnmarshalVT(q.Payload) != nil || h.UpdatedAt != tx.Now.Millis() {
-			return r // it was refused before
-		}
-		for _, line := range h.Lines { // the demands, summed by SKU
-			if r.Field == fmt.Sprintf("/lines/%d/quantity", int(line.Line)-1) || line.Line == 0 {
-				sku, quantity = line.Sku, line.Quantity
+		l.check(adjust.Sku, -adjust.Quantity, r)
+	case r.Code == reject.OutOfStock && waits && !refusedBefore:
+		for _, line := range l.hold(reserve.HoldId).GetLines() { // the demands, summed by SKU
+			if line.Line == 0 || r.Field == fmt.Sprintf("/lines/%d/quantity", line.Line-1) {
+				l.check(line.Sku, line.Quantity, r)
 			}
 		}
 	}
-	if sku == "" {
-		return r
-	}
-	list := new(inventorypb.ItemList)
-	if q := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Find{Find: &inventorypb.FindItem{Sku: sku}}})); list.UnmarshalVT(q.Payload) == nil && len(list.Items) > 0 {
-		if i := list.Items[0]; inventory.Available(i)+i.Tentative >= quantity {
-			l.w.fail("patience", "%d of %s are refused (%s), of which %d are available and %d tentatively held", quantity, sku, r.Code, inventory.Available(i), i.Tentative)
-		}
-	}
 	return r
+}
+
+func (l *patient) hold(id string) *inventorypb.Hold {
+	h := new(inventorypb.Hold)
+	r := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Hold{Hold: &inventorypb.FindHold{Id: id}}}))
+	if !r.OK() || h.UnmarshalVT(r.Payload) != nil {
+		return nil
+	}
+	return h
+}
+
+func (l *patient) check(sku string, quantity int64, refusal shard.Result) {
+	list := new(inventorypb.ItemList)
+	r := l.Query(encode(&inventorypb.Query{Body: &inventorypb.Query_Find{Find: &inventorypb.FindItem{Sku: sku}}}))
+	if !r.OK() || list.UnmarshalVT(r.Payload) != nil {
+		return
+	}
+	if i := list.Items[0]; inventory.Available(i)+i.Tentative >= quantity {
+		l.w.fail("patience", "%d of %s are refused (%s), of which %d are available and %d tentatively held", quantity, sku, refusal.Code, inventory.Available(i), i.Tentative)
+	}
 }
 
 // watched is a state machine whose states are compared.
