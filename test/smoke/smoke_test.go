@@ -96,9 +96,9 @@ func freeBase(t *testing.T) int {
 	return 0
 }
 
-func start(t *testing.T, dir string, port int) *cluster {
+func start(t *testing.T, dir string, port int, flags ...string) *cluster {
 	c := &cluster{t: t, port: port, out: new(lockedBuffer), done: make(chan error, 1)}
-	c.cmd = exec.Command(program, "dev", "--dir", dir, "--http-port", strconv.Itoa(port))
+	c.cmd = exec.Command(program, append([]string{"dev", "--dir", dir, "--http-port", strconv.Itoa(port)}, flags...)...)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
 	began := time.Now()
 	if err := c.cmd.Start(); err != nil {
@@ -186,6 +186,24 @@ func (c *cluster) dev(act string, node uint64) {
 	}
 }
 
+// restart starts a node that was killed, and waits until all are healthy.
+func (c *cluster) restart(node uint64) {
+	c.t.Helper()
+	c.dev("start", node)
+	c.until(fmt.Sprintf("node %d is healthy", node), func() bool {
+		nodes, err := c.c.Nodes(c.t.Context())
+		if err != nil {
+			return false
+		}
+		for _, n := range nodes {
+			if !n.Healthy {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // audit fails the test when the books do not agree.
 func (c *cluster) audit() {
 	c.t.Helper()
@@ -258,19 +276,7 @@ func TestNothingIsLostWhenLeadersAreKilled(t *testing.T) {
 		c.dev("kill", victim)
 		before = count()
 		c.until(fmt.Sprintf("orders without node %d", victim), func() bool { return count() > before+30 })
-		c.dev("start", victim)
-		c.until(fmt.Sprintf("node %d is healthy", victim), func() bool {
-			nodes, err := c.c.Nodes(ctx)
-			if err != nil {
-				return false
-			}
-			for _, n := range nodes {
-				if !n.Healthy {
-					return false
-				}
-			}
-			return true
-		})
+		c.restart(victim)
 	}
 	stop()
 	wg.Wait()
@@ -289,6 +295,48 @@ func TestNothingIsLostWhenLeadersAreKilled(t *testing.T) {
 		if o, err := c.c.Order(ctx, id, 0); err != nil || o.State != "confirmed" {
 			t.Errorf("order %s after the restart: %v %v", id, o, err)
 		}
+	}
+	c.audit()
+}
+
+// What a node was placing when it died is held for a while, and comes back: with exactly the stock that all need, nobody is refused. There are several
+// shards, for then the stock is mostly kept elsewhere than the orders.
+func TestNobodyIsRefusedForWhatADeadNodeWasPlacing(t *testing.T) {
+	c := start(t, t.TempDir(), freeBase(t), "--shards", "3")
+	ctx := t.Context()
+	const customers, each, adjusted = 40, 30, 30
+	for _, victim := range []uint64{1, 2, 3} {
+		sku := fmt.Sprintf("EXACT-%d", victim)
+		if _, err := c.c.Receive(ctx, "receive-"+sku, sku, client.StockChange{Quantity: customers*each + adjusted}); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var placed atomic.Int64
+		for customer := range customers {
+			wg.Go(func() {
+				for i := range each {
+					o, err := c.c.PlaceOrder(ctx, fmt.Sprintf("%s-%d-%d", sku, customer, i), &client.PlaceOrder{
+						CustomerID: fmt.Sprintf("e%d", customer), Currency: "EUR", Payment: &client.Method{Method: "card"},
+						Lines: []client.NewLine{{SKU: sku, Quantity: 1, UnitPrice: 100}},
+					})
+					if err != nil || o.State != "confirmed" {
+						t.Errorf("order %d of customer %d while node %d dies: %v, %v", i, customer, victim, o, err)
+					}
+					placed.Add(1)
+				}
+			})
+		}
+		c.until("some orders", func() bool { return placed.Load() > customers })
+		c.dev("kill", victim)
+		wg.Wait()
+		if _, err := c.c.Adjust(ctx, "adjust-"+sku, sku, client.StockChange{Quantity: -adjusted}); err != nil {
+			t.Errorf("all that is left when node %d has died: %v", victim, err)
+		}
+		stock, err := c.c.Stock(ctx, sku)
+		if err != nil || stock.Available != 0 || stock.OnHand != customers*each {
+			t.Errorf("%+v, %v; want %d on hand, all of them sold", stock, err, customers*each)
+		}
+		c.restart(victim)
 	}
 	c.audit()
 }
