@@ -296,7 +296,8 @@ func (w *World) auditOrders(b *books) {
 			w.fail("idempotency", "orders %s and %s were placed under one key, %s", other, o.Id, o.MerchantReference)
 		}
 		byKey[o.MerchantReference] = o.Id
-		if key := strings.TrimSuffix(o.MerchantReference, secondMark); o.Authorized > 0 || o.Total == 0 && o.State != order.Rejected {
+		// Paid for is what has been told so, with the provider's reference. A void may have to send an authorization that nobody else has sent, to give it back.
+		if key := strings.TrimSuffix(o.MerchantReference, secondMark); o.ProviderReference != "" || o.Total == 0 && o.State != order.Rejected {
 			if other, ok := carriedOut[key]; ok {
 				w.fail("idempotency", "orders %s and %s, of two requests under key %s, both went through", other, o.Id, key)
 			}

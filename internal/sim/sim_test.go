@@ -52,7 +52,7 @@ func TestFixedSeedsKeepEveryPromise(t *testing.T) {
 
 // failedSeeds failed once, of the program or of the simulator. What they showed has its own test where it was mended; the seeds
 // stay because they have proved to lead to rare places.
-var failedSeeds = []uint64{119, 121, 2001, 2050, 2088, 2097, 2117, 3026, 3446, 3454, 4113, 5311, 5548, 11726, 20924, 21342, 7041, 9505, 9518, 500401, 500438, 700031, 700185, 700332, 8000085, 8000377, 17000392, 347041718602, 656909553366}
+var failedSeeds = []uint64{119, 121, 2001, 2050, 2088, 2097, 2117, 3026, 3446, 3454, 4113, 5311, 5548, 11726, 20924, 21342, 7041, 9505, 9518, 500401, 500438, 700031, 700185, 700332, 8000085, 8000377, 17000392, 347041718602, 656909553366, 889632817347}
 
 func TestSeedsThatFailedOnceKeepEveryPromise(t *testing.T) {
 	for _, seed := range failedSeeds {
