@@ -79,7 +79,7 @@ func Receive(b Books, c *inventorypb.Receive, now int64) (*Item, *reject.Rejecti
 	if c.Quantity < 1 || c.Quantity > MaxQuantity {
 		return nil, rejectQuantity("/quantity", c.Quantity)
 	}
-	return move(b, &inventorypb.Movement{Sku: c.Sku, Location: location, Quantity: c.Quantity, Reason: c.Reason, At: now})
+	return move(b, &inventorypb.Movement{Sku: c.Sku, Location: location, Quantity: c.Quantity, Reason: c.Reason, At: now}, false)
 }
 
 // Adjust corrects what is on hand by a difference, for example after a count. It never takes units that are held. One that awaits what is held
@@ -93,16 +93,12 @@ func Adjust(b Books, c *inventorypb.Adjust, now int64) (*Item, *reject.Rejection
 		return nil, &reject.Rejection{Code: reject.InvalidQuantity, Field: "/quantity",
 			Detail: fmt.Sprintf("an adjustment by %d; want -%d to %d and not 0", c.Quantity, MaxQuantity, MaxQuantity)}
 	}
-	if i, ok := b.Item(c.Sku, location); ok && c.AwaitTentative && Available(i)+c.Quantity < 0 && Available(i)+i.Tentative+c.Quantity >= 0 {
-		contest(b, i, -c.Quantity, now)
-		return nil, nil
-	}
 	return move(b, &inventorypb.Movement{
 		Sku: c.Sku, Location: location, Quantity: c.Quantity, Reason: c.Reason, At: now, Adjustment: true,
-	})
+	}, c.AwaitTentative)
 }
 
-func move(b Books, m *inventorypb.Movement) (*Item, *reject.Rejection) {
+func move(b Books, m *inventorypb.Movement, awaitTentative bool) (*Item, *reject.Rejection) {
 	i, ok := b.Item(m.Sku, m.Location)
 	if !ok {
 		if m.Quantity < 0 {
@@ -110,8 +106,11 @@ func move(b Books, m *inventorypb.Movement) (*Item, *reject.Rejection) {
 		}
 		i = &Item{Sku: m.Sku, Location: m.Location}
 	}
-	switch {
-	case Available(i)+m.Quantity < 0:
+	switch after := Available(i) + m.Quantity; {
+	case after < 0 && awaitTentative && after+i.Tentative >= 0:
+		contest(b, i, -m.Quantity, m.At)
+		return nil, nil
+	case after < 0:
 		return nil, &reject.Rejection{Code: reject.StockNegative, Field: "/quantity",
 			Detail: fmt.Sprintf("%s at %s has %d available, the adjustment takes %d", m.Sku, m.Location, Available(i), -m.Quantity)}
 	case i.OnHand+m.Quantity > MaxOnHand:

@@ -35,15 +35,22 @@ const (
 	callTimeout = 10 * time.Second
 	// retryAfter is what clients are told to wait when no leader answers: about an election.
 	retryAfter = time.Second
-	// A payment that its order knows of is waited for this long, and looked for at this interval.
-	recordPatience = 2 * time.Second
-	recordPause    = 5 * time.Millisecond
-	// What depends on stock that is held for orders that are just being placed is asked again at this interval, and for this long: a node that has died
-	// leaves some behind, until its order's shard has a leader again that can be asked.
-	tentativePatience = 5 * time.Second
-	tentativePause    = 100 * time.Millisecond
 	// busyAfter is what they are told when queues are full.
 	busyAfter = 200 * time.Millisecond
+)
+
+// patience says what refusal may soon be another answer, for how long it is asked for again, and at which interval.
+type patience struct {
+	code        string
+	time, pause time.Duration
+}
+
+var (
+	// A payment that its order knows of is about to be recorded.
+	untilRecorded = patience{reject.PaymentNotFound, 2 * time.Second, 5 * time.Millisecond}
+	// Stock may be held for orders that are just being placed. A node that has died leaves some behind, until its order's shard has a leader again that
+	// can be asked.
+	untilPlaced = patience{shard.CodeAgain, 5 * time.Second, 100 * time.Millisecond}
 )
 
 // Client turns typed operations into commands and queries of the shards that own them. It implements rest.Backend.
@@ -478,16 +485,10 @@ func takeStock[T any, P interface {
 	message
 }](ctx context.Context, c *Client, sku string, r rest.Request, m *inventorypb.Command) (rest.Answer[P], error) {
 	sl := slot.Of(sku)
-	a, err := patiently(ctx, shard.CodeAgain, tentativePatience, tentativePause, func() (rest.Answer[P], error) {
+	why := fmt.Sprintf("whether there is enough of %s depends on what is held for orders that are just being placed", sku)
+	return patiently(ctx, untilPlaced, c.layout.Shard(shard.Inventory, sl), why, func() (rest.Answer[P], error) {
 		return tell[T, P](ctx, c, shard.Inventory, sl, r, m)
 	})
-	if isRejected(err, shard.CodeAgain) {
-		return a, &reject.Failure{
-			Shard: c.layout.Shard(shard.Inventory, sl).String(), Code: reject.Unavailable, RetryAfter: retryAfter,
-			Detail: fmt.Sprintf("whether there is enough of %s depends on what is held for orders that are just being placed", sku),
-		}
-	}
-	return a, err
 }
 
 // SetTracking implements rest.Stock.
@@ -573,30 +574,27 @@ func (c *Client) Payment(ctx context.Context, paymentID string, cons rest.Consis
 	if noOrder != nil || o.Value.PaymentId != paymentID || o.Value.Authorized == 0 {
 		return a, err
 	}
-	a, err = patiently(ctx, reject.PaymentNotFound, recordPatience, recordPause, func() (rest.Answer[*paymentpb.Payment], error) {
+	why := fmt.Sprintf("payment %s is authorized and about to be recorded", paymentID)
+	return patiently(ctx, untilRecorded, to, why, func() (rest.Answer[*paymentpb.Payment], error) {
 		return ask[paymentpb.Payment](ctx, c, to, q, rest.Consistency{})
 	})
-	if isRejected(err, reject.PaymentNotFound) {
-		return a, &reject.Failure{
-			Shard: to.String(), Code: reject.Unavailable, RetryAfter: retryAfter,
-			Detail: fmt.Sprintf("payment %s is authorized and about to be recorded", paymentID),
-		}
-	}
-	return a, err
 }
 
-// patiently tries again, after a pause each time, what is refused with a code that may soon be another. It gives up when its patience or ctx ends.
-func patiently[T any](ctx context.Context, code string, patience, pause time.Duration, try func() (rest.Answer[T], error)) (rest.Answer[T], error) {
-	for end := time.Now().Add(patience); ; {
+// patiently tries again while a shard refuses as p says. When p or ctx ends it says why there is no answer.
+func patiently[T any](ctx context.Context, p patience, to shard.ID, why string, try func() (rest.Answer[T], error)) (rest.Answer[T], error) {
+	for end := time.Now().Add(p.time); ; {
 		a, err := try()
-		if !isRejected(err, code) || !time.Now().Before(end) {
+		if !isRejected(err, p.code) {
 			return a, err
 		}
-		select {
-		case <-ctx.Done():
-			return a, err
-		case <-time.After(pause):
+		if time.Now().Before(end) {
+			select {
+			case <-time.After(p.pause):
+				continue
+			case <-ctx.Done():
+			}
 		}
+		return a, &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: why, RetryAfter: retryAfter}
 	}
 }
 

@@ -68,8 +68,8 @@ func TestClient_waits_for_the_payment_of_an_order_that_knows_of_it(t *testing.T)
 		waited time.Duration // at most
 	}{
 		{"it is there", order(5), 0, false, "", 0},
-		{"it comes", order(5), 50 * time.Millisecond, false, "", 50*time.Millisecond + recordPause},
-		{"it does not come", order(5), time.Minute, false, reject.Unavailable, recordPatience + recordPause},
+		{"it comes", order(5), 50 * time.Millisecond, false, "", 50*time.Millisecond + untilRecorded.pause},
+		{"it does not come", order(5), time.Minute, false, reject.Unavailable, untilRecorded.time + untilRecorded.pause},
 		{"the order does not know of it", order(0), time.Minute, false, reject.PaymentNotFound, 0},
 		{"there is no order", nil, time.Minute, false, reject.PaymentNotFound, 0},
 		{"a look at what is here", order(5), time.Minute, true, reject.PaymentNotFound, 0},
@@ -187,8 +187,8 @@ func TestClient_waits_for_what_is_held_tentatively(t *testing.T) {
 		}{
 			{"it is known", 0, time.Minute, level, "", 0},
 			{"it becomes known", time.Second, time.Minute, level, "", time.Second},
-			{"it does not", time.Minute, time.Minute, level, reject.Unavailable, tentativePatience},
-			{"its caller does not wait for it", time.Minute, time.Second + tentativePause/2, level, reject.Unavailable, time.Second},
+			{"it does not", time.Minute, time.Minute, level, reject.Unavailable, untilPlaced.time},
+			{"its caller does not wait for it", time.Minute, time.Second + untilPlaced.pause/2, level, reject.Unavailable, time.Second},
 			{"before all nodes can wait", time.Second, time.Minute, level - 1, reject.OutOfStock, 0},
 		} {
 			synctest.Test(t, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestClient_waits_for_what_is_held_tentatively(t *testing.T) {
 				if is := isRejected(err, test.code) || errors.As(err, &failed) && failed.Code == test.code && failed.RetryAfter > 0; is != (test.code != "") || (err == nil) != (test.code == "") {
 					t.Errorf("%s, %s: %v, want code %q", name, test.name, err, test.code)
 				}
-				if waited := time.Since(begin); waited < test.waited || waited > test.waited+tentativePause {
+				if waited := time.Since(begin); waited < test.waited || waited > test.waited+untilPlaced.pause {
 					t.Errorf("%s, %s: waited %v, want %v", name, test.name, waited, test.waited)
 				}
 			})

@@ -204,7 +204,7 @@ func itemResult(i *inventorypb.Item, r *reject.Rejection) shard.Result {
 }
 
 // again answers who has to wait for what is held tentatively and has nobody but the caller who could ask again.
-var again = shard.Result{Code: shard.CodeAgain, Detail: "it depends on what is held for orders that are just being placed"}
+var again = shard.Result{Code: shard.CodeAgain}
 
 func rejected(r *reject.Rejection) shard.Result {
 	return shard.Result{Code: r.Code, Field: r.Field, Detail: r.Detail}
