@@ -98,7 +98,7 @@ func (c *Client) propose(ctx context.Context, s shard.Service, sl slot.Slot, r r
 		home := c.layout.KeyHome(r.Key)
 		result, err := c.send(ctx, home, rest.Request{}, &orderpb.Command{Body: &orderpb.Command_ClaimKey{ClaimKey: claim}}, true, 0)
 		if err != nil || !result.OK() {
-			return home, result, err
+			return home, result, unclaimed(err)
 		}
 	}
 	result, err := c.send(ctx, to, r, m, r.Key != "", wait)
@@ -157,17 +157,30 @@ func (c *Client) query(ctx context.Context, to shard.ID, m message, cons rest.Co
 	}
 	result, err := c.router.read(ctx, to, consistency, atLeast, encode(m), deadlineOf(ctx))
 	if err != nil {
-		f := c.failure(to, err)
-		var outcome *reject.Failure
-		if errors.As(f, &outcome) && outcome.Code == reject.OutcomeUnknown {
-			outcome.Code = reject.Unavailable // a read has no outcome to be in doubt about
-		}
-		return result, f
+		return result, certain(c.failure(to, err)) // a read
 	}
 	if !result.OK() {
 		return result, rejection(result)
 	}
 	return result, nil
+}
+
+// unclaimed is the failure of a request whose claim has no answer: it is not carried out, whether the claim was or not.
+func unclaimed(err error) error {
+	var f *reject.Failure
+	if errors.As(certain(err), &f) {
+		f.Detail += "; it keeps the request's idempotency key"
+	}
+	return err
+}
+
+// certain is the failure of what left nothing to be in doubt about.
+func certain(err error) error {
+	var f *reject.Failure
+	if errors.As(err, &f) && f.Code == reject.OutcomeUnknown {
+		f.Code = reject.Unavailable
+	}
+	return err
 }
 
 // failure says why a shard did not answer, and which of its nodes are missing.

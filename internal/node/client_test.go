@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,6 +290,35 @@ func TestClient_claims_keys(t *testing.T) {
 			t.Errorf("%s: commands %q, %v; want %q", test.name, l.commands, err, test.want)
 		}
 	}
+}
+
+// unheard is a replica whose answers about claims are lost.
+type unheard struct{ ledger }
+
+func (u *unheard) Propose(to shard.ID, c shard.Command, m replica.Manner, deadline time.Time, done func(shard.Result, error)) {
+	u.ledger.Propose(to, c, m, deadline, func(r shard.Result, err error) {
+		if c.Key == "" {
+			err = replica.ErrOutcomeUnknown
+		}
+		done(r, err)
+	})
+}
+
+// A request whose claim has no answer is not carried out, whether the claim was or not: that is certain, and says so.
+func TestClient_does_not_carry_out_what_it_could_not_claim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &unheard{}
+		c := clientOf(u)
+		c.directory.current.Store(&known{view: &metapb.View{Cluster: &metapb.Cluster{Features: cluster.ClaimKeys}}})
+		_, err := c.Receive(t.Context(), rest.Request{Caller: "shop", Key: "a", Hash: 7}, &inventorypb.Receive{Sku: "b", Quantity: 1})
+		var f *reject.Failure
+		if home := c.layout.KeyHome("a").String(); !errors.As(err, &f) || f.Code != reject.Unavailable || f.Shard != home || !strings.HasSuffix(f.Detail, "it keeps the request's idempotency key") {
+			t.Errorf("receive: %v, want that %s is unavailable", err, home)
+		}
+		if i := slices.IndexFunc(u.commands, func(c string) bool { return !strings.Contains(c, "claim") }); i >= 0 {
+			t.Errorf("carried out: %s", u.commands[i])
+		}
+	})
 }
 
 // versions is a replica that has an order in several versions.

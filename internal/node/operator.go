@@ -477,6 +477,7 @@ func (o *operator) RecoverShard(ctx context.Context, name, confirm string) (rest
 		}
 	}
 	slices.Sort(plan.Survivors)
+	slices.Sort(plan.Missing)
 	if plan.Node == 0 {
 		return rest.Recovery{}, &reject.Failure{Code: reject.Unavailable, Detail: fmt.Sprintf("no replica of %s answers: there is nothing to recover from", name), RetryAfter: retryAfter}
 	}

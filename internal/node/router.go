@@ -226,6 +226,10 @@ func (r *router) attempt(to transport.NodeID, q *request, deadline time.Time, do
 		}
 		return
 	}
+	if !r.connected(to) { // its queue would take it all the same, and nobody could say then whether it ever left
+		done(shard.Result{}, errUnavailable)
+		return
+	}
 	now := time.Now()
 	q.timeout = deadline.Sub(now)
 	body := q.append(nil) // before the call is known: given up, it is tried again, with another timeout
@@ -438,9 +442,10 @@ func (r *router) deliver(id shard.ID, cmd shard.Command, wait bool, deadline tim
 func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, done func(shard.Result, error)) {
 	to := r.target(q.shard, attempt)
 	q.relay = false
+	tried := to // what is learned is about this one
 	if leader := r.leader(q.shard); leader != 0 && leader != r.self && (attempt > 0 || r.doubtful(leader)) {
 		if between := r.relay(q.shard, leader, attempt); between != 0 {
-			to, q.relay = between, true
+			to, tried, q.relay = between, leader, true
 		}
 	}
 	limit := deadline
@@ -449,8 +454,8 @@ func (r *router) try(q *request, deadline time.Time, attempt int, doubt bool, do
 	}
 	r.attempt(to, q, limit, func(result shard.Result, err error) {
 		again := true
-		if err != nil || !q.relay { // who has passed it on does not lead
-			again = r.learn(q.shard, to, err)
+		if err != nil || !q.relay { // one that was carried out may have been passed to another than we take for the leader
+			again = r.learn(q.shard, tried, err)
 		}
 		if err == nil {
 			done(result, nil)

@@ -181,9 +181,10 @@ func (m *mesh) reach(to transport.NodeID) bool {
 	return !m.cut[[2]transport.NodeID{m.self, to}] && !m.cut[[2]transport.NodeID{to, m.self}]
 }
 
+// Send takes what goes to one that does not hear it too, as a queue does.
 func (m *mesh) Send(to transport.NodeID, _ transport.Class, msg transport.Message) bool {
 	if !m.reach(to) {
-		return false
+		return true
 	}
 	if msg.Kind == transport.KindRequest {
 		m.sent.Add(1)
@@ -201,6 +202,21 @@ func (f namer) Propose(id shard.ID, _ shard.Command, _ replica.Manner, _ time.Ti
 
 func (f namer) Read(id shard.ID, _ replica.Consistency, _ uint64, _ []byte, _ time.Time, done func(shard.Result, error)) {
 	done(shard.Result{}, &replica.NotLeaderError{Shard: id, Leader: f.leader})
+}
+
+// orphan is a replica that names its leader until it has noticed that there is none.
+type orphan struct {
+	namer
+	leader transport.NodeID
+	until  time.Time
+}
+
+func (f *orphan) Propose(id shard.ID, c shard.Command, m replica.Manner, deadline time.Time, done func(shard.Result, error)) {
+	var leader transport.NodeID
+	if time.Now().Before(f.until) {
+		leader = f.leader
+	}
+	namer{leader}.Propose(id, c, m, deadline, done)
 }
 
 // A cable between two nodes may break while a third hears both: that one passes requests on.
@@ -261,6 +277,54 @@ func TestRouter_goes_round_a_broken_cable(t *testing.T) {
 				}
 				if n := sent.Load(); n > test.sent {
 					t.Errorf("%d requests went over the network, want %d at most", n, test.sent)
+				}
+			})
+		})
+	}
+}
+
+// A shard whose leader died with its majority has no other. Who hears that from what is left of it says so, and is certain that nothing was
+// carried out: the request reached nobody who leads.
+func TestRouter_says_at_once_that_a_majority_is_lost(t *testing.T) {
+	id := shard.NewID(shard.Order, 0)
+	for name, test := range map[string]struct {
+		door    transport.NodeID
+		follows time.Duration // how long the survivor takes the dead leader for one
+		within  time.Duration
+	}{
+		"the door has no replica":          {door: 1, within: 100 * time.Millisecond},
+		"the door has what is left of it":  {door: 3, within: 100 * time.Millisecond},
+		"the survivor has not noticed yet": {door: 1, follows: time.Second, within: time.Second + 2*maxRoutePause},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hosts, dead := map[shard.ID][]transport.NodeID{id: {2, 3, 5}}, []transport.NodeID{2, 5}
+				began := time.Now()
+				cut := make(map[[2]transport.NodeID]bool)
+				for _, d := range dead {
+					for n := transport.NodeID(1); n <= 5; n++ {
+						cut[[2]transport.NodeID{n, d}] = true
+					}
+				}
+				routers := make(map[transport.NodeID]*router)
+				for n := transport.NodeID(1); n <= 5; n++ {
+					r, m := newRouter(n, &orphan{leader: 2, until: began.Add(test.follows)}, nil, hosts), &mesh{self: n, routers: routers, cut: cut, sent: new(atomic.Int64)}
+					r.network, r.connected = m, m.reach
+					r.well, r.doubtful = m.reach, func(to transport.NodeID) bool { return !m.reach(to) }
+					r.observe(id, 2)
+					routers[n] = r
+					if !slices.Contains(dead, n) {
+						go func() { _ = r.run(t.Context()) }() // it ends with the test, and has no errors
+					}
+				}
+				answers := make(chan error, 1)
+				routers[test.door].propose(trace.ID{}, id, shard.Command{}, false, true, began.Add(10*time.Second), func(_ shard.Result, err error) { answers <- err })
+				err := <-answers
+				if notLeader := (&replica.NotLeaderError{}); !errors.Is(err, errUnavailable) && !errors.As(err, &notLeader) {
+					t.Errorf("propose: %v, want that nobody leads", err)
+				}
+				if took := time.Since(began); took > test.within {
+					t.Errorf("answered after %v, want within %v", took, test.within)
 				}
 			})
 		})

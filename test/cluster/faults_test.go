@@ -266,6 +266,45 @@ func TestZones(t *testing.T) {
 	})
 }
 
+// outliving are the shards without which nobody could say what another has lost: the plan, and the one that keeps the keys of requests.
+var outliving = []string{"meta/0", "order/0"}
+
+// doomed returns two of a shard's hosts that are a majority of none of those that have to outlive it; nil when there are none.
+func (v view) doomed(hosts []uint64) []uint64 {
+	for i := range hosts {
+		pair := slices.Delete(slices.Clone(hosts), i, i+1)
+		if !slices.ContainsFunc(outliving, func(id string) bool { return len(intersect(pair, v.hosting(id))) == len(pair) }) {
+			return pair
+		}
+	}
+	return nil
+}
+
+// away returns a move after which some hosts can be doomed.
+func (v view) away(hosts []uint64) (from, to uint64) {
+	for to := uint64(1); to <= 5; to++ {
+		for i, from := range hosts {
+			after := slices.Clone(hosts)
+			if after[i] = to; !slices.Contains(hosts, to) && v.doomed(after) != nil {
+				return from, to
+			}
+		}
+	}
+	return 0, 0
+}
+
+// replica returns the number of a shard's replica on a node.
+func (v view) replica(id string, node uint64) uint64 {
+	for _, sh := range v.shards {
+		for _, r := range sh.Replicas {
+			if sh.ID == id && r.Node == node {
+				return r.ID
+			}
+		}
+	}
+	return 0
+}
+
 func TestLostMajority(t *testing.T) {
 	slow(t)
 	const lost = "keyspace/0"
@@ -276,27 +315,20 @@ func TestLostMajority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(v.hosting(lost)) == fmt.Sprint(v.hosting("meta/0")) { // the plan has to outlive it
-		for to := uint64(1); to <= 5; to++ {
-			if from := v.hosting(lost); !slices.Contains(from, to) {
-				f.command(0, []string{"shard", "move", lost, "--from", number(from[0]), "--to", number(to), "--wait"}, lost+" is on node "+number(to))
-				break
-			}
-		}
+	if hosts := v.hosting(lost); v.doomed(hosts) == nil {
+		from, to := v.away(hosts)
+		f.command(0, []string{"shard", "move", lost, "--from", number(from), "--to", number(to), "--wait"}, lost+" is on node "+number(to))
 		f.ready()
 		if v, err = f.agreed(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Two of its nodes die, of which one at most has the plan. The survivor knows all that was answered: everything has settled.
-	var dying []uint64
+	// Two of its nodes die. The survivor knows all that was answered: everything has settled.
 	hosts := v.hosting(lost)
-	for _, n := range slices.Backward(slices.Concat(intersect(hosts, v.hosting("meta/0"), true), intersect(hosts, v.hosting("meta/0"), false))) {
-		if len(dying) < 2 {
-			dying = append(dying, n)
-		}
+	dying := v.doomed(hosts)
+	if dying == nil {
+		t.Fatalf("%s is on nodes %v, and any two of them are a majority of another shard: %+v", lost, hosts, v.shards)
 	}
-	slices.Sort(dying)
 	survivor := hosts[slices.IndexFunc(hosts, func(n uint64) bool { return !slices.Contains(dying, n) })]
 	missing := fmt.Sprintf("of its nodes %s these are missing: %s", list(hosts), list(dying))
 	if _, err := f.client().Put(t.Context(), "default", "motto", []byte("old")); err != nil {
@@ -384,7 +416,7 @@ func TestLostMajority(t *testing.T) {
 			})
 		}
 		for _, m := range back {
-			m.says("shard=" + lost + ` step="destroy replica [1-4], next`)
+			m.says(fmt.Sprintf(`shard=%s step="destroy replica %d, next`, lost, v.replica(lost, f.id(m))))
 		}
 		f.ready()
 		f.balanced()
@@ -397,9 +429,9 @@ func TestLostMajority(t *testing.T) {
 	})
 }
 
-// intersect returns those of some nodes that are, or are not, among others.
-func intersect(nodes, others []uint64, in bool) []uint64 {
-	return slices.DeleteFunc(slices.Clone(nodes), func(n uint64) bool { return slices.Contains(others, n) != in })
+// intersect returns those of some nodes that are among others too.
+func intersect(nodes, others []uint64) []uint64 {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n uint64) bool { return !slices.Contains(others, n) })
 }
 
 func list(nodes []uint64) string {
