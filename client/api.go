@@ -13,11 +13,15 @@ import (
 // The key of a change is its idempotency key, 1 to 255 visible ASCII characters: however often the same change is sent
 // with it, in seven days, it happens once, and the answer is the first one. Any other change of the caller with a used key is refused. A key with the
 // customer's ID in braces, for example {ann}7f3a, saves its orders a round in the cluster.
-// An empty key is drawn, which protects against lost answers but not against a caller that calls twice.
+// An empty key is drawn, of an order with its customer in braces where that can be; it protects against lost answers but not against a caller that
+// calls twice.
 
 // PlaceOrder places an order and waits for its outcome. A refused order is an [*Error] that holds it. When the outcome
 // takes longer than Config.Wait the order comes back in state placing or awaiting_payment; the same call waits again.
 func (c *Client) PlaceOrder(ctx context.Context, key string, p *PlaceOrder) (*Order, error) {
+	if key == "" {
+		key = keyOf(p.CustomerID)
+	}
 	return c.changeOrder(ctx, &request{method: http.MethodPost, path: "/v1/orders", key: key, waits: true}, p)
 }
 

@@ -408,11 +408,28 @@ func setTraceparent(req *http.Request) {
 	}
 }
 
+const maxKey = 255 // bytes of an idempotency key
+
 // NewKey draws an idempotency key.
 func NewKey() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: see there
 	return hex.EncodeToString(b[:])
+}
+
+// keyOf draws the idempotency key of a customer's order. With the customer as its hash tag it is kept where the order is; a customer that cannot be
+// written into a key has one without.
+func keyOf(customer string) string {
+	key := NewKey()
+	if len(customer) == 0 || len(customer)+len("{}")+len(key) > maxKey {
+		return key
+	}
+	for _, b := range []byte(customer) {
+		if b <= ' ' || b >= 0x7f || b == '{' || b == '}' {
+			return key
+		}
+	}
+	return "{" + customer + "}" + key
 }
 
 // get reads JSON.

@@ -793,6 +793,31 @@ func TestKeysAreDrawn(t *testing.T) {
 	}
 }
 
+// The key that is drawn for an order has the customer as its hash tag, where the key may hold it: it is kept where the order is.
+func TestKeysOfOrdersAreDrawn(t *testing.T) {
+	for customer, tag := range map[string]string{
+		"": "", "ann": "{ann}", "ann@example.org": "{ann@example.org}",
+		"ann{b": "", "ann}b": "", "ann b": "", "änn": "", "ann\x7f": "",
+		strings.Repeat("a", 221): "{" + strings.Repeat("a", 221) + "}", strings.Repeat("a", 222): "",
+	} {
+		n := &network{nodes: map[string]func(*http.Request) (*http.Response, error){"a:1": healthy}}
+		c := pinned(t, n, nil, "a:1")
+		for range 2 {
+			if _, err := c.PlaceOrder(t.Context(), "", &PlaceOrder{CustomerID: customer}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, key := range n.keys {
+			if drawn, ok := strings.CutPrefix(key, tag); !ok || len(drawn) != 32 {
+				t.Errorf("an order of %q has the key %q, want %q and 32 digits", customer, key, tag)
+			}
+		}
+		if n.keys[0] == n.keys[1] {
+			t.Errorf("two orders of %q have one key, %q", customer, n.keys[0])
+		}
+	}
+}
+
 // serve serves h on a real port until the test ends.
 func serve(t testing.TB, h http.Handler) (addr string) {
 	t.Helper()
