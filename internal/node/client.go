@@ -195,7 +195,7 @@ func (c *Client) failure(to shard.ID, err error) error {
 		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s did not answer in time", to) + c.router.missing(to), RetryAfter: retryAfter}
 	case errors.As(err, &notLeader), errors.Is(err, errUnavailable), errors.Is(err, replica.ErrStopped),
 		errors.Is(err, replica.ErrTimeout), errors.Is(err, replica.ErrNoReplica):
-		return &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers: %v", to, err) + c.router.missing(to), RetryAfter: retryAfter}
+		return &reject.Failure{Shard: to.String(), Code: reject.Unavailable, Detail: fmt.Sprintf("shard %s has no leader that answers", to) + c.router.missing(to), RetryAfter: retryAfter}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &reject.Failure{Shard: to.String(), Code: reject.OutcomeUnknown, Detail: fmt.Sprintf("shard %s: %v", to, err), RetryAfter: retryAfter}
 	}
