@@ -192,7 +192,7 @@ func (n *Node) openReplicas() error {
 		hosts[s] = nil
 	}
 	n.router = newRouter(transport.NodeID(n.cfg.ID), nil, n.network, hosts)
-	n.router.connected = func(id transport.NodeID) bool { return n.heart.reached(id) && n.connected(id) }
+	n.router.connected = func(id transport.NodeID) bool { return n.heart.reached(id) && n.network.Connected(id) }
 	n.router.doubtful = n.heart.doubtful
 	n.router.well, n.router.moved = n.heart.well, n.directory.poke
 	n.router.serves = n.directory.serves
@@ -401,15 +401,6 @@ func (n *Node) watchLeaders(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-func (n *Node) connected(id transport.NodeID) bool {
-	for _, p := range n.network.Peers() {
-		if p.ID == id {
-			return p.Connected
-		}
-	}
-	return false
 }
 
 // livesFor is how long after its last heartbeat a process is still taken to be there, if the streams to it stand. A process that

@@ -35,13 +35,13 @@ type sender struct {
 	log     *slog.Logger
 
 	sentBytes atomic.Uint64
+	connected atomic.Bool // changed under mu
 
-	mu        sync.Mutex
-	connected bool
-	process   uint64
-	refused   bool
-	stranger  bool
-	err       string
+	mu       sync.Mutex
+	process  uint64
+	refused  bool
+	stranger bool
+	err      string
 }
 
 func newSender(cfg *Config, to transport.NodeID, class transport.Class, address string) *sender {
@@ -204,7 +204,8 @@ func (r *refusal) Error() string { return r.reason }
 func (s *sender) connect(answer metadata.MD) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.refused, s.stranger, s.err = true, false, false, ""
+	s.connected.Store(true)
+	s.refused, s.stranger, s.err = false, false, ""
 	s.process, _ = strconv.ParseUint(answer.Get(keyIncarnation)[0], 10, 64) // 0, as before, for what is no number
 	s.log.Info("peer connected", "incarnation", answer.Get(keyIncarnation)[0])
 }
@@ -213,10 +214,11 @@ func (s *sender) connect(answer metadata.MD) {
 func (s *sender) disconnect(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if reason := err.Error(); s.connected || s.err != reason {
+	if reason := err.Error(); s.connected.Load() || s.err != reason {
 		s.log.Warn("peer not connected", "err", reason)
 	}
 	no, refused := errors.AsType[*refusal](err)
 	s.stranger = refused && no.stranger
-	s.connected, s.refused, s.err = false, refused && !no.stranger, err.Error()
+	s.connected.Store(false)
+	s.refused, s.err = refused && !no.stranger, err.Error()
 }

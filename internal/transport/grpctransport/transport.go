@@ -173,6 +173,20 @@ func (t *Transport) SetPeers(addresses map[transport.NodeID]string) {
 	}
 }
 
+// Connected reports whether the streams of all classes to a peer are open.
+func (t *Transport) Connected(to transport.NodeID) bool {
+	p := (*t.peers.Load())[to]
+	if p == nil {
+		return false
+	}
+	for _, s := range p.senders {
+		if !s.connected.Load() {
+			return false
+		}
+	}
+	return true
+}
+
 // Peers tells how each peer fares, by ID. Connected means that the streams of all classes are open; Err
 // names the class it speaks of.
 func (t *Transport) Peers() []transport.Peer {
@@ -186,7 +200,7 @@ func (t *Transport) Peers() []transport.Peer {
 			peer.Dropped += dropped
 			peer.SentBytes += s.sentBytes.Load()
 			s.mu.Lock()
-			peer.Connected = peer.Connected && s.connected
+			peer.Connected = peer.Connected && s.connected.Load()
 			peer.Refused = peer.Refused || s.refused
 			peer.Stranger = peer.Stranger || s.stranger
 			peer.Process = cmp.Or(s.process, peer.Process)

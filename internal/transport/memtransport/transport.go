@@ -83,7 +83,32 @@ func (t *Transport) SetPeers(addresses map[transport.NodeID]string) {
 	t.counters = kept
 }
 
-// Peers tells how each peer fares, by ID: connected when it is attached where it should be and the way to it is not cut.
+// Connected reports whether a peer is attached where it should be and the way to it is not cut.
+func (t *Transport) Connected(to transport.NodeID) bool {
+	n := t.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return t.away(to) == ""
+}
+
+// away says why a peer is not connected; empty when it is. The network must be locked.
+func (t *Transport) away(to transport.NodeID) string {
+	address, known := t.peers[to]
+	if !known {
+		return "not in the table"
+	}
+	switch at := t.network.nodes[address]; {
+	case at == nil:
+		return "nobody at " + address
+	case at.id != to:
+		return "another node at " + address
+	case t.network.cut[[2]transport.NodeID{t.id, to}]:
+		return "cut"
+	}
+	return ""
+}
+
+// Peers tells how each peer fares, by ID.
 func (t *Transport) Peers() []transport.Peer {
 	n := t.network
 	n.mu.Lock()
@@ -91,17 +116,8 @@ func (t *Transport) Peers() []transport.Peer {
 	var peers []transport.Peer
 	for _, id := range slices.Sorted(maps.Keys(t.peers)) {
 		c := t.counters[id]
-		p := transport.Peer{ID: id, SentBytes: c.sentBytes, Dropped: c.dropped}
-		switch at := n.nodes[t.peers[id]]; {
-		case at == nil:
-			p.Err = "nobody at " + t.peers[id]
-		case at.id != id:
-			p.Err = "another node at " + t.peers[id]
-		case n.cut[[2]transport.NodeID{t.id, id}]:
-			p.Err = "cut"
-		default:
-			p.Connected = true
-		}
+		p := transport.Peer{ID: id, Err: t.away(id), SentBytes: c.sentBytes, Dropped: c.dropped}
+		p.Connected = p.Err == ""
 		for class := range transport.Classes {
 			if q := n.queues[Link{From: t.id, To: id, Class: class}]; q != nil {
 				p.Queued += uint64(q.bytes)

@@ -19,6 +19,7 @@ import (
 type Node interface {
 	transport.Transport
 	Peers() []transport.Peer
+	Connected(to transport.NodeID) bool
 }
 
 // Options say how to start a node.
@@ -250,6 +251,11 @@ func testUnknownPeer(t *testing.T, lab Lab) {
 	if p := one.Peers(); len(p) != 1 || p[0].ID != 2 || p[0].Connected || p[0].Err == "" {
 		t.Errorf("Peers() = %+v, want node 2, not connected, with a reason", p)
 	}
+	for id := transport.NodeID(1); id <= 3; id++ {
+		if one.Connected(id) {
+			t.Errorf("Connected(%d) = true: itself, nobody, or not in the table", id)
+		}
+	}
 }
 
 func testInvalid(t *testing.T, lab Lab) {
@@ -360,7 +366,7 @@ func testRestart(t *testing.T, lab Lab) {
 	stop()
 	one.Send(2, transport.Raft, request("lost or not"))
 	lab.Settle()
-	if p := one.Peers()[0]; p.Connected || p.Err == "" {
+	if p := one.Peers()[0]; p.Connected || p.Err == "" || one.Connected(2) {
 		t.Errorf("Peers()[0] = %+v while node 2 is down, want not connected and a reason", p)
 	}
 	again := &inbox{}
@@ -371,7 +377,7 @@ func testRestart(t *testing.T, lab Lab) {
 	if got := again.bodies(1, transport.Raft); len(got) == 0 || got[len(got)-1] != "back" {
 		t.Errorf("after the restart %q arrived, want the last to be what was sent last", got)
 	}
-	if p := one.Peers()[0]; !p.Connected || p.Err != "" {
+	if p := one.Peers()[0]; !p.Connected || p.Err != "" || !one.Connected(2) {
 		t.Errorf("Peers()[0] = %+v after the restart, want connected", p)
 	}
 }
@@ -386,7 +392,7 @@ func testWrongNode(t *testing.T, lab Lab) {
 	if !box.empty() {
 		t.Error("node 3 got a message for node 2")
 	}
-	if p := one.Peers()[0]; p.Connected || p.Err == "" {
+	if p := one.Peers()[0]; p.Connected || p.Err == "" || one.Connected(2) {
 		t.Errorf("Peers()[0] = %+v, want not connected and a reason", p)
 	}
 }
