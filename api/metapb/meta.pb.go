@@ -101,6 +101,7 @@ type Node struct {
 	StateSince    int64                  `protobuf:"varint,16,opt,name=state_since,json=stateSince,proto3" json:"state_since,omitempty"`
 	StateReason   string                 `protobuf:"bytes,17,opt,name=state_reason,json=stateReason,proto3" json:"state_reason,omitempty"`
 	Replaces      uint64                 `protobuf:"varint,18,opt,name=replaces,proto3" json:"replaces,omitempty"` // the node whose place it took, 0 for none
+	Provider      string                 `protobuf:"bytes,19,opt,name=provider,proto3" json:"provider,omitempty"`  // who moves the money for it: a URL without credentials, or "instant"; empty: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +260,13 @@ func (x *Node) GetReplaces() uint64 {
 		return x.Replaces
 	}
 	return 0
+}
+
+func (x *Node) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
 }
 
 // Cluster is what was fixed when the cluster was founded, and the settings that can change.
@@ -2261,7 +2269,7 @@ var File_metapb_meta_proto protoreflect.FileDescriptor
 
 const file_metapb_meta_proto_rawDesc = "" +
 	"\n" +
-	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\xe6\x03\n" +
+	"\x11metapb/meta.proto\x12\rhanse.meta.v1\"\x82\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x14\n" +
@@ -2283,7 +2291,8 @@ const file_metapb_meta_proto_rawDesc = "" +
 	"\vstate_since\x18\x10 \x01(\x03R\n" +
 	"stateSince\x12!\n" +
 	"\fstate_reason\x18\x11 \x01(\tR\vstateReason\x12\x1a\n" +
-	"\breplaces\x18\x12 \x01(\x04R\breplaces\"\xd6\x02\n" +
+	"\breplaces\x18\x12 \x01(\x04R\breplaces\x12\x1a\n" +
+	"\bprovider\x18\x13 \x01(\tR\bprovider\"\xd6\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\x06layout\x18\x02 \x03(\v2\x1c.hanse.meta.v1.ServiceShardsR\x06layout\x12\x1a\n" +

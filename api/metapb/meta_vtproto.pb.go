@@ -41,6 +41,7 @@ func (m *Node) CloneVT() *Node {
 	r.StateSince = m.StateSince
 	r.StateReason = m.StateReason
 	r.Replaces = m.Replaces
+	r.Provider = m.Provider
 	if rhs := m.Roles; rhs != nil {
 		tmpContainer := make([]uint32, len(rhs))
 		copy(tmpContainer, rhs)
@@ -904,6 +905,9 @@ func (this *Node) EqualVT(that *Node) bool {
 		return false
 	}
 	if this.Replaces != that.Replaces {
+		return false
+	}
+	if this.Provider != that.Provider {
 		return false
 	}
 	return string(this.unknownFields) == string(that.unknownFields)
@@ -2216,6 +2220,15 @@ func (m *Node) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Provider) > 0 {
+		i -= len(m.Provider)
+		copy(dAtA[i:], m.Provider)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Provider)))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x9a
 	}
 	if m.Replaces != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Replaces))
@@ -4333,6 +4346,10 @@ func (m *Node) SizeVT() (n int) {
 	if m.Replaces != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.Replaces))
 	}
+	l = len(m.Provider)
+	if l > 0 {
+		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -5669,6 +5686,38 @@ func (m *Node) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 19:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Provider", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Provider = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"hanse/api/metapb"
@@ -20,6 +21,7 @@ func Plan(cfg Config, v *metapb.View, health map[uint64]Observed, now int64) Act
 	p.giveUp()
 	p.repair()
 	p.sayEven()
+	p.sayProviders()
 	p.empty()
 	calm := p.calm()
 	if calm {
@@ -439,6 +441,33 @@ func (p *planner) sayEven() {
 				n, strings.Join(names, ", "), odd(n), p.cluster.GetReplicas())
 		}
 	}
+}
+
+// sayProviders says that not all nodes which host payments move money at the same provider: each would charge, and ask for what it does not know, where
+// it happens to be.
+func (p *planner) sayProviders() {
+	var providers []string
+	nodes := make(map[string][]string)
+	for _, h := range p.hosts {
+		if h.Provider == "" || !h.alive() || !Hosts(h.Node, shard.Payment) {
+			continue
+		}
+		if nodes[h.Provider] == nil {
+			providers = append(providers, h.Provider)
+		}
+		nodes[h.Provider] = append(nodes[h.Provider], strconv.FormatUint(h.Id, 10))
+	}
+	if len(providers) < 2 {
+		return
+	}
+	for i, name := range providers {
+		on := "node"
+		if len(nodes[name]) > 1 {
+			on = "nodes"
+		}
+		providers[i] = fmt.Sprintf("to %s on %s %s", name, on, strings.Join(nodes[name], ", "))
+	}
+	p.block("payments go %s: start all nodes with the same --psp, for no provider knows what another has charged", strings.Join(providers, ", "))
 }
 
 // empty moves replicas away from nodes that are being decommissioned, or that are not to host them by their roles, and says when nothing is

@@ -28,7 +28,7 @@ func newSituation() *situation {
 //
 //	replicas 3
 //	nodes 1-3 zone=a
-//	node 4 dead=600 state=draining roles=order,payment features=2 replaces=3
+//	node 4 dead=600 state=draining roles=order,payment features=2 replaces=3 psp=instant
 //	order/0 on 1 2 3 leader=1 next=7 move=3>4:repair since=100 ready
 //
 // A replica is a node, its number is that of the node unless written number@node.
@@ -88,6 +88,8 @@ func (s *situation) node(d *datadriven.TestData, id uint64, options []string) {
 			}
 		case "features":
 			n.Features = uint32(number(d, value))
+		case "psp":
+			n.Provider = value
 		case "replaces":
 			n.Replaces = number(d, value)
 		case "healthy":

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"hanse/internal/replica"
@@ -171,10 +172,22 @@ func checkProvider(psp string) error {
 	case Instant, "":
 		return nil
 	}
-	if u, err := url.Parse(psp); err != nil || u.Host == "" {
-		return fmt.Errorf("payment provider %q: want %q or a URL", psp, Instant)
+	if u, err := url.Parse(psp); err != nil || u.Host == "" || len(psp) > maxProviderBytes {
+		return fmt.Errorf("payment provider %q: want %q or a URL of at most %d bytes", psp, Instant, maxProviderBytes)
 	}
 	return nil
+}
+
+// maxProviderBytes bounds the URL of a payment provider, which the other nodes are told.
+const maxProviderBytes = 255
+
+// providerName is a payment provider as other nodes are told of it: without what nobody else is to know, and the same for the same.
+func providerName(psp string) string {
+	u, err := url.Parse(psp)
+	if err != nil || u.Host == "" {
+		return Instant
+	}
+	return strings.ToLower(u.Scheme+"://"+u.Host) + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 // checkJoin looks at how the node comes into its cluster.

@@ -48,6 +48,27 @@ func TestValidate_reports_every_problem(t *testing.T) {
 	}
 }
 
+// What others are told of a provider is the same for the same one, and holds no secret.
+func TestAProviderHasAName(t *testing.T) {
+	const long = "https://payments.example/"
+	for psp, want := range map[string]string{
+		"": Instant, Instant: Instant, "http://127.0.0.1:7490": "http://127.0.0.1:7490", "https://Payments.Example/v1/": "https://payments.example/v1",
+		"https://till:secret@payments.example/v1?token=secret#secret": "https://payments.example/v1", "https://payments.example/a%2Fb": "https://payments.example/a%2Fb",
+		long + strings.Repeat("x", maxProviderBytes-len(long)): long + strings.Repeat("x", maxProviderBytes-len(long)),
+	} {
+		if got := providerName(psp); got != want {
+			t.Errorf("the name of provider %q is %q, want %q", psp, got, want)
+		}
+		c := member()
+		if c.PSP = psp; c.Validate() != nil {
+			t.Errorf("provider %q: %v", psp, c.Validate())
+		}
+		if c.PSP = long + strings.Repeat("x", maxProviderBytes+1-len(long)); c.Validate() == nil {
+			t.Errorf("a provider of %d bytes is accepted", len(c.PSP))
+		}
+	}
+}
+
 // A node that charges nobody says so, for orders are confirmed all the same.
 func TestAProviderThatChargesNobodyIsAnnounced(t *testing.T) {
 	const url, other = "http://127.0.0.1:7490", "http://127.0.0.1:7491"

@@ -56,6 +56,7 @@ func (n *Node) register(ctx context.Context) error {
 	m := &metapb.Command{Body: &metapb.Command_Register{Register: &metapb.Register{Node: &metapb.Node{
 		Id: n.cfg.ID, Http: http, Peers: peer, Gossip: gossip, Version: n.cfg.Version, Format: formatVersion, Boot: n.boot, Process: n.process,
 		Name: n.cfg.Name, Zone: n.cfg.Zone, Roles: roleNumbers(n.cfg.Roles), Features: cluster.FeatureLevel,
+		Provider: providerName(n.psp()),
 	}}}}
 	for {
 		err := n.found(ctx)

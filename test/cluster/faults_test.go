@@ -182,6 +182,23 @@ func TestRolesAndDeadNodes(t *testing.T) {
 		}
 		f.audit()
 	})
+	f.run("who moves the money is the same on all nodes that host payments, or it is said", func(t *testing.T) {
+		blocked := func(want string) {
+			f.until("blocked: "+want, func() error {
+				v, err := f.agreed()
+				if got := strings.Join(v.Cluster.Blocked, "; "); err == nil && (want == "" && got != "" || !strings.HasPrefix(got, want)) {
+					err = fmt.Errorf("blocked: %q", got)
+				}
+				return err
+			})
+		}
+		d.stop()
+		d.start("--psp", "http://till:secret@127.0.0.1:1/v1/")
+		blocked("payments go to instant on nodes 2, 3, to http://127.0.0.1:1/v1 on node 4: start all nodes with the same --psp")
+		d.stop()
+		d.start()
+		blocked("")
+	})
 }
 
 func TestZones(t *testing.T) {

@@ -32,6 +32,7 @@ func TestMalformedCommands(t *testing.T) {
 		"long address":         node(&metapb.Node{Http: long}),
 		"long peer address":    node(&metapb.Node{Peers: long}),
 		"long gossip address":  node(&metapb.Node{Gossip: long}),
+		"long provider":        node(&metapb.Node{Provider: long}),
 		"long version":         node(&metapb.Node{Version: long}),
 		"long name":            node(&metapb.Node{Name: long}),
 		"long zone":            node(&metapb.Node{Zone: long}),

@@ -68,7 +68,7 @@ func soundNode(n *metapb.Node) bool {
 		}
 		last = role
 	}
-	return fit(n.Http, n.Peers, n.Version, n.Name, n.Zone, n.Gossip)
+	return fit(n.Http, n.Peers, n.Version, n.Name, n.Zone, n.Gossip, n.Provider)
 }
 
 const unsoundNode = "node with a text that is not UTF-8 of at most %d bytes, or roles that are no services in ascending order"
