@@ -172,8 +172,11 @@ func checkProvider(psp string) error {
 	case Instant, "":
 		return nil
 	}
-	if u, err := url.Parse(psp); err != nil || u.Host == "" || len(psp) > maxProviderBytes {
-		return fmt.Errorf("payment provider %q: want %q or a URL of at most %d bytes", psp, Instant, maxProviderBytes)
+	if u, err := url.Parse(psp); err != nil || u.Host == "" {
+		return fmt.Errorf("payment provider %q: want %q or a URL", psp, Instant)
+	}
+	if len(psp) > maxProviderBytes { // it may hold a secret
+		return fmt.Errorf("payment provider: a URL of %d bytes, want at most %d", len(psp), maxProviderBytes)
 	}
 	return nil
 }

@@ -63,9 +63,11 @@ func TestAProviderHasAName(t *testing.T) {
 		if c.PSP = psp; c.Validate() != nil {
 			t.Errorf("provider %q: %v", psp, c.Validate())
 		}
-		if c.PSP = long + strings.Repeat("x", maxProviderBytes+1-len(long)); c.Validate() == nil {
-			t.Errorf("a provider of %d bytes is accepted", len(c.PSP))
-		}
+	}
+	c := member()
+	c.PSP = "https://till:secret@payments.example/" + strings.Repeat("x", maxProviderBytes)
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "a URL of 292 bytes, want at most 255") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a provider of %d bytes: %v", len(c.PSP), err)
 	}
 }
 

@@ -186,10 +186,13 @@ func TestRolesAndDeadNodes(t *testing.T) {
 		blocked := func(want string) {
 			f.until("blocked: "+want, func() error {
 				v, err := f.agreed()
-				if got := strings.Join(v.Cluster.Blocked, "; "); err == nil && (want == "" && got != "" || !strings.HasPrefix(got, want)) {
-					err = fmt.Errorf("blocked: %q", got)
+				if err != nil {
+					return err
 				}
-				return err
+				if got := strings.Join(v.Cluster.Blocked, "; "); want == "" && got != "" || !strings.HasPrefix(got, want) {
+					return fmt.Errorf("blocked: %q", got)
+				}
+				return nil
 			})
 		}
 		d.stop()
