@@ -468,6 +468,16 @@ func (f *fleet) agreed() (v view, err error) {
 	return v, nil
 }
 
+// seen waits until all nodes that run show the same cluster, and returns it.
+func (f *fleet) seen() (v view) {
+	f.t.Helper()
+	f.until("all nodes show the same cluster", func() (err error) {
+		v, err = f.agreed()
+		return err
+	})
+	return v
+}
+
 // ready waits until all nodes that run are active and well, and every shard is as it should be.
 func (f *fleet) ready() {
 	f.t.Helper()
