@@ -28,30 +28,49 @@ var taken struct {
 }
 
 // ErrNone is returned when every block is in use.
-var ErrNone = errors.New("no ten ports in a row are free")
+var ErrNone = errors.New("not as many ports in a row are free")
 
 // Block returns the first port of a block on 127.0.0.1 that nobody else uses, over TCP or UDP, and that no process gets that asks here.
-func Block() (first int, err error) {
+func Block() (first int, err error) { return Blocks(1) }
+
+// Blocks returns the first port of n blocks in a row, as Block does: of each the last port is held. Hanse dev takes ten.
+func Blocks(n int) (first int, err error) {
 	taken.Lock()
 	defer taken.Unlock()
 	if taken.next == 0 {
 		taken.next = rand.IntN(blocks)
 	}
 	for range blocks {
-		first = lowest + taken.next*Size
-		taken.next = (taken.next + 1) % blocks
-		held, err := net.Listen("tcp", address(first+Size-1))
-		if err != nil {
+		at := taken.next
+		taken.next = (at + 1) % blocks
+		if at+n > blocks {
 			continue
 		}
-		if !free(first, Size-1) {
-			held.Close()
-			continue
+		first = lowest + at*Size
+		if held := hold(first, n); held != nil {
+			taken.held = append(taken.held, held...)
+			taken.next = (at + n) % blocks
+			return first, nil
 		}
-		taken.held = append(taken.held, held)
-		return first, nil
 	}
 	return 0, ErrNone
+}
+
+// hold listens on the last port of each of n blocks; nil when one of their ports is in use.
+func hold(first, n int) (held []net.Listener) {
+	for ; n > 0; n, first = n-1, first+Size {
+		l, err := net.Listen("tcp", address(first+Size-1))
+		if err == nil {
+			held = append(held, l)
+		}
+		if err != nil || !free(first, Size-1) {
+			for _, l := range held {
+				l.Close()
+			}
+			return nil
+		}
+	}
+	return held
 }
 
 // free reports whether nobody listens on some ports in a row.

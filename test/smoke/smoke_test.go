@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 
 	"hanse/client"
 	"hanse/internal/cli"
+	"hanse/internal/freeport"
 )
 
 var program string
@@ -77,23 +77,11 @@ func (l *lockedBuffer) String() string {
 
 // freeBase finds a first port above which all that a cluster needs is free.
 func freeBase(t *testing.T) int {
-	for range 50 {
-		base := 20000 + 100*rand.IntN(300)
-		free := true
-		for offset := 0; offset <= 100; offset++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+offset))
-			if err != nil {
-				free = false
-				break
-			}
-			l.Close()
-		}
-		if free {
-			return base
-		}
+	base, err := freeport.Blocks(10)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports")
-	return 0
+	return base
 }
 
 func start(t *testing.T, dir string, port int, flags ...string) *cluster {
