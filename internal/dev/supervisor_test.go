@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hanse/internal/freeport"
 )
 
 // The test binary is its own children: what it does is said in this variable.
@@ -405,11 +407,15 @@ func TestPorts(t *testing.T) {
 	if got, want := NodePorts(7400, 3), (Ports{7420, 7421, 7422, 7423, 7424}); got != want {
 		t.Errorf("NodePorts(7400, 3) = %+v, want %+v", got, want)
 	}
-	l, err := net.Listen("tcp", Loopback(0))
+	port, err := freeport.Block()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
+	addr := Loopback(port)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := CheckPorts(addr); err == nil || err.Error() != addr+" is in use" {
 		t.Errorf("CheckPorts of a port in use: %v", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"hanse/internal/freeport"
 )
 
 // resend is how long a lost segment takes to come again: TCP's smallest retransmission timeout on Linux.
@@ -56,20 +58,13 @@ func newProxyNetwork(nodes int) (*proxyNetwork, error) {
 	for n := 1; n <= nodes; n++ {
 		doors = append(doors, door{host(n), restDoor}, door{host(n), peerDoor}, door{host(n), gossipDoor})
 	}
-	// The doors' ports are free now and taken a moment later, by the processes; all are held until the last is known.
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for _, d := range doors {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		held = append(held, l)
-		p.doors[d] = l.Addr().String()
+	first, err := freeport.Blocks(nodes)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range doors {
+		port := first + i/(freeport.Size-1)*freeport.Size + i%(freeport.Size-1) // the last of each block is held
+		p.doors[d] = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	callers := func(d door) []host {
 		switch d.service {

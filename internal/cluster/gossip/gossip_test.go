@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"hanse/internal/freeport"
 )
 
 // process is a node with real sockets on the loopback.
@@ -212,11 +214,16 @@ func TestQuickRestart(t *testing.T) {
 	var seeds known
 	first := start(t, config(1, 1, nil), func(c *memberlist.Config) { c.SuspicionMult = 1000 }) // does not notice
 	seeds.add(first)
-	second := start(t, config(2, 1, seeds.all))
+	port, err := freeport.Block() // that nobody takes in between
+	if err != nil {
+		t.Fatal(err)
+	}
+	once, again := config(2, 1, seeds.all), config(2, 2, seeds.all)
+	once.Listen = fmt.Sprintf("127.0.0.1:%d", port)
+	again.Listen = once.Listen
+	second := start(t, once)
 	awaitSees(t, "1.1 2.1", first, second)
 	second.crash()
-	again := config(2, 2, seeds.all)
-	again.Listen = second.Addr().String()
 	awaitSees(t, "1.1 2.2", first, start(t, again))
 	if c := first.Conflicts(); len(c) > 0 {
 		t.Errorf("a restart is reported as a conflict: %+v", c)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"hanse/api/paymentpb"
+	"hanse/internal/freeport"
 	"hanse/internal/payment"
 	"hanse/internal/psp"
 )
@@ -41,7 +42,11 @@ func run(t testing.TB, cfg psp.Config, addr string) (listening string, stop func
 func TestAgainstTheSimulatedProvider(t *testing.T) {
 	cfg := psp.DefaultConfig()
 	cfg.Dir = t.TempDir()
-	addr, stop := run(t, cfg, "127.0.0.1:0")
+	port, err := freeport.Block() // that nobody takes while the provider is down
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, stop := run(t, cfg, fmt.Sprintf("127.0.0.1:%d", port))
 	c := HTTP("http://"+addr, patience)
 	defer c.(*client).http.CloseIdleConnections()
 
