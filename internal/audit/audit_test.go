@@ -309,6 +309,28 @@ func TestWhatSettlesIsNoDifference(t *testing.T) {
 	}
 }
 
+// An order hears of its authorization before its payment does, when that waits to ask the provider again.
+func TestAPaymentThatHasYetToAsk(t *testing.T) {
+	for _, state := range []string{"pending", "sent", "unknown"} {
+		s, orders := example()
+		p := orders["confirmed"].payment()
+		p.Authorized, p.Operations[0].State = 0, state
+		if r := run(t, s, config()); len(r.Differences) > 0 || r.Open != 3 {
+			t.Errorf("an authorization that is %s: %+v, want no difference, and one more open than the two of the example", state, r)
+		}
+		p.Operations[0].Amount--
+		if r := run(t, s, config()); !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Kind == PaymentDiffers && d.ID == p.ID }) {
+			t.Errorf("an authorization of less than the order's that is %s: %+v, want that the payment differs", state, r.Differences)
+		}
+	}
+	s, orders := example()
+	p := orders["confirmed"].payment()
+	p.Authorized, p.Operations[0].State = 0, "declined"
+	if r := run(t, s, config()); !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Kind == PaymentDiffers && d.ID == p.ID }) {
+		t.Errorf("an authorization that was declined: %+v, want that the payment differs", r.Differences)
+	}
+}
+
 // A SKU that is sold all the time cannot be compared, and one that has rested once is not looked at again.
 func TestMovingStock(t *testing.T) {
 	for _, test := range []struct {

@@ -12,6 +12,8 @@
 //
 // The cluster may go on meanwhile. What is under way is told apart from what is wrong:
 //   - an order whose saga has not ended is only held to what is true at every moment, and counted as open;
+//   - an authorization without outcome counts as open, and its order may have been told of it: that hears it from the call, and the
+//     payment when it asks;
 //   - an order that differs is read again, alone, several times: its parts are read one after the other, and messages between
 //     services take a moment;
 //   - a SKU whose revision has changed while it was summed up is summed up again; one that never rests is counted as moving.
