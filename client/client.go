@@ -408,14 +408,14 @@ func setTraceparent(req *http.Request) {
 	}
 }
 
-const maxKey = 255 // bytes of an idempotency key
-
 // NewKey draws an idempotency key.
 func NewKey() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: see there
 	return hex.EncodeToString(b[:])
 }
+
+const maxKey = 255 // bytes of an idempotency key
 
 // keyOf draws the idempotency key of a customer's order. With the customer as its hash tag it is kept where the order is; a customer that cannot be
 // written into a key has one without.

@@ -27,7 +27,7 @@ var taken struct {
 	held []net.Listener // never closed: the end of the process does it
 }
 
-// ErrNone is returned when every block is in use.
+// ErrNone is returned when no row of blocks is as long as is asked for.
 var ErrNone = errors.New("not as many ports in a row are free")
 
 // Block returns the first port of a block on 127.0.0.1 that nobody else uses, over TCP or UDP, and that no process gets that asks here.

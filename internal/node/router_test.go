@@ -207,16 +207,15 @@ func (f namer) Read(id shard.ID, _ replica.Consistency, _ uint64, _ []byte, _ ti
 // orphan is a replica that names its leader until it has noticed that there is none.
 type orphan struct {
 	namer
-	leader transport.NodeID
-	until  time.Time
+	until time.Time
 }
 
-func (f *orphan) Propose(id shard.ID, c shard.Command, m replica.Manner, deadline time.Time, done func(shard.Result, error)) {
-	var leader transport.NodeID
-	if time.Now().Before(f.until) {
-		leader = f.leader
+func (o *orphan) Propose(id shard.ID, c shard.Command, m replica.Manner, deadline time.Time, done func(shard.Result, error)) {
+	names := o.namer
+	if !time.Now().Before(o.until) {
+		names.leader = 0
 	}
-	namer{leader}.Propose(id, c, m, deadline, done)
+	names.Propose(id, c, m, deadline, done)
 }
 
 // A cable between two nodes may break while a third hears both: that one passes requests on.
@@ -308,7 +307,7 @@ func TestRouter_says_at_once_that_a_majority_is_lost(t *testing.T) {
 				}
 				routers := make(map[transport.NodeID]*router)
 				for n := transport.NodeID(1); n <= 5; n++ {
-					r, m := newRouter(n, &orphan{leader: 2, until: began.Add(test.follows)}, nil, hosts), &mesh{self: n, routers: routers, cut: cut, sent: new(atomic.Int64)}
+					r, m := newRouter(n, &orphan{namer{2}, began.Add(test.follows)}, nil, hosts), &mesh{self: n, routers: routers, cut: cut, sent: new(atomic.Int64)}
 					r.network, r.connected = m, m.reach
 					r.well, r.doubtful = m.reach, func(to transport.NodeID) bool { return !m.reach(to) }
 					r.observe(id, 2)
